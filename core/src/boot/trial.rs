@@ -1,0 +1,246 @@
+//! What the running system may say about the sets: arm a trial, commit it, mark it bad, go back.
+//!
+//! Each function takes the record as it is and gives the record to store; nothing here does I/O.
+//!
+//! # Invariants
+//! - Only an [`Installed`] set can be put on trial, and never the running one.
+//! - The floor rises only in [`commit`], to the anti-rollback version of what is committed, and never falls.
+
+use super::record::{BootRecord, Trial};
+use super::{Set, SetFacts};
+use crate::error::{Error, Misuse, PolicyRefused};
+use crate::install::Installed;
+
+/// Makes the set that was just installed the next trial.
+pub fn arm(record: &BootRecord, installed: &Installed, target: Set, attempts: u8) -> BootRecord {
+    let anti_rollback = installed.manifest().value().anti_rollback;
+    with_trial(
+        record,
+        Trial {
+            set: target,
+            attempts_left: attempts.max(1),
+            anti_rollback,
+        },
+    )
+}
+
+fn with_trial(record: &BootRecord, trial: Trial) -> BootRecord {
+    let mut next = *record;
+    next.trial = Some(trial);
+    next.set_bad(trial.set, false);
+    next
+}
+
+/// Before the target set is written: a trial of it that has not begun is called off. Gives `None` when nothing changes.
+///
+/// # Errors
+/// [`PolicyRefused::TrialRunning`] when the running set is on trial: the target set is the way back.
+pub fn clear_for_install(record: &BootRecord, running: Set) -> Result<Option<BootRecord>, Error> {
+    match record.trial {
+        Some(trial) if trial.set == running => Err(PolicyRefused::TrialRunning.into()),
+        Some(_) => Ok(Some(BootRecord {
+            trial: None,
+            ..*record
+        })),
+        None => Ok(None),
+    }
+}
+
+/// Commits the running set: it becomes the default, and the floor rises to its anti-rollback version. Gives `None` when it is
+/// the default set already.
+pub fn commit(record: &BootRecord, running: Set, facts: [SetFacts; 2]) -> Option<BootRecord> {
+    let on_trial = record.trial.filter(|trial| trial.set == running);
+    if on_trial.is_none() && record.default == running && !record.is_bad(running) {
+        return None;
+    }
+    let version = on_trial
+        .map(|trial| trial.anti_rollback)
+        .or(running.of(facts).anti_rollback);
+    let mut next = *record;
+    next.default = running;
+    next.trial = record.trial.filter(|trial| trial.set != running);
+    next.floor = record.floor.max(version.unwrap_or(0));
+    next.set_bad(running, false);
+    Some(next)
+}
+
+/// Marks the running set bad: its trial ends, or, on a committed set, the other set becomes the default.
+///
+/// # Errors
+/// [`PolicyRefused`] when there is no good set to go back to.
+pub fn mark_bad(
+    record: &BootRecord,
+    running: Set,
+    facts: [SetFacts; 2],
+) -> Result<BootRecord, Error> {
+    let mut next = go_back(record, running, facts)?;
+    next.set_bad(running, true);
+    Ok(next)
+}
+
+/// Goes back to the other set at the next boot, without calling the running one bad.
+///
+/// # Errors
+/// [`PolicyRefused`] when the other set is not good or below the floor.
+pub fn go_back(
+    record: &BootRecord,
+    running: Set,
+    facts: [SetFacts; 2],
+) -> Result<BootRecord, Error> {
+    let mut next = *record;
+    if record.trial.is_some_and(|trial| trial.set == running) {
+        next.trial = None;
+        return Ok(next);
+    }
+    let other = running.other();
+    if record.trial.is_some() {
+        // The other set has never been committed: it is no way back.
+        return Err(PolicyRefused::NothingToReturnTo.into());
+    }
+    let facts = other.of(facts);
+    if !facts.bootable || record.is_bad(other) {
+        return Err(PolicyRefused::NothingToReturnTo.into());
+    }
+    if !facts.reaches(record.floor) {
+        let version = facts.anti_rollback.unwrap_or(0);
+        return Err(PolicyRefused::ReturnBelowFloor {
+            version,
+            floor: record.floor,
+        }
+        .into());
+    }
+    next.default = other;
+    Ok(next)
+}
+
+/// The trial that is running.
+///
+/// # Errors
+/// [`Misuse`] when none is, or the set on trial has not been booted yet.
+pub fn running_trial(record: &BootRecord, running: Set) -> Result<Trial, Error> {
+    match record.trial {
+        Some(trial) if trial.set == running => Ok(trial),
+        Some(_) => Err(Misuse::TrialNotRunning.into()),
+        None => Err(Misuse::NoTrial.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: SetFacts = SetFacts {
+        bootable: true,
+        anti_rollback: Some(5),
+    };
+    const NEWER: SetFacts = SetFacts {
+        bootable: true,
+        anti_rollback: Some(9),
+    };
+
+    fn committed() -> BootRecord {
+        BootRecord::provisioned(Set::A, 5)
+    }
+
+    fn on_trial() -> BootRecord {
+        with_trial(
+            &committed(),
+            Trial {
+                set: Set::B,
+                attempts_left: 2,
+                anti_rollback: 9,
+            },
+        )
+    }
+
+    #[test]
+    fn the_floor_rises_at_commit_only_and_never_falls() {
+        assert_eq!(on_trial().floor(), 5);
+        let after = commit(&on_trial(), Set::B, [GOOD, NEWER]).unwrap();
+        assert_eq!(
+            (after.default_set(), after.trial(), after.floor()),
+            (Set::B, None, 9)
+        );
+        let lower = with_trial(
+            &after,
+            Trial {
+                set: Set::A,
+                attempts_left: 1,
+                anti_rollback: 2,
+            },
+        );
+        assert_eq!(commit(&lower, Set::A, [GOOD, NEWER]).unwrap().floor(), 9);
+    }
+
+    #[test]
+    fn committing_twice_changes_nothing() {
+        assert_eq!(commit(&committed(), Set::A, [GOOD, NEWER]), None);
+        assert_eq!(
+            commit(&on_trial(), Set::A, [GOOD, NEWER]),
+            None,
+            "the default set is good, a trial waits elsewhere"
+        );
+    }
+
+    #[test]
+    fn the_way_back_is_never_overwritten() {
+        assert_eq!(
+            clear_for_install(&on_trial(), Set::B),
+            Err(PolicyRefused::TrialRunning.into())
+        );
+        assert_eq!(
+            clear_for_install(&on_trial(), Set::A),
+            Ok(Some(committed()))
+        );
+        assert_eq!(clear_for_install(&committed(), Set::A), Ok(None));
+    }
+
+    #[test]
+    fn marking_bad_needs_something_to_go_back_to() {
+        let after = mark_bad(&on_trial(), Set::B, [GOOD, NEWER]).unwrap();
+        assert_eq!(
+            (after.default_set(), after.trial(), after.is_bad(Set::B)),
+            (Set::A, None, true)
+        );
+        let after = mark_bad(&committed(), Set::A, [GOOD, GOOD]).unwrap();
+        assert_eq!((after.default_set(), after.is_bad(Set::A)), (Set::B, true));
+        let nothing = Err(PolicyRefused::NothingToReturnTo.into());
+        assert_eq!(
+            mark_bad(&committed(), Set::A, [GOOD, SetFacts::default()]),
+            nothing
+        );
+        assert_eq!(
+            go_back(&on_trial(), Set::A, [GOOD, NEWER]),
+            nothing,
+            "never committed"
+        );
+        let below = SetFacts {
+            bootable: true,
+            anti_rollback: Some(4),
+        };
+        let refused = PolicyRefused::ReturnBelowFloor {
+            version: 4,
+            floor: 5,
+        };
+        assert_eq!(
+            go_back(&committed(), Set::A, [GOOD, below]),
+            Err(refused.into())
+        );
+    }
+
+    #[test]
+    fn only_the_running_trial_is_named() {
+        assert_eq!(
+            running_trial(&on_trial(), Set::B).map(|trial| trial.anti_rollback),
+            Ok(9)
+        );
+        assert_eq!(
+            running_trial(&on_trial(), Set::A),
+            Err(Misuse::TrialNotRunning.into())
+        );
+        assert_eq!(
+            running_trial(&committed(), Set::A),
+            Err(Misuse::NoTrial.into())
+        );
+    }
+}

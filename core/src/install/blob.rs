@@ -1,0 +1,186 @@
+//! One blob on its way to its place: ranges checked, decoded, written; the whole checked against its name.
+
+use super::Session;
+use crate::error::{
+    BundleInvalid, Error, PolicyRefused, StorageError, StorageFault, StorageObject,
+    StorageOperation,
+};
+use crate::storage::{RangeDecoder, Storage};
+use crate::verify::digest::VerityDigest;
+use crate::verify::seal::sealed_digest;
+use crate::wire::index::{Blob, Encoding, Range, Role};
+use crate::wire::manifest::Manifest;
+use sha2::{Digest, Sha256};
+
+/// A blob that is being written from the source.
+pub(super) struct Writing {
+    blob: Blob,
+    /// Bytes that an earlier attempt may have left.
+    left: u64,
+    /// The running digest. An image that will be read back needs none: its digest is taken from the medium.
+    digest: Option<VerityDigest>,
+}
+
+impl Writing {
+    pub fn new(blob: Blob, left: u64, read_back: bool) -> Self {
+        let from_medium = blob.role == Role::Image && read_back;
+        Self {
+            blob,
+            left,
+            digest: (!from_medium).then(VerityDigest::new),
+        }
+    }
+
+    /// Whether an earlier attempt left the bytes of this range; every byte is read and its digest compared.
+    pub fn has_range<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        range: &Range,
+        storage: &mut S,
+    ) -> Result<bool, Error> {
+        let end = range.raw_offset + u64::from(range.raw_bytes);
+        if end > self.left {
+            return Ok(false);
+        }
+        let mut sha256 = Sha256::new();
+        let mut digest = self.digest.clone();
+        let mut offset = range.raw_offset;
+        while offset < end {
+            let piece = piece(session.workspace.output, end - offset);
+            if storage.read(offset, piece).is_err() {
+                return Ok(false);
+            }
+            sha256.update(&*piece);
+            digest.iter_mut().for_each(|digest| digest.update(piece));
+            offset += piece.len() as u64;
+        }
+        let there = sha256.finalize().as_slice() == range.raw_sha256;
+        if there {
+            self.digest = digest;
+            session.tally.present_bytes += u64::from(range.raw_bytes);
+        }
+        Ok(there)
+    }
+
+    /// Writes a range whose stored bytes have been authenticated.
+    pub fn take_range<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        range: &Range,
+        stored: &[u8],
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        session.tally.written_bytes += u64::from(range.raw_bytes);
+        if range.encoding == Encoding::Stored {
+            storage.write(range.raw_offset, stored)?;
+            self.digest
+                .iter_mut()
+                .for_each(|digest| digest.update(stored));
+            return Ok(());
+        }
+        let window_log = session.manifest()?.needs.zstd_window_log;
+        let workspace = &mut session.workspace;
+        let decoder: &mut dyn RangeDecoder = match range.encoding {
+            Encoding::Zstd => match workspace.zstd.as_deref_mut() {
+                Some(decoder) => decoder,
+                None => return Err(PolicyRefused::NoDecoder.into()),
+            },
+            Encoding::Deflate | Encoding::Stored => workspace.inflate,
+        };
+        decoder.start(window_log);
+        self.decode(range, stored, decoder, workspace.output, storage)
+    }
+
+    fn decode<S: Storage>(
+        &mut self,
+        range: &Range,
+        mut stored: &[u8],
+        decoder: &mut dyn RangeDecoder,
+        output: &mut [u8],
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        let wrong = BundleInvalid::RangeDecodes {
+            stored_offset: range.stored_offset,
+        };
+        let mut sha256 = Sha256::new();
+        let mut done = 0;
+        while done < range.raw_bytes {
+            let room = piece(output, u64::from(range.raw_bytes - done));
+            let (taken, made) = decoder.decode(stored, room).map_err(|_| wrong)?;
+            stored = stored.get(taken..).ok_or(wrong)?;
+            let made_bytes = room.get(..made).ok_or(wrong)?;
+            if made == 0 && taken == 0 {
+                return Err(wrong.into());
+            }
+            if made > 0 {
+                sha256.update(made_bytes);
+                self.digest
+                    .iter_mut()
+                    .for_each(|digest| digest.update(made_bytes));
+                storage.write(range.raw_offset + u64::from(done), made_bytes)?;
+                done += made as u32;
+            }
+        }
+        if sha256.finalize().as_slice() == range.raw_sha256 {
+            Ok(())
+        } else {
+            Err(wrong.into())
+        }
+    }
+
+    /// All ranges are written: the blob must be what its name says.
+    pub fn finish<S: Storage>(self, storage: &mut S) -> Result<Blob, Error> {
+        let blob = self.blob;
+        if self
+            .digest
+            .is_some_and(|digest| digest.finish() != blob.digest)
+        {
+            storage.discard()?;
+            return Err(BundleInvalid::BlobDigest {
+                digest: blob.digest,
+            }
+            .into());
+        }
+        Ok(blob)
+    }
+}
+
+/// Before the UKI is published: its command line must seal the composefs image of this bundle.
+pub(super) fn check_seal<S: Storage>(
+    manifest: &Manifest,
+    blob: &Blob,
+    storage: &mut S,
+) -> Result<(), Error> {
+    if blob.role != Role::Uki {
+        return Ok(());
+    }
+    let sealed = sealed_digest(blob.size, |offset, buffer| storage.read(offset, buffer));
+    let fault = match sealed {
+        Ok(sealed) if Some(sealed) == manifest.seal => return Ok(()),
+        Ok(sealed) => BundleInvalid::SealUki { sealed }.into(),
+        Err(error) => error,
+    };
+    storage.discard()?;
+    Err(fault)
+}
+
+/// The start of `buffer`, at most `bytes` long.
+pub(super) fn piece(buffer: &mut [u8], bytes: u64) -> &mut [u8] {
+    let length = usize::try_from(bytes).map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
+    buffer.get_mut(..length).unwrap_or(&mut [])
+}
+
+/// The error of a blob that the medium did not give back as it was written.
+pub(super) const fn read_back_failed(blob: &Blob) -> StorageError {
+    let object = match blob.role {
+        Role::Uki => StorageObject::Uki,
+        Role::Image => StorageObject::ImageSlot,
+        Role::Object => StorageObject::Object,
+        Role::Composefs => StorageObject::ComposefsImage,
+    };
+    StorageError {
+        operation: StorageOperation::Read,
+        object,
+        fault: StorageFault::ReadBack,
+    }
+}

@@ -1,0 +1,146 @@
+//! Third state: the index into the scratch area, and its whole grammar checked.
+//!
+//! A block that an earlier attempt left in the scratch area is taken from there, if its digest is right: the index resumes too.
+//!
+//! # Invariants
+//! - A block is written to the scratch area only after its digest was right.
+//! - `Planning` starts only after every record of the route has been read and found right.
+
+use super::{Need, Purpose, Session, State, planning, walk};
+use crate::error::{BundleInvalid, Error, PolicyRefused};
+use crate::storage::Storage;
+use crate::wire::index::{BLOCK_BYTES, Role};
+use crate::wire::manifest::PayloadKind;
+use walk::{Step, Walk};
+
+pub(super) struct IndexFetch {
+    walk: Walk,
+    /// Whether the scratch area was asked for the block that is needed.
+    tried_scratch: bool,
+}
+
+impl IndexFetch {
+    pub fn new(session: &Session<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            walk: Walk::new(session.manifest()?),
+            tried_scratch: false,
+        })
+    }
+
+    pub fn need(&self, session: &Session<'_>) -> Result<Need, Error> {
+        if !self.tried_scratch {
+            return Ok(Need::Work);
+        }
+        let layout = session.layout()?;
+        let content = layout.content(layout.index_entry());
+        let left = u64::from(self.walk.blocks_left()) * BLOCK_BYTES as u64;
+        let whole_blocks = session.config.request_max_bytes as usize / BLOCK_BYTES * BLOCK_BYTES;
+        let bytes = left.min(whole_blocks as u64);
+        Ok(session.request(
+            content.offset + self.walk.block_offset(),
+            bytes,
+            Purpose::Index,
+        ))
+    }
+
+    /// Tries the scratch area for the next block, and goes on to the plan after the last.
+    pub fn work<S: Storage>(
+        mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+    ) -> Result<State, Error> {
+        let mut block = [0; BLOCK_BYTES];
+        storage.scratch_read(self.walk.block_offset(), &mut block)?;
+        if self.walk.accepts(&block) {
+            session.block = block;
+            self.take(session, storage)
+        } else {
+            self.tried_scratch = true;
+            Ok(State::IndexFetch(self))
+        }
+    }
+
+    pub fn feed<S: Storage>(
+        mut self,
+        session: &mut Session<'_>,
+        bytes: &[u8],
+        storage: &mut S,
+    ) -> Result<State, Error> {
+        let mut blocks = bytes.chunks_exact(BLOCK_BYTES).peekable();
+        while let Some(block) = blocks.next() {
+            session.block.copy_from_slice(block);
+            if !self.walk.accepts(&session.block) {
+                self.walk.take_block(&session.block)?;
+            }
+            storage.scratch_write(self.walk.block_offset(), block)?;
+            match self.take(session, storage)? {
+                State::IndexFetch(next) if blocks.peek().is_some() => self = next,
+                state => return Ok(state),
+            }
+        }
+        Err(BundleInvalid::Truncated {
+            part: crate::error::Part::Index,
+        }
+        .into())
+    }
+
+    /// Takes the block in the session and reads all its records.
+    fn take<S: Storage>(
+        mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+    ) -> Result<State, Error> {
+        self.walk.take_block(&session.block)?;
+        loop {
+            let manifest = session
+                .manifest
+                .as_ref()
+                .ok_or(crate::error::Misuse::InstallerFailed)?
+                .value();
+            match self.walk.step(&session.block, manifest)? {
+                Step::Block => {
+                    self.tried_scratch = false;
+                    return Ok(State::IndexFetch(self));
+                }
+                Step::End => {
+                    check_slots(session, storage)?;
+                    return Ok(State::Planning(planning::Planning::new(session, storage)?));
+                }
+                Step::Range(range) | Step::OtherRange(range) => {
+                    let layout = session.layout()?;
+                    let run = layout.data(range.stored_offset, u64::from(range.stored_bytes));
+                    run.ok_or(BundleInvalid::Field {
+                        field: crate::error::Field::DataParts,
+                    })?;
+                }
+                Step::Blob(blob)
+                    if blob.role == Role::Object && blob.digest.algorithm() as u8 != 1 =>
+                {
+                    return Err(BundleInvalid::AlgorithmUnsupported.into());
+                }
+                Step::Blob(_) | Step::BlobEnd => {}
+            }
+        }
+    }
+}
+
+/// Every image payload has its slot, and the slot is large enough.
+fn check_slots<S: Storage>(session: &Session<'_>, storage: &mut S) -> Result<(), Error> {
+    for (number, payload) in session.manifest()?.payloads.iter().enumerate() {
+        let PayloadKind::Image { slot } = &payload.kind else {
+            continue;
+        };
+        let available = storage.image_slot_bytes(slot.as_str())?;
+        let available = available.ok_or(PolicyRefused::SlotUnknown {
+            payload: number as u8,
+        })?;
+        if payload.size > available {
+            return Err(PolicyRefused::SlotTooSmall {
+                needed: payload.size,
+                available,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}

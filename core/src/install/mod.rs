@@ -1,0 +1,464 @@
+//! The installer: says which bytes it needs, checks them, and has the device write them.
+//!
+//! One loop serves a file, a pipe, HTTP ranges and a serial line: ask [`Installer::need`], do what it says, until it says
+//! [`Need::Finished`]. [`crate::source::run`] is that loop for a blocking source.
+//!
+//! For every blob the question is: is it already at its destination? is it in the running set? else fetch it. That one question
+//! gives resume, differences, repair and little wear; there is no progress file.
+//!
+//! | state | does | file |
+//! |---|---|---|
+//! | `Front` | manifest and signatures, verified | `front.rs` |
+//! | `Info` | `info/` entries, checked or passed over | `info.rs` |
+//! | `IndexFetch` | index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
+//! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
+//! | `Decision` | waits for [`Installer::accept`] | here |
+//! | `Transfer` | target made unbootable; blobs fetched, copied, read back, published | `transfer.rs`, `blob.rs` |
+//! | `Ending` | the rest of the archive's framing; nothing may follow it | `ending.rs` |
+//! | `Activate` | everything synced, then the target set made bootable | here |
+//!
+//! # Invariants
+//! - Nothing is written to a slot before manifest, signatures and index are verified and the plan is accepted.
+//! - Bytes are written or decoded only after the digest of their whole range has been checked.
+//! - The set becomes bootable last, after every blob has been synced, read back and published.
+//!
+//! # Power loss
+//! Before `Transfer` nothing has changed. From then on the target set is unbootable until `Activate` ends; the next install
+//! finds what is there.
+
+mod blob;
+mod ending;
+mod front;
+mod index_fetch;
+mod info;
+mod plan;
+mod planning;
+mod transfer;
+mod walk;
+
+pub use plan::{Plan, PlanSpace};
+
+use crate::decode::Inflate;
+use crate::error::{BundleInvalid, Error, Misuse, Part, PolicyRefused};
+use crate::storage::{RangeDecoder, Storage};
+use crate::verify::Verified;
+use crate::verify::policy::Policy;
+use crate::verify::signature::TrustedKey;
+use crate::wire::index::BLOCK_BYTES;
+use crate::wire::layout::Layout;
+use crate::wire::manifest::Manifest;
+
+/// Smallest [`Workspace::output`]: a page.
+pub const OUTPUT_MIN_BYTES: usize = 4096;
+
+/// What the caller decides about an install.
+#[derive(Clone, Copy)]
+pub struct Config<'c> {
+    /// Keys that this device trusts for releases.
+    pub keys: &'c [TrustedKey],
+    /// What this device allows.
+    pub policy: Policy<'c>,
+    /// Largest piece that [`Need::Bytes`] may ask for: the caller's buffer, at least one index block.
+    pub request_max_bytes: u32,
+    /// Length of the source, when it is known: a file that is too long or too short is refused at once.
+    pub source_bytes: Option<u64>,
+    /// Check also what this device does not need: `info/` entries and stored ranges of blobs that it can copy. For a source
+    /// whose bytes cost nothing.
+    pub audit: bool,
+    /// Read every blob back from the medium before it counts.
+    pub read_back: bool,
+    /// Most bytes that may be asked for in all.
+    pub budget: Option<u64>,
+}
+
+/// Memory that the caller lends; core has none of its own.
+pub struct Workspace<'w> {
+    /// Front matter: [`crate::wire::FRONT_MAX_BYTES`] takes any bundle.
+    pub front: &'w mut [u8],
+    /// Decoded and copied pieces, at least [`OUTPUT_MIN_BYTES`]; larger is faster.
+    pub output: &'w mut [u8],
+    /// The decoder for DEFLATE.
+    pub inflate: &'w mut Inflate,
+    /// A decoder for zstd, when the device has one.
+    pub zstd: Option<&'w mut dyn RangeDecoder>,
+}
+
+/// What the installer needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Call [`Installer::feed`] with exactly these bytes of the bundle. Requests ascend: a source that cannot seek reads on and
+    /// drops what lies between.
+    Bytes(Request),
+    /// Call [`Installer::feed_end`]: does the source end at this offset? Not asked when `source_bytes` was given.
+    End {
+        /// Where the source must end.
+        offset: u64,
+    },
+    /// Call [`Installer::accept`], or drop the installer: nothing has been written.
+    Decision(Plan),
+    /// Call [`Installer::work`]: there is something to do without the source.
+    Work,
+    /// The target set is complete and bootable: call [`Installer::into_installed`].
+    Finished,
+}
+
+/// A run of bytes of the bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes; never 0, never over `request_max_bytes`.
+    pub bytes: u32,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Purpose {
+    /// Headers, manifest, signatures, `info/` entries.
+    Framing,
+    /// Blocks of the index.
+    Index,
+    /// Ranges that will be written.
+    Data,
+    /// Ranges that are only checked.
+    Audit,
+}
+
+/// What an install did. All sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Tally {
+    /// Fed: headers, manifest, signatures, `info/` entries.
+    pub framing_bytes: u64,
+    /// Fed: index.
+    pub index_bytes: u64,
+    /// Fed: ranges that were written.
+    pub data_bytes: u64,
+    /// Fed: ranges that were only checked.
+    pub audit_bytes: u64,
+    /// Written into the target set.
+    pub written_bytes: u64,
+    /// Of these, copied from the running set.
+    pub copied_bytes: u64,
+    /// Found in the target set, so neither asked for nor written: whole blobs, and parts that an earlier attempt left.
+    pub present_bytes: u64,
+    /// Read back from the medium and compared.
+    pub read_back_bytes: u64,
+    /// Blobs published.
+    pub blobs: u32,
+    /// Blobs in the running set that could not be copied because they are damaged there.
+    pub damaged_blobs: u32,
+}
+
+impl Tally {
+    /// Bytes that came from the source, all told.
+    pub const fn source_bytes(&self) -> u64 {
+        self.framing_bytes + self.index_bytes + self.data_bytes + self.audit_bytes
+    }
+}
+
+/// Proof that a set was written whole, read back and made bootable: the only thing that can start a trial.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    manifest: Verified<Manifest>,
+    tally: Tally,
+}
+
+impl Installed {
+    /// The manifest that was installed.
+    pub const fn manifest(&self) -> &Verified<Manifest> {
+        &self.manifest
+    }
+
+    /// What the install did.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+/// What every state works with.
+struct Session<'w> {
+    config: Config<'w>,
+    workspace: Workspace<'w>,
+    manifest: Option<Verified<Manifest>>,
+    manifest_bytes: u64,
+    signatures_bytes: u64,
+    /// Bytes of the front buffer that are a tar archive of the front matter.
+    front_bytes: usize,
+    tally: Tally,
+    /// The index block that was taken last.
+    block: [u8; BLOCK_BYTES],
+}
+
+impl Session<'_> {
+    /// The manifest; a state after `Front` always has it.
+    fn manifest(&self) -> Result<&Manifest, Error> {
+        self.manifest
+            .as_ref()
+            .map(Verified::value)
+            .ok_or(Error::Misuse(Misuse::InstallerFailed))
+    }
+
+    fn layout(&self) -> Result<Layout<'_>, Error> {
+        Ok(Layout::new(
+            self.manifest()?,
+            self.manifest_bytes,
+            self.signatures_bytes,
+        ))
+    }
+
+    /// A request for (the first piece of) a run of bytes.
+    fn request(&self, offset: u64, bytes: u64, purpose: Purpose) -> Need {
+        let bytes = bytes.min(u64::from(self.config.request_max_bytes)) as u32;
+        Need::Bytes(Request {
+            offset,
+            bytes,
+            purpose,
+        })
+    }
+
+    /// Compares what stands between two entries with what must.
+    fn check_seam(&self, number: usize, found: &[u8]) -> Result<(), Error> {
+        let seam = self.layout()?.seam(number);
+        if found == seam.expected() {
+            return Ok(());
+        }
+        let part = seam.part;
+        let fault = if seam.differs_in_padding(found) {
+            BundleInvalid::Padding { part }
+        } else if part == Part::End {
+            BundleInvalid::HeaderMalformed { part }
+        } else {
+            self.seam_fault(number, found)?
+        };
+        Err(fault.into())
+    }
+
+    /// Whether the header in a seam is damaged, or a sound header of another entry.
+    fn seam_fault(&self, number: usize, found: &[u8]) -> Result<BundleInvalid, Error> {
+        let layout = self.layout()?;
+        let (seam, name) = (layout.seam(number), layout.name(number));
+        let header = found
+            .len()
+            .checked_sub(crate::wire::tar::BLOCK_BYTES)
+            .and_then(|start| found.get(start..));
+        let checked = crate::wire::tar::check_header(header.unwrap_or(&[]), &name, seam.part);
+        Ok(checked
+            .err()
+            .unwrap_or(BundleInvalid::HeaderMalformed { part: seam.part }))
+    }
+}
+
+/// The states; each is a struct of its own that holds just what it needs, and is consumed by what happens to it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "core has no heap to put a state on"
+)]
+enum State {
+    Front(front::Front),
+    Info(info::Info),
+    IndexFetch(index_fetch::IndexFetch),
+    Planning(planning::Planning),
+    Decision(Plan),
+    Transfer(transfer::Transfer),
+    Ending(ending::Ending),
+    Activate,
+    Finished,
+    Failed,
+}
+
+/// An install under way.
+pub struct Installer<'w> {
+    session: Session<'w>,
+    state: State,
+}
+
+impl<'w> Installer<'w> {
+    /// Starts an install.
+    ///
+    /// # Errors
+    /// [`Misuse::WorkspaceTooSmall`] when a buffer is below its documented minimum.
+    pub fn new(config: Config<'w>, workspace: Workspace<'w>) -> Result<Self, Error> {
+        let request_min = BLOCK_BYTES as u32;
+        if workspace.output.len() < OUTPUT_MIN_BYTES || config.request_max_bytes < request_min {
+            return Err(Misuse::WorkspaceTooSmall.into());
+        }
+        let session = Session {
+            config,
+            workspace,
+            manifest: None,
+            manifest_bytes: 0,
+            signatures_bytes: 0,
+            front_bytes: 0,
+            tally: Tally::default(),
+            block: [0; BLOCK_BYTES],
+        };
+        Ok(Self {
+            session,
+            state: State::Front(front::Front::new()),
+        })
+    }
+
+    /// What the installer needs next. Asking changes nothing.
+    ///
+    /// # Errors
+    /// [`Misuse::InstallerFailed`] after an error.
+    pub fn need(&self) -> Result<Need, Error> {
+        match &self.state {
+            State::Front(state) => Ok(state.need(&self.session)),
+            State::Info(state) => state.need(&self.session),
+            State::IndexFetch(state) => state.need(&self.session),
+            State::Decision(plan) => Ok(Need::Decision(*plan)),
+            State::Transfer(state) => state.need(&self.session),
+            State::Ending(state) => state.need(&self.session),
+            State::Planning(_) | State::Activate => Ok(Need::Work),
+            State::Finished => Ok(Need::Finished),
+            State::Failed => Err(Misuse::InstallerFailed.into()),
+        }
+    }
+
+    /// Takes the bytes that [`Need::Bytes`] asked for, exactly.
+    ///
+    /// # Errors
+    /// Whatever is found wrong with them; the installer is at its end then.
+    pub fn feed<S: Storage>(&mut self, bytes: &[u8], storage: &mut S) -> Result<(), Error> {
+        let Need::Bytes(request) = self.need()? else {
+            return Err(Misuse::UnexpectedFeed.into());
+        };
+        if bytes.len() != request.bytes as usize {
+            return Err(Misuse::UnexpectedFeed.into());
+        }
+        self.session.count(request);
+        let session = &mut self.session;
+        self.state = match core::mem::replace(&mut self.state, State::Failed) {
+            State::Front(state) => state.feed(session, bytes)?,
+            State::Info(state) => state.feed(session, bytes)?,
+            State::IndexFetch(state) => state.feed(session, bytes, storage)?,
+            State::Transfer(state) => state.feed(session, bytes, storage)?,
+            State::Ending(state) => state.feed(session, bytes)?,
+            _ => return Err(Misuse::UnexpectedFeed.into()),
+        };
+        Ok(())
+    }
+
+    /// Takes the answer to [`Need::End`].
+    ///
+    /// # Errors
+    /// [`BundleInvalid::TrailingBytes`] when the source goes on.
+    pub fn feed_end(&mut self, at_end: bool) -> Result<(), Error> {
+        match (core::mem::replace(&mut self.state, State::Failed), at_end) {
+            (State::Ending(state), true) if state.waits_for_end(&self.session) => {
+                self.state = State::Activate;
+                Ok(())
+            }
+            (State::Ending(state), false) if state.waits_for_end(&self.session) => {
+                Err(BundleInvalid::TrailingBytes.into())
+            }
+            _ => Err(Misuse::UnexpectedFeed.into()),
+        }
+    }
+
+    /// Reports that the source ended before a request was answered whole: gives the error that names the part.
+    pub fn feed_truncated(&mut self) -> Error {
+        let part = match &self.state {
+            State::Front(state) => state.part(),
+            State::Info(state) => state.part(),
+            State::IndexFetch(_) => Part::Index,
+            State::Ending(_) => Part::End,
+            _ => Part::Data,
+        };
+        self.state = State::Failed;
+        BundleInvalid::Truncated { part }.into()
+    }
+
+    /// Does one bounded piece of work that needs no bytes of the source.
+    ///
+    /// # Errors
+    /// Whatever goes wrong; the installer is at its end then.
+    pub fn work<S: Storage>(&mut self, storage: &mut S) -> Result<(), Error> {
+        let session = &mut self.session;
+        self.state = match core::mem::replace(&mut self.state, State::Failed) {
+            State::IndexFetch(state) => state.work(session, storage)?,
+            State::Planning(state) => state.work(session, storage)?,
+            State::Transfer(state) => state.work(session, storage)?,
+            State::Activate => {
+                storage.sync()?;
+                let front = session
+                    .workspace
+                    .front
+                    .get(..session.front_bytes)
+                    .unwrap_or(&[]);
+                storage.make_bootable(session.manifest()?, front)?;
+                State::Finished
+            }
+            _ => return Err(Misuse::UnexpectedFeed.into()),
+        };
+        Ok(())
+    }
+
+    /// Accepts the plan: from here on the target set is written.
+    ///
+    /// # Errors
+    /// [`PolicyRefused`] when the plan does not fit the room or the budget, [`Misuse::NotAccepted`] when there is no plan to accept.
+    pub fn accept<S: Storage>(&mut self, storage: &mut S) -> Result<(), Error> {
+        let State::Decision(plan) = &self.state else {
+            return Err(Misuse::NotAccepted.into());
+        };
+        plan.check(self.session.config.budget)?;
+        self.state = State::Failed;
+        storage.prepare(self.session.manifest()?)?;
+        self.state = State::Transfer(transfer::Transfer::new(&self.session)?);
+        Ok(())
+    }
+
+    /// The verified manifest, as soon as there is one.
+    pub const fn manifest(&self) -> Option<&Verified<Manifest>> {
+        self.session.manifest.as_ref()
+    }
+
+    /// What has been done so far.
+    pub const fn tally(&self) -> Tally {
+        self.session.tally
+    }
+
+    /// The proof that the target set is complete.
+    ///
+    /// # Errors
+    /// [`Misuse::NotAccepted`] when it is not.
+    pub fn into_installed(self) -> Result<Installed, Error> {
+        match (self.state, self.session.manifest) {
+            (State::Finished, Some(manifest)) => Ok(Installed {
+                manifest,
+                tally: self.session.tally,
+            }),
+            _ => Err(Misuse::NotAccepted.into()),
+        }
+    }
+}
+
+impl Session<'_> {
+    fn count(&mut self, request: Request) {
+        let tally = &mut self.tally;
+        let counter = match request.purpose {
+            Purpose::Framing => &mut tally.framing_bytes,
+            Purpose::Index => &mut tally.index_bytes,
+            Purpose::Data => &mut tally.data_bytes,
+            Purpose::Audit => &mut tally.audit_bytes,
+        };
+        *counter += u64::from(request.bytes);
+    }
+
+    /// Whether one more request keeps within the budget.
+    fn check_budget(&self, more: u64) -> Result<(), Error> {
+        let needed = self.tally.source_bytes() + more;
+        match self.config.budget {
+            Some(budget) if needed > budget => {
+                Err(PolicyRefused::BudgetExceeded { needed, budget }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}

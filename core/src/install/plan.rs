@@ -1,0 +1,171 @@
+//! What an install would do, known before it starts: from the manifest and the index alone.
+
+use crate::error::PolicyRefused;
+use crate::storage::{Location, Space};
+use crate::wire::index::{Blob, Role};
+
+/// The plan of an install. All sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Plan {
+    /// To fetch: framing (headers, manifest, signatures, `info/`) and index, already fetched or about to be.
+    pub framing_bytes: u64,
+    /// To fetch: stored bytes of blobs that the device has nowhere.
+    pub fetch_bytes: u64,
+    /// To read only for checking: stored bytes that the device does not need (a local bundle is checked whole).
+    pub audit_bytes: u64,
+    /// To write into the target set, decoded.
+    pub write_bytes: u64,
+    /// Of these, copied from the running set.
+    pub copy_bytes: u64,
+    /// Already at their place in the target set.
+    pub present_bytes: u64,
+    /// Number of blobs to fetch.
+    pub fetch_blobs: u32,
+    /// Number of blobs to copy from the running set.
+    pub copy_blobs: u32,
+    /// Number of blobs already at their place.
+    pub present_blobs: u32,
+    /// Bytes that the boot slot must take.
+    pub boot_slot_bytes: u64,
+    /// Bytes that the root slot must take.
+    pub root_slot_bytes: u64,
+    /// Free room in the target set.
+    pub space: PlanSpace,
+}
+
+/// Free room in the target set; `None` when the device cannot tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PlanSpace {
+    /// In the boot slot.
+    pub boot_bytes: Option<u64>,
+    /// In the root slot.
+    pub root_bytes: Option<u64>,
+}
+
+impl Plan {
+    /// Adds one blob.
+    pub(crate) fn add(&mut self, blob: &Blob, location: Location, stored_bytes: u64, audit: bool) {
+        match location {
+            Location::Target => {
+                self.present_bytes += blob.size;
+                self.present_blobs += 1;
+                return;
+            }
+            Location::Running => {
+                self.copy_bytes += blob.size;
+                self.copy_blobs += 1;
+                self.audit_bytes += if audit { stored_bytes } else { 0 };
+            }
+            Location::Absent => {
+                self.fetch_bytes += stored_bytes;
+                self.fetch_blobs += 1;
+            }
+        }
+        self.write_bytes += blob.size;
+        match blob.role {
+            Role::Uki => self.boot_slot_bytes += blob.size,
+            Role::Object | Role::Composefs => self.root_slot_bytes += blob.size,
+            Role::Image => {}
+        }
+    }
+
+    /// Notes the free room.
+    pub(crate) fn set_space(&mut self, space: Space) {
+        self.space = PlanSpace {
+            boot_bytes: space.boot_bytes,
+            root_bytes: space.root_bytes,
+        };
+    }
+
+    /// Bytes that the source must give, all told.
+    pub const fn source_bytes(&self) -> u64 {
+        self.framing_bytes + self.fetch_bytes + self.audit_bytes
+    }
+
+    /// Whether the plan fits the room and the budget.
+    ///
+    /// # Errors
+    /// [`PolicyRefused::NoSpace`] or [`PolicyRefused::BudgetExceeded`].
+    pub fn check(&self, budget: Option<u64>) -> Result<(), PolicyRefused> {
+        let pairs = [
+            (self.boot_slot_bytes, self.space.boot_bytes),
+            (self.root_slot_bytes, self.space.root_bytes),
+        ];
+        for (needed, available) in pairs {
+            if let Some(available) = available.filter(|available| needed > *available) {
+                return Err(PolicyRefused::NoSpace { needed, available });
+            }
+        }
+        match budget {
+            Some(budget) if self.source_bytes() > budget => Err(PolicyRefused::BudgetExceeded {
+                needed: self.source_bytes(),
+                budget,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::digest::BlobDigest;
+
+    fn blob(role: Role) -> Blob {
+        Blob {
+            role,
+            payload: 0,
+            digest: BlobDigest::sha256([0; 32]),
+            size: 100,
+            ranges: 1,
+            stored_bytes: 40,
+            alternatives: 0,
+        }
+    }
+
+    #[test]
+    fn room_and_budget_are_limits_to_the_byte() {
+        let mut plan = Plan {
+            framing_bytes: 10,
+            ..Plan::default()
+        };
+        plan.add(&blob(Role::Uki), Location::Absent, 40, true);
+        plan.add(&blob(Role::Object), Location::Running, 40, true);
+        plan.add(&blob(Role::Object), Location::Target, 40, true);
+        assert_eq!(
+            (
+                plan.fetch_bytes,
+                plan.audit_bytes,
+                plan.write_bytes,
+                plan.present_bytes
+            ),
+            (40, 40, 200, 100)
+        );
+        assert_eq!(plan.check(Some(90)), Ok(()));
+        assert_eq!(
+            plan.check(Some(89)),
+            Err(PolicyRefused::BudgetExceeded {
+                needed: 90,
+                budget: 89
+            })
+        );
+        plan.set_space(Space {
+            boot_bytes: Some(100),
+            root_bytes: Some(99),
+        });
+        assert_eq!(
+            plan.check(None),
+            Err(PolicyRefused::NoSpace {
+                needed: 100,
+                available: 99
+            })
+        );
+        plan.set_space(Space {
+            boot_bytes: Some(100),
+            root_bytes: None,
+        });
+        assert_eq!(plan.check(None), Ok(()));
+    }
+}

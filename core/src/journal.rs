@@ -1,0 +1,378 @@
+//! The journal: what happened, in a chain of digests that shows when an entry was changed or taken out.
+//!
+//! ```text
+//! frame: length of the entry u16 | entry: postcard | SHA-256 of (digest of the frame before, length, entry)
+//! ```
+//!
+//! The first frame's predecessor is [`Head::START`]. The boot record carries the [`Head`] of its last write, so cutting off the
+//! end below that shows too.
+//!
+//! # Invariants
+//! - A frame is accepted only when its digest follows from all frames before.
+//!
+//! # Power loss
+//! An append may leave a part of its frame at the end of the file. [`Chain::read`] reports that as [`Tail::Torn`]; the agent
+//! cuts it off before the next append and says so in the journal.
+
+use crate::boot::Set;
+use crate::boot::select::Reason;
+use crate::verify::signature::Signers;
+use crate::wire::digest::{SHA256_BYTES, Sha256Digest};
+use crate::wire::text::Line;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Longest frame.
+pub const FRAME_MAX_BYTES: usize = 512;
+
+const LENGTH_BYTES: usize = 2;
+const ENTRY_MAX_BYTES: usize = FRAME_MAX_BYTES - LENGTH_BYTES - SHA256_BYTES;
+
+/// Where a chain stands: how many entries, and the digest of the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Head {
+    /// Number of entries.
+    pub entries: u64,
+    /// Digest of the last frame.
+    pub digest: Sha256Digest,
+}
+
+impl Head {
+    /// Before the first entry.
+    pub const START: Self = Self {
+        entries: 0,
+        digest: *b"twinseal journal v1, first entry",
+    };
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Entry {
+    /// Position in the chain, from 0.
+    pub number: u64,
+    /// The device's clock, in seconds since 1970; 0 when it has none.
+    pub time: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened. postcard stores the position: add at the end, never renumber.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Event {
+    /// The device was provisioned.
+    Provisioned {
+        /// The set that holds the first release.
+        set: Set,
+        /// What was installed.
+        release: Release,
+    },
+    /// An install began: its plan was accepted.
+    InstallStarted {
+        /// The target set.
+        set: Set,
+        /// What is being installed.
+        release: Release,
+    },
+    /// An install ended well.
+    InstallCompleted {
+        /// The target set.
+        set: Set,
+        /// SHA-256 of the manifest.
+        manifest: Sha256Digest,
+        /// Bytes that came from the source.
+        source_bytes: u64,
+        /// Bytes written into the target set.
+        written_bytes: u64,
+        /// Bytes that were found in the target set.
+        present_bytes: u64,
+    },
+    /// An install was refused or failed.
+    InstallFailed {
+        /// The target set.
+        set: Set,
+        /// SHA-256 of the manifest, when there was a verified one.
+        manifest: Option<Sha256Digest>,
+        /// The agent's exit code for the reason.
+        exit_code: u8,
+        /// Bytes that came from the source.
+        source_bytes: u64,
+        /// Whether the target set had been made unbootable.
+        target_touched: bool,
+    },
+    /// A set was made the next trial.
+    TrialArmed {
+        /// Which.
+        set: Set,
+        /// With how many attempts.
+        attempts: u8,
+    },
+    /// A set was chosen at boot.
+    Booted {
+        /// Which; `None` for the recovery.
+        set: Option<Set>,
+        /// Why.
+        reason: Reason,
+        /// Attempts that are left.
+        attempts_left: u8,
+    },
+    /// The running set was committed.
+    Committed {
+        /// Which.
+        set: Set,
+        /// The floor from now on.
+        floor: u64,
+    },
+    /// The running set was marked bad.
+    MarkedBad {
+        /// Which.
+        set: Set,
+    },
+    /// The other set was made the default by hand.
+    WentBack {
+        /// Which.
+        set: Set,
+    },
+    /// A part of a frame was found at the end and cut off: power was lost during an append.
+    TailCut {
+        /// Bytes cut off.
+        bytes: u32,
+    },
+}
+
+/// A release, as the journal names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Release {
+    /// Version for people.
+    pub version: Line,
+    /// SHA-256 of its signed manifest.
+    pub manifest: Sha256Digest,
+    /// Anti-rollback version.
+    pub anti_rollback: u64,
+    /// The trusted keys that signed it.
+    pub signers: Signers,
+}
+
+/// What a chain gives next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "core has no heap to put an entry on"
+)]
+pub enum Tail {
+    /// An entry, and the bytes of its frame.
+    Entry(Entry, usize),
+    /// The end, cleanly.
+    End,
+    /// A part of a frame, or a last frame that was not written whole.
+    Torn,
+    /// A frame that does not follow from those before, with more after it: the journal was changed.
+    Broken,
+}
+
+/// A place in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    head: Head,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { head: Head::START }
+    }
+}
+
+impl Chain {
+    /// Goes on at a known place.
+    pub const fn at(head: Head) -> Self {
+        Self { head }
+    }
+
+    /// Where the chain stands.
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Reads the frame at the start of `bytes`. `last` says that `bytes` reaches the end of the journal; otherwise it must hold
+    /// at least [`FRAME_MAX_BYTES`].
+    pub fn read(&mut self, bytes: &[u8], last: bool) -> Tail {
+        if bytes.is_empty() {
+            return Tail::End;
+        }
+        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
+            return Tail::Torn;
+        };
+        let size = usize::from(u16::from_le_bytes(*length));
+        let frame = LENGTH_BYTES + size + SHA256_BYTES;
+        let damaged = if last && bytes.len() <= frame.min(FRAME_MAX_BYTES) {
+            Tail::Torn
+        } else {
+            Tail::Broken
+        };
+        if size > ENTRY_MAX_BYTES {
+            return damaged;
+        }
+        let Some((body, rest)) = rest.split_at_checked(size) else {
+            return damaged;
+        };
+        let Some(digest) = rest.get(..SHA256_BYTES) else {
+            return damaged;
+        };
+        let right = self.digest_after(*length, body);
+        let entry = postcard::from_bytes::<Entry>(body)
+            .ok()
+            .filter(|entry| entry.number == self.head.entries);
+        match entry {
+            Some(entry) if right == digest => {
+                self.head = Head {
+                    entries: self.head.entries + 1,
+                    digest: right,
+                };
+                Tail::Entry(entry, frame)
+            }
+            _ => damaged,
+        }
+    }
+
+    /// Writes the frame of the next entry into `buffer` and goes on behind it; gives the bytes used. The entry's number is the
+    /// chain's.
+    pub fn append<'b>(
+        &mut self,
+        time: u64,
+        event: Event,
+        buffer: &'b mut [u8; FRAME_MAX_BYTES],
+    ) -> Option<&'b [u8]> {
+        let entry = Entry {
+            number: self.head.entries,
+            time,
+            event,
+        };
+        let mut body = [0; ENTRY_MAX_BYTES];
+        let body = postcard::to_slice(&entry, &mut body).ok()?;
+        let length = (body.len() as u16).to_le_bytes();
+        let digest = self.digest_after(length, body);
+        let content = length.iter().chain(body.iter()).chain(digest.iter());
+        let used = LENGTH_BYTES + body.len() + SHA256_BYTES;
+        buffer
+            .iter_mut()
+            .zip(content)
+            .for_each(|(to, from)| *to = *from);
+        self.head = Head {
+            entries: self.head.entries + 1,
+            digest,
+        };
+        buffer.get(..used)
+    }
+
+    fn digest_after(&self, length: [u8; LENGTH_BYTES], body: &[u8]) -> Sha256Digest {
+        Sha256::new()
+            .chain_update(self.head.digest)
+            .chain_update(length)
+            .chain_update(body)
+            .finalize()
+            .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn release() -> Release {
+        let signers = [[0xff; 8]; crate::wire::SIGNATURES_MAX_COUNT]
+            .into_iter()
+            .collect();
+        let version = Line::new(core::str::from_utf8(&[b'v'; 128]).unwrap()).unwrap();
+        Release {
+            version,
+            manifest: [0xff; 32],
+            anti_rollback: u64::MAX,
+            signers,
+        }
+    }
+
+    fn three() -> Vec<Vec<u8>> {
+        let mut chain = Chain::default();
+        let mut buffer = [0; FRAME_MAX_BYTES];
+        let events = [
+            Event::Provisioned {
+                set: Set::A,
+                release: release(),
+            },
+            Event::TrialArmed {
+                set: Set::B,
+                attempts: 3,
+            },
+            Event::Committed {
+                set: Set::B,
+                floor: 7,
+            },
+        ];
+        events
+            .into_iter()
+            .map(|event| chain.append(99, event, &mut buffer).unwrap().to_vec())
+            .collect()
+    }
+
+    /// Reads a whole journal: entries read, and how it ends.
+    fn read(bytes: &[u8]) -> (u64, Tail) {
+        let mut chain = Chain::default();
+        let mut position = 0;
+        loop {
+            match chain.read(&bytes[position..], true) {
+                Tail::Entry(_, size) => position += size,
+                end => return (chain.head().entries, end),
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_entry_fits_a_frame() {
+        assert_eq!(read(&three().concat()), (3, Tail::End));
+    }
+
+    #[test]
+    fn a_changed_byte_shows() {
+        let journal = three().concat();
+        let first_two = three()[..2].concat().len();
+        for position in 0..journal.len() {
+            let mut bad = journal.clone();
+            bad[position] ^= 1;
+            let (entries, end) = read(&bad);
+            assert!(entries < 3 && end != Tail::End, "byte {position}");
+            if position >= first_two + 2 {
+                assert_eq!(
+                    (entries, end),
+                    (2, Tail::Torn),
+                    "byte {position} of the last frame"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn taking_out_or_reordering_frames_shows() {
+        let frames = three();
+        assert_eq!(read(&[frames[0].clone(), frames[2].clone()].concat()).0, 1);
+        assert_eq!(
+            read(&[frames[1].clone(), frames[0].clone(), frames[2].clone()].concat()),
+            (0, Tail::Broken)
+        );
+        // Cutting off the end is a sound chain by itself; the head in the boot record shows it.
+        assert_eq!(read(&frames[..2].concat()), (2, Tail::End));
+    }
+
+    #[test]
+    fn every_torn_append_is_told_from_a_change() {
+        let frames = three();
+        let whole = frames[..2].concat();
+        for cut in 1..frames[2].len() {
+            let torn = [whole.clone(), frames[2][..cut].to_vec()].concat();
+            assert_eq!(read(&torn), (2, Tail::Torn), "{cut} bytes");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What core needs from a device: its slots, its scratch, its boot record. Core does no I/O of its own.
+//!
+//! # Power loss
+//! The implementer promises only what each method's text says. In particular bytes that were written and not yet synced may be
+//! lost, torn or reordered by a power cut; nothing that [`Storage::publish`] has not been called for counts as there.
+
+use crate::error::StorageError;
+use crate::wire::index::Blob;
+use crate::wire::manifest::Manifest;
+
+/// Where a blob already is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Location {
+    /// In the target set, whole, synced, under its final name: nothing to do.
+    Target,
+    /// In the running set: it can be copied. Its content is checked while it is copied.
+    Running,
+    /// In neither.
+    Absent,
+}
+
+/// Room for an update in the target set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Bytes free in the boot slot; `None` when it cannot be told.
+    pub boot_bytes: Option<u64>,
+    /// Bytes free in the root slot; `None` when it cannot be told.
+    pub root_bytes: Option<u64>,
+}
+
+/// The target set of a device, and a scratch area, as the installer sees them.
+///
+/// One blob is open at a time: [`open`](Self::open), then writes, then [`settle`](Self::settle), read-back and
+/// [`publish`](Self::publish), or [`discard`](Self::discard). The running set is only ever read.
+pub trait Storage {
+    /// Where the blob is. Costs a look, not a read of the content.
+    ///
+    /// # Errors
+    /// When the device cannot tell.
+    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError>;
+
+    /// Size of the slot that an image payload goes to, in bytes; `Ok(None)` when the device has no such slot.
+    ///
+    /// # Errors
+    /// When the slot is there and cannot be opened.
+    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError>;
+
+    /// Free room in the target set.
+    ///
+    /// # Errors
+    /// When the device cannot tell.
+    fn space(&mut self) -> Result<Space, StorageError>;
+
+    /// Reads from the scratch area. Bytes never written may be anything: the reader checks their digest.
+    ///
+    /// # Errors
+    /// When the scratch area cannot be read; a place past its end gives zeros, not an error.
+    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Writes to the scratch area; need not survive a power cut.
+    ///
+    /// # Errors
+    /// When the scratch area cannot be written.
+    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Makes the target set unbootable, durably, before anything else is written to it: its UKI goes away from every path that
+    /// a firmware might try, and the front matter of what it held goes too. Called once, before the first [`open`](Self::open).
+    ///
+    /// # Errors
+    /// When that cannot be made sure; nothing may be written then.
+    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError>;
+
+    /// Opens a blob for writing in the target set, under a name that nothing boots or reads. Gives how many of its bytes an
+    /// earlier attempt may have left there: the installer reads them with [`read`](Self::read) and checks every one, and
+    /// 0 says that looking is not worth it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError>;
+
+    /// Reads from the open blob exactly `buffer.len()` bytes; after [`settle`](Self::settle), from the medium.
+    ///
+    /// # Errors
+    /// When it cannot be read or ends early.
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Writes to the open blob, in ascending order of `offset`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Reads from the copy of `blob` in the running set exactly `buffer.len()` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read (the kernel's refusal of a damaged file included) or ends early.
+    fn read_running(
+        &mut self,
+        blob: &Blob,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError>;
+
+    /// Cuts the open blob to its size, brings it to the medium, and forgets cached copies, so that the next
+    /// [`read`](Self::read) is from the medium.
+    ///
+    /// # Errors
+    /// When the medium reports a failure.
+    fn settle(&mut self) -> Result<(), StorageError>;
+
+    /// Gives the open blob its final name, sealed with fs-verity where the device has it, and closes it. The UKI stays under a
+    /// name that no firmware boots until [`make_bootable`](Self::make_bootable).
+    ///
+    /// # Errors
+    /// When it cannot be renamed or sealed, or the kernel measures another digest.
+    fn publish(&mut self) -> Result<(), StorageError>;
+
+    /// Closes the open blob and removes what was written of it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    fn discard(&mut self) -> Result<(), StorageError>;
+
+    /// Brings everything that was published to the medium, file systems included, not only files.
+    ///
+    /// # Errors
+    /// When the medium reports a failure.
+    fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// Makes the target set bootable: the UKI gets the name that the firmware boots, durably. The last step of an install;
+    /// never called before everything else is synced and checked. `front` is kept with the set, durably and before the UKI gets
+    /// its name: a small tar archive of `manifest` and `signatures` as they were signed, from which anybody can prove later what
+    /// the set holds. A bundle without a UKI has only that to do.
+    ///
+    /// # Errors
+    /// When it cannot be made sure.
+    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError>;
+}
+
+/// Decodes one encoding of ranges; given to core as an argument, so that core depends on no codec but its own.
+pub trait RangeDecoder {
+    /// Starts a new range. `window_log` is the largest window, as a power of two, that the range may ask for.
+    fn start(&mut self, window_log: u8);
+
+    /// Decodes from `input` into `output`: gives bytes taken and bytes made. Called until all of a range's bytes are made.
+    ///
+    /// # Errors
+    /// When the input cannot be decoded. The input has been authenticated, so this is the builder's fault.
+    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), DecodeFailed>;
+}
+
+/// A range could not be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeFailed;
+
+/// Two places that hold the boot record, each of [`crate::boot::record::COPY_BYTES`] bytes.
+pub trait RecordStore {
+    /// Reads copy 0 or 1. A copy that was never written may be anything.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_copy(&mut self, copy: usize, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Writes copy 0 or 1 and brings it to the medium before it returns. A power cut may tear the copy that is being written,
+    /// and must leave the other one alone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write_copy(&mut self, copy: usize, bytes: &[u8]) -> Result<(), StorageError>;
+}

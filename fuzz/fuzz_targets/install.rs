@@ -1,0 +1,86 @@
+//! A whole install of bundles that are signed by a trusted key but not made by the rules: the fuzzer gets past the signature,
+//! as a maker with a broken builder would. Nothing may panic, and a refused bundle never leaves a bootable set.
+#![no_main]
+
+#[path = "../../core/tests/support/mod.rs"]
+mod support;
+
+use libfuzzer_sys::fuzz_target;
+use support::{Device, Options, Release, install};
+use twinseal_core::wire::index::{Encoding, Record};
+use twinseal_core::wire::manifest::Manifest;
+
+/// An edit: where, and what to set there.
+type Edit = (u16, u8, u8);
+
+fuzz_target!(|input: (bool, Vec<Edit>, Vec<(u16, u8)>, Vec<(u32, u8)>)| {
+    let (deflate, record_edits, manifest_edits, byte_edits) = input;
+    let encoding = if deflate {
+        Encoding::Deflate
+    } else {
+        Encoding::Stored
+    };
+    // Small, so that the fuzzer makes many runs; still with every role and a blob of several ranges.
+    let erofs = vec![5; 300];
+    let uki = support::uki(&format!("composefs={}", support::verity(&erofs)), 0);
+    let objects = vec![vec![1; 70], vec![2; 150], vec![3; 90]];
+    let release = Release {
+        encoding,
+        uki: Some(uki),
+        erofs,
+        objects,
+        range_bytes: 64,
+        ..Release::sealed(1)
+    };
+    let release = Release {
+        images: vec![("fpga", vec![9; 100])],
+        ..release
+    };
+    let mut bundle = release.build_with(
+        |records| {
+            record_edits
+                .iter()
+                .take(8)
+                .for_each(|edit| edit_record(records, *edit))
+        },
+        |manifest| edit_manifest(manifest, &manifest_edits),
+    );
+    for (position, value) in byte_edits.iter().take(4) {
+        let length = bundle.len();
+        bundle[*position as usize % length] = *value;
+    }
+    let mut device = Device::new();
+    match install(&bundle, &mut device, &Options::default()) {
+        Ok(_) => assert!(device.bootable),
+        Err(_) => assert!(!device.bootable || device.prepared == 0),
+    }
+});
+
+/// Changes a byte of a record, when the result is still a record.
+fn edit_record(records: &mut Vec<Record>, (number, position, value): Edit) {
+    let number = usize::from(number) % records.len();
+    let mut bytes = records[number].emit();
+    let position = usize::from(position) % bytes.len();
+    bytes[position] = value;
+    match (Record::parse(&bytes), value % 16) {
+        (Ok(record), _) => records[number] = record,
+        (Err(_), 0) if records.len() > 1 => drop(records.remove(number)),
+        (Err(_), 1) => records.insert(number, records[number]),
+        (Err(_), 2) => records.swap(0, number),
+        (Err(_), _) => {}
+    }
+}
+
+/// Changes bytes of the manifest's encoding, when the result still decodes; rules between fields may be broken.
+fn edit_manifest(manifest: &mut Manifest, edits: &[(u16, u8)]) {
+    let mut buffer = [0; 8192];
+    let Ok(length) = manifest.emit(&mut buffer).map(<[u8]>::len) else {
+        return;
+    };
+    for (position, value) in edits.iter().take(8) {
+        buffer[usize::from(*position) % length] = *value;
+    }
+    if let Ok(changed) = Manifest::parse(&buffer[..length]) {
+        *manifest = changed;
+    }
+}

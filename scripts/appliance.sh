@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Makes the inputs of the demo appliance, from real Debian packages, in .cache/appliance/:
+#
+#   v1/ v2/ v3/      rootfs.tar, os-release, packages.txt
+#     v1             the release as it was last published
+#     v2             the same packages with the release's security and stable updates; upgraded.txt lists what changed
+#     v3             v2 with a mistake that a maker can make: a pruning step that removed a library curl needs.
+#                    It boots, and its health check fails.
+#   vmlinuz  linuxx64.efi.stub  initrd.cpio  kernel-version
+#   modules/         the initramfs' kernel modules, uncompressed and signed, and `order`, in which they are loaded
+#   SHA256SUMS
+#
+# The same packages give the same bytes. Needs: scripts/deps.sh demo, a Debian machine, 0.8 GB in .cache, and root, or
+# the package uidmap and a range of user numbers in /etc/subuid.
+# Takes a minute or two the first time; nothing when it is all made. `rm -r .cache/appliance` makes it anew.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+# The release whose updates v2 brings. An older release has more of them: when a new point release comes out, the updates
+# of the newest one are in it already, and v1 and v2 would be the same.
+readonly ROOT_SUITE=bookworm
+readonly ROOT_UPDATES="bookworm-updates bookworm-security"
+readonly ROOT_PACKAGES=systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates,python3-minimal
+# Kernel, boot stub and busybox: EROFS mounted from a file needs Linux 6.12.
+readonly BOOT_SUITE=trixie
+readonly KERNEL_PACKAGE=linux-image-cloud-amd64
+# What the initramfs loads: disk, sealed root, boot partition, firmware variables, watchdog, network.
+readonly INITRD_MODULES="virtio_blk erofs overlay loop vfat nls_ascii nls_cp437 efivarfs i6300esb virtio_net"
+readonly ROOT_MODULES="$INITRD_MODULES autofs4 tun"
+# What v3 lacks. Only libcurl uses it.
+readonly PRUNED='./usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
+# No file in the root is younger than this (2026-06-01).
+export SOURCE_DATE_EPOCH=1780272000
+
+out=$cache/appliance
+work=$cache/appliance.new
+
+kernel() {
+    local package unpacked=$work/kernel version
+    apt_private appliance-boot $BOOT_SUITE
+    package=$(apt-cache -c "$cache/apt/appliance-boot/apt.conf" depends $KERNEL_PACKAGE | awk '$1 == "Depends:" { print $2; exit }')
+    unpack appliance-boot "$unpacked" "$package" systemd-boot-efi busybox-static
+    version=$(basename "$unpacked"/boot/vmlinuz-*)
+    version=${version#vmlinuz-}
+    echo "$version" >"$work/kernel-version"
+    cp "$unpacked/boot/vmlinuz-$version" "$work/vmlinuz"
+    cp "$unpacked/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$work/"
+    [[ -d $unpacked/usr/lib/modules ]] || { mkdir -p "$unpacked/usr/lib"; mv "$unpacked/lib/modules" "$unpacked/usr/lib/"; }
+    rm -rf "${unpacked:?}/lib"
+    ln -s usr/lib "$unpacked/lib"
+    depmod -b "$unpacked" "$version"
+    # Wishes, not needs: they ask for accelerators that only some processors have.
+    rm "$unpacked/usr/lib/modules/$version/modules.softdep"
+}
+
+# modules_of NAME...: the files of the modules and of those they need, in the order in which they can be loaded.
+modules_of() {
+    modprobe -d "$work/kernel" -S "$(<"$work/kernel-version")" --show-depends -a "$@" | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
+}
+
+# The modules are only decompressed: stripping one would take off its signature, and a kernel under Secure Boot refuses it then.
+modules() {
+    local path name version root=$work/root-modules
+    version=$(<"$work/kernel-version")
+    mkdir -p "$work/modules"
+    modules_of $INITRD_MODULES >"$work/initrd-modules"
+    while read -r path; do
+        name=$(basename "$path" .ko.xz)
+        xz -dc "$path" >"$work/modules/$name.ko"
+        echo "$name" >>"$work/modules/order"
+    done <"$work/initrd-modules"
+
+    modules_of $ROOT_MODULES >"$work/root-modules-list"
+    while read -r path; do
+        name=usr/lib/modules/${path#*/lib/modules/}
+        mkdir -p "$root/$(dirname "$name")"
+        xz -dc "$path" >"$root/${name%.xz}"
+    done <"$work/root-modules-list"
+    cp "$work/kernel/usr/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$root/usr/lib/modules/$version/"
+    ln -s usr/lib "$root/lib"
+    depmod -b "$root" "$version"
+}
+
+initrd() {
+    local tree=$work/initrd
+    mkdir -p "$tree"/{bin,dev,proc,sys,run}
+    cp -r "$work/modules" "$tree/modules"
+    cp "$work"/kernel/{usr/,}bin/busybox "$tree/bin/" 2>/dev/null || [[ -f $tree/bin/busybox ]]
+    install -m 755 "$scripts/appliance/init" "$tree/init"
+    find "$tree" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+    (cd "$tree" && find . -print0 | sort -z | cpio --quiet --null --create --format=newc --reproducible --owner=0:0) >"$work/initrd.cpio"
+}
+
+# rootfs VERSION RELEASE SUITE...: one root, as a tar.
+rootfs() {
+    local version=$1 release=$2
+    shift 2
+    mkdir -p "$work/$version"
+    apt_sources "$@" >"$work/$version.list"
+    # The way of this machine's apt to its archive (a proxy, for one) is also mmdebstrap's.
+    apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Retries|ForceIPv)' >"$work/apt-options" || true
+    mmdebstrap --quiet --variant=minbase --include="$ROOT_PACKAGES" --skip=cleanup/apt \
+        --aptopt="$work/apt-options" --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook="'$scripts/appliance/customize' \"\$1\" $release '$work/root-modules' '$scripts/appliance'" \
+        $ROOT_SUITE "$work/$version/rootfs.tar" "$work/$version.list"
+    # Device nodes are the kernel's business; the folder stays.
+    tar --delete --wildcards -f "$work/$version/rootfs.tar" './dev/*'
+    describe "$version"
+}
+
+# broken_rootfs: v3, from v2's tar.
+broken_rootfs() {
+    local tar=$work/v3/rootfs.tar tree=$work/v3-changes names=(./usr/lib/os-release ./usr/lib/twinseal/release)
+    mkdir -p "$work/v3" "$tree"
+    cp "$work/v2/rootfs.tar" "$tar"
+    tar -xf "$tar" -C "$tree" "${names[@]}"
+    sed -i 's/2\.0\.0/3.0.0/' "${names[@]/#/$tree/}"
+    tar --delete --wildcards -f "$tar" "$PRUNED" "${names[@]}"
+    tar --append --format=pax --pax-option=delete=atime,delete=ctime --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$tree" -f "$tar" "${names[@]}"
+    describe v3
+}
+
+# describe VERSION: os-release for the UKI, and the packages in the root.
+describe() {
+    local admin=$work/$1.dpkg
+    mkdir -p "$admin"
+    tar -xOf "$work/$1/rootfs.tar" ./usr/lib/os-release >"$work/$1/os-release"
+    tar -xOf "$work/$1/rootfs.tar" ./var/lib/dpkg/status >"$admin/status"
+    dpkg-query --admindir="$admin" -W -f '${Package} ${Version}\n' | sort >"$work/$1/packages.txt"
+}
+
+# v2 must be an update of v1: packages upgraded, none lost.
+upgrades() {
+    join "$work/v1/packages.txt" "$work/v2/packages.txt" | awk '$2 != $3 { print $1, $2, "->", $3 }' >"$work/upgraded.txt"
+    cmp <(cut -d' ' -f1 "$work/v1/packages.txt") <(cut -d' ' -f1 "$work/v2/packages.txt")
+    (($(wc -l <"$work/upgraded.txt") >= 3)) && return
+    echo "Only these packages of $ROOT_SUITE have updates now, too few to show an update with:"
+    cat "$work/upgraded.txt"
+    echo "Set ROOT_SUITE and ROOT_UPDATES at the top of $0 to a release that has more."
+    return 1
+}
+
+finish() {
+    cp "$work/upgraded.txt" "$work/v2/upgraded.txt"
+    (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub initrd.cpio v?/rootfs.tar >SHA256SUMS)
+    rm -rf "$work"/{kernel,root-modules,root-modules-list,initrd,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
+    mark_made "$work" "$made"
+    rm -rf "$out"
+    mv "$work" "$out"
+}
+
+made=$(recipe "$scripts"/appliance/*)
+is_made "$out" "$made" && exit 0
+need mmdebstrap=mmdebstrap cpio=cpio xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
+if ((EUID != 0)); then
+    need newuidmap=uidmap
+    grep -q "^$(id -un):" /etc/subuid || fail "without root, user $(id -un) needs a range in /etc/subuid and /etc/subgid: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
+fi
+export PATH=$PATH:/usr/sbin:/sbin
+one_at_a_time
+is_made "$out" "$made" && exit 0
+rm -rf "$work"
+mkdir "$work"
+step "kernel, boot stub and busybox of $BOOT_SUITE" kernel
+step "kernel modules" modules
+step "initrd.cpio" initrd
+step "v1: $ROOT_SUITE as published" rootfs v1 1.0.0 $ROOT_SUITE
+step "v2: $ROOT_SUITE with its updates" rootfs v2 2.0.0 $ROOT_SUITE $ROOT_UPDATES
+step "v3: v2 with a library pruned away" broken_rootfs
+step "the upgraded packages" upgrades
+step "checksums" finish
