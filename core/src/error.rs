@@ -252,7 +252,7 @@ pub enum PolicyRefused {
     },
     /// A range is stored in an encoding for which this device has no decoder.
     NoDecoder,
-    /// The bundle's ranges are larger than this device's buffer.
+    /// The bundle's front matter or its ranges are larger than this device's buffer.
     BufferTooSmall {
         /// Bytes needed.
         needed: u32,
@@ -453,7 +453,7 @@ impl fmt::Display for UkiFault {
         f.write_str(match self {
             Self::NotPe => "is not a PE file with a section table",
             Self::Cmdline => "does not have exactly one .cmdline section",
-            Self::CmdlineTooLong => "has a command line over the limit of 4,096 bytes",
+            Self::CmdlineTooLong => "has a command line over the limit of 2,047 bytes",
             Self::Seal => "does not name exactly one composefs= digest on its command line",
         })
     }
@@ -467,15 +467,15 @@ impl fmt::Display for BundleInvalid {
                 write!(f, "The bundle has {found} bytes and must have {expected}. Fetch it again.")
             }
             Self::TrailingBytes => f.write_str("Bytes stand after the end of the bundle. Fetch it again."),
-            Self::HeaderMalformed { part } => write!(f, "{part} is damaged, or not in the one form that a bundle has.")
+            Self::HeaderMalformed { part } => write!(f, "In the bundle, {part} is damaged, or not in the one form that a bundle has.")
                 .and_then(|()| f.write_str(" Fetch the bundle again.")),
             Self::UnexpectedEntry { part } => {
                 write!(f, "Another entry stands where {part} must. Entries are missing, doubled or in another order.")
             }
             Self::Padding { part } => write!(f, "The padding before {part} is not zero. Fetch the bundle again."),
-            Self::TooLarge { part } => write!(f, "{part} is larger than its limit. Ask the maker for a correct bundle."),
-            Self::Unreadable { part } => write!(f, "{part} cannot be read. Ask the maker for a correct bundle."),
-            Self::Damaged { part } => write!(f, "{part} is damaged: its digest is wrong. Fetch the bundle again."),
+            Self::TooLarge { part } => write!(f, "In the bundle, {part} is larger than its limit. Ask the maker for a correct bundle."),
+            Self::Unreadable { part } => write!(f, "In the bundle, {part} cannot be read. Ask the maker for a correct bundle."),
+            Self::Damaged { part } => write!(f, "In the bundle, {part} is damaged: its digest is wrong. Fetch the bundle again."),
             Self::FormatUnsupported { found } => {
                 write!(f, "The bundle has format {found}, and this agent reads format 1. Update the agent first.")
             }
@@ -535,7 +535,7 @@ impl fmt::Display for PolicyRefused {
             }
             Self::NoDecoder => f.write_str("The bundle is compressed with zstd, and this agent has no decoder for it."),
             Self::BufferTooSmall { needed, available } => {
-                write!(f, "The bundle's ranges take {needed} bytes and this device's buffer has {available}.")
+                write!(f, "The bundle takes a buffer of {needed} bytes and this device's has {available}.")
             }
             Self::TrialRunning => f.write_str(
                 "The running set is on trial, and the other set is the way back. Say mark-good or mark-bad before you install.",
@@ -587,7 +587,7 @@ impl fmt::Display for StorageError {
         write!(f, "{} {} failed: ", self.operation, self.object)?;
         match self.fault {
             StorageFault::Code(code) => write!(f, "the system reports error {code}."),
-            StorageFault::ReadBack => f.write_str("the medium gave back other bytes than were written. Replace the medium."),
+            StorageFault::ReadBack => f.write_str("what came back from the medium has another digest than the bundle says. Try again; if it stays, replace the medium."),
             StorageFault::Digest => f.write_str("what is there has another digest than its name."),
             StorageFault::Full => f.write_str("there is no room left. Free space or use a larger slot."),
             StorageFault::Short => f.write_str("it ended before all bytes were read."),

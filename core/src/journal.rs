@@ -331,6 +331,54 @@ mod tests {
     }
 
     #[test]
+    fn stored_numbers_stay() {
+        let set = Set::A;
+        let (manifest, source_bytes) = ([0; 32], 0);
+        let events = [
+            Event::Provisioned {
+                set,
+                release: release(),
+            },
+            Event::InstallStarted {
+                set,
+                release: release(),
+            },
+            Event::InstallCompleted {
+                set,
+                manifest,
+                source_bytes,
+                written_bytes: 0,
+                present_bytes: 0,
+            },
+            Event::InstallFailed {
+                set,
+                manifest: None,
+                exit_code: 0,
+                source_bytes,
+                target_touched: true,
+            },
+            Event::TrialArmed { set, attempts: 3 },
+            Event::Booted {
+                set: None,
+                reason: Reason::Nothing,
+                attempts_left: 0,
+            },
+            Event::Committed { set, floor: 1 },
+            Event::MarkedBad { set },
+            Event::WentBack { set },
+            Event::TailCut { bytes: 1 },
+        ];
+        let mut buffer = [0; FRAME_MAX_BYTES];
+        for (number, event) in events.iter().enumerate() {
+            assert_eq!(
+                postcard::to_slice(event, &mut buffer).unwrap()[0],
+                number as u8,
+                "{event:?}"
+            );
+        }
+    }
+
+    #[test]
     fn the_longest_entry_fits_a_frame() {
         assert_eq!(read(&three().concat()), (3, Tail::End));
     }

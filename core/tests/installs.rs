@@ -215,6 +215,67 @@ fn alternatives_of_unknown_methods_are_passed_over() {
 }
 
 #[test]
+fn what_this_version_does_not_use_is_audited_and_counted() {
+    let release = Release {
+        alternatives: true,
+        second_route: true,
+        ..Release::sealed(8)
+    };
+    let bundle = release.build();
+    let done = install(&bundle, &mut Device::new(), &Options::default()).unwrap();
+    let planned = done.plan.unwrap().source_bytes();
+    assert_eq!(
+        (done.tally.source_bytes(), planned),
+        (bundle.len() as u64, bundle.len() as u64)
+    );
+    for budget in [planned - 1, 2000, 0] {
+        let mut device = Device::new();
+        let options = Options {
+            budget: Some(budget),
+            ..Options::default()
+        };
+        let refused = install(&bundle, &mut device, &options).unwrap_err();
+        assert!(matches!(
+            refused,
+            Error::PolicyRefused(PolicyRefused::BudgetExceeded { .. })
+        ));
+        assert_eq!(device.prepared, 0);
+    }
+    let index = bundle
+        .chunks(512)
+        .position(|block| block.starts_with(b"index\0"))
+        .unwrap()
+        * 512
+        + 512;
+    let data = bundle
+        .chunks(512)
+        .position(|block| block.starts_with(b"data\0"))
+        .unwrap()
+        * 512;
+    let mut bad = bundle.clone();
+    bad[data - 4000] ^= 1;
+    assert!(
+        data - 4000 > index + 4096,
+        "the last block is that of the second route"
+    );
+    let mut device = Device::new();
+    let refused = install(&bad, &mut device, &Options::default()).unwrap_err();
+    assert_eq!(refused, BundleInvalid::IndexBlock { block: 0 }.into());
+    assert_eq!(device.prepared, 0);
+}
+
+#[test]
+fn a_changed_scratch_area_is_noticed_and_asked_for_again() {
+    let mut device = Device::new();
+    let bundle = Release::sealed(8).build();
+    // The first pass leaves the index in the scratch area; a bad bit there is noticed and the block is asked for again.
+    install(&bundle, &mut device, &Options::default()).unwrap();
+    device.scratch[100] ^= 1;
+    let done = install(&bundle, &mut device, &Options::default()).unwrap();
+    assert_eq!(done.tally.index_bytes, 4096);
+}
+
+#[test]
 fn a_bundle_of_images_alone_needs_no_uki() {
     let release = Release {
         uki: None,

@@ -37,9 +37,22 @@ fn data_start(bundle: &[u8]) -> usize {
 
 #[test]
 fn every_flipped_byte_is_refused_and_the_front_before_anything_is_written() {
+    // Small, so that every byte can be tried; still with every kind of entry, and blobs of several ranges.
+    let erofs = noise(1, 600);
+    let objects = vec![noise(2, 70), noise(3, 900), vec![7; 3000]];
+    let uki = Some(uki(&format!("composefs={}", verity(&erofs)), 0));
+    let images = vec![("fpga", noise(4, 1000))];
+    let small = Release {
+        uki,
+        erofs,
+        objects,
+        images,
+        range_bytes: 512,
+        ..Release::sealed(1)
+    };
     let bundle = Release {
         encoding: Encoding::Deflate,
-        ..Release::sealed(1)
+        ..small
     }
     .build();
     let data = data_start(&bundle) + 512;
@@ -72,7 +85,7 @@ fn every_flipped_byte_is_refused_and_the_front_before_anything_is_written() {
         }
     }
     println!("{flips} flips refused");
-    assert!(flips > 100_000);
+    assert!(flips > 20_000);
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod record;
 pub mod select;
 pub mod trial;
 
+use crate::wire::digest::Sha256Digest;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -67,13 +68,15 @@ impl fmt::Display for Set {
 pub struct SetFacts {
     /// The set is complete: its UKI stands where the firmware boots it (an install puts it there last).
     pub bootable: bool,
-    /// Anti-rollback version of what it holds, from its signed manifest; `None` when that cannot be read.
+    /// SHA-256 of the signed manifest of what it holds, proved; `None` when that cannot be read or proved.
+    pub manifest: Option<Sha256Digest>,
+    /// Anti-rollback version in that manifest.
     pub anti_rollback: Option<u64>,
 }
 
 impl SetFacts {
-    /// Whether booting the set is no downgrade.
+    /// Whether booting the set is no downgrade. What is not known counts as 0.
     pub fn reaches(&self, floor: u64) -> bool {
-        self.anti_rollback.is_none_or(|version| version >= floor)
+        self.anti_rollback.unwrap_or(0) >= floor
     }
 }

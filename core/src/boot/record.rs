@@ -11,10 +11,11 @@
 //! [`store`] writes over the copy that [`load`] would not choose. A cut tears that copy at most, so the record reads as the old
 //! value or the new one, never a mixture.
 
-use super::Set;
+use super::{Set, SetFacts};
 use crate::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use crate::journal::Head;
 use crate::storage::RecordStore;
+use crate::wire::digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -36,6 +37,9 @@ pub struct BootRecord {
     pub(super) default: Set,
     /// The set on trial.
     pub(super) trial: Option<Trial>,
+    /// SHA-256 of the manifest that was committed in each set. A set that holds anything else has not been committed, so an
+    /// install need not be noted here.
+    pub(super) committed: [Option<Sha256Digest>; 2],
     /// Sets whose trial failed, or that were marked bad.
     pub(super) bad: [bool; 2],
     /// The anti-rollback floor.
@@ -56,6 +60,8 @@ pub struct Trial {
     pub attempts_left: u8,
     /// Anti-rollback version of what is on trial: the floor after a commit.
     pub anti_rollback: u64,
+    /// SHA-256 of the manifest of what is on trial.
+    pub manifest: Sha256Digest,
 }
 
 /// What the two copies hold.
@@ -71,18 +77,36 @@ pub enum Loaded {
 }
 
 impl BootRecord {
-    /// The record of a device that has just been provisioned: `default` is committed, nothing is on trial.
-    pub const fn provisioned(default: Set, floor: u64) -> Self {
+    /// The record of a device that has just been provisioned: `default` holds the committed release with this manifest, nothing
+    /// is on trial.
+    pub const fn provisioned(default: Set, floor: u64, manifest: Sha256Digest) -> Self {
+        let committed = match default {
+            Set::A => [Some(manifest), None],
+            Set::B => [None, Some(manifest)],
+        };
         let journal = Head::START;
         Self {
             sequence: 0,
             default,
             trial: None,
+            committed,
             bad: [false; 2],
             floor,
             highest_time: 0,
             journal,
         }
+    }
+
+    /// The record of a device that was provisioned with the same release in the other set too.
+    pub const fn provisioned_twice(mut self, manifest: Sha256Digest) -> Self {
+        self.committed = [Some(manifest); 2];
+        self
+    }
+
+    /// Whether what the set holds now was committed there, and neither marked bad since nor touched.
+    pub fn is_good(&self, set: Set, facts: &SetFacts) -> bool {
+        let committed = facts.manifest.is_some() && set.of(self.committed) == facts.manifest;
+        facts.bootable && committed && !self.is_bad(set)
     }
 
     /// The set that boots when nothing is on trial.
@@ -125,6 +149,14 @@ impl BootRecord {
         self.highest_time = self.highest_time.max(now.unwrap_or(0));
         self.journal = journal;
         self
+    }
+
+    pub(super) fn set_committed(&mut self, set: Set, manifest: Option<Sha256Digest>) {
+        let [a, b] = &mut self.committed;
+        match set {
+            Set::A => *a = manifest,
+            Set::B => *b = manifest,
+        }
     }
 
     pub(super) fn set_bad(&mut self, set: Set, bad: bool) {
@@ -267,7 +299,7 @@ pub(crate) mod tests {
     }
 
     fn example(floor: u64) -> BootRecord {
-        BootRecord::provisioned(Set::A, floor)
+        BootRecord::provisioned(Set::A, floor, [0xff; 32])
     }
 
     #[test]
@@ -319,6 +351,7 @@ pub(crate) mod tests {
             set: Set::B,
             attempts_left: u8::MAX,
             anti_rollback: u64::MAX,
+            manifest: [0xff; 32],
         };
         let journal = Head {
             entries: u64::MAX,
@@ -328,6 +361,7 @@ pub(crate) mod tests {
             sequence: u64::MAX - 1,
             default: Set::B,
             trial: Some(trial),
+            committed: [Some([0xff; 32]); 2],
             bad: [true; 2],
             floor: u64::MAX,
             highest_time: u64::MAX,

@@ -28,13 +28,13 @@ pub enum Reason {
     Trial,
     /// Row 2: the trial's attempts are used up: back to the default set.
     RolledBack,
-    /// Row 3: the set on trial is not complete: the trial is dropped.
+    /// Row 3: the set on trial is not complete, or holds something else: the trial is dropped.
     TrialDropped,
     /// Row 4: it is the default set.
     Default,
-    /// Row 5: the default set is bad or not complete, the other one is good.
+    /// Row 5: the default set is bad, not complete or not what was committed; the other one is good.
     Fallback,
-    /// Row 6: both are bad; the default set was good once, and it is better than nothing.
+    /// Row 6: neither is good; the default set, or else the other one, is better than nothing.
     LastResort,
     /// Row 7: the record was lost and has been made anew from what the sets hold.
     RecordRebuilt,
@@ -74,7 +74,9 @@ pub fn select(loaded: &Loaded, facts: [SetFacts; 2], journal_floor: u64) -> Sele
 /// Rows 1 to 3.
 fn select_trial(record: &BootRecord, trial: Trial, facts: [SetFacts; 2]) -> Selection {
     let mut next = *record;
-    if trial.set.of(facts).bootable && trial.attempts_left > 0 {
+    let there = trial.set.of(facts);
+    let complete = there.bootable && there.manifest == Some(trial.manifest);
+    if complete && trial.attempts_left > 0 {
         next.trial = Some(Trial {
             attempts_left: trial.attempts_left - 1,
             ..trial
@@ -108,10 +110,10 @@ fn select_trial(record: &BootRecord, trial: Trial, facts: [SetFacts; 2]) -> Sele
 /// Rows 4 to 6 and 8: nothing is counted and nothing is stored.
 fn select_committed(record: &BootRecord, facts: [SetFacts; 2]) -> Selection {
     let (default, other) = (record.default, record.default.other());
-    let complete = |set: Set| {
-        set.of(facts).bootable && (set == default || set.of(facts).reaches(record.floor))
-    };
-    let good = |set: Set| complete(set) && !record.is_bad(set);
+    let floor = record.floor;
+    let complete =
+        |set: Set| set.of(facts).bootable && (set == default || set.of(facts).reaches(floor));
+    let good = |set: Set| complete(set) && record.is_good(set, &set.of(facts));
     let (boot, reason) = if good(default) {
         (Some(default), Reason::Default)
     } else if good(other) {
@@ -148,11 +150,14 @@ fn rebuild(facts: [SetFacts; 2], journal_floor: u64) -> Selection {
             };
         }
     };
-    let mut record = BootRecord::provisioned(default, journal_floor.max(version(default)));
+    let manifest = |set: Set| set.of(facts).manifest.unwrap_or_default();
+    let floor = journal_floor.max(version(default));
+    let mut record = BootRecord::provisioned(default, floor, manifest(default));
     record.trial = trial.map(|set| Trial {
         set,
         attempts_left: ATTEMPTS_DEFAULT - 1,
         anti_rollback: version(set),
+        manifest: manifest(set),
     });
     Selection {
         boot: trial.or(Some(default)),
@@ -164,22 +169,28 @@ fn rebuild(facts: [SetFacts; 2], journal_floor: u64) -> Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::digest::Sha256Digest;
 
+    const OLD_MANIFEST: Sha256Digest = [5; 32];
+    const NEW_MANIFEST: Sha256Digest = [6; 32];
     const GOOD: SetFacts = SetFacts {
         bootable: true,
+        manifest: Some(OLD_MANIFEST),
         anti_rollback: Some(5),
     };
     const NEWER: SetFacts = SetFacts {
         bootable: true,
+        manifest: Some(NEW_MANIFEST),
         anti_rollback: Some(6),
     };
     const EMPTY: SetFacts = SetFacts {
         bootable: false,
+        manifest: None,
         anti_rollback: None,
     };
 
     fn committed() -> BootRecord {
-        BootRecord::provisioned(Set::A, 5)
+        BootRecord::provisioned(Set::A, 5, OLD_MANIFEST).provisioned_twice(OLD_MANIFEST)
     }
 
     fn on_trial(attempts_left: u8) -> BootRecord {
@@ -188,6 +199,7 @@ mod tests {
                 set: Set::B,
                 attempts_left,
                 anti_rollback: 6,
+                manifest: NEW_MANIFEST,
             }),
             ..committed()
         }
@@ -243,6 +255,33 @@ mod tests {
     }
 
     #[test]
+    fn row_3_drops_a_trial_of_something_else_than_was_installed() {
+        assert_eq!(
+            choose(on_trial(2), [GOOD, GOOD]),
+            (Some(Set::A), Reason::TrialDropped, Some(committed()))
+        );
+    }
+
+    #[test]
+    fn row_5_never_takes_a_set_that_was_not_committed() {
+        // The default set has been written over, and the power went before its trial was armed.
+        assert_eq!(
+            choose(committed(), [NEWER, GOOD]),
+            (Some(Set::B), Reason::Fallback, None)
+        );
+        // A set without a proved manifest was not committed either: it is taken only when nothing else is left.
+        let unproved = SetFacts {
+            manifest: None,
+            ..GOOD
+        };
+        assert_eq!(
+            choose(committed(), [NEWER, unproved]),
+            (Some(Set::A), Reason::LastResort, None)
+        );
+        assert_eq!(choose(committed(), [EMPTY, unproved]).1, Reason::LastResort);
+    }
+
+    #[test]
     fn row_4_writes_nothing_however_often() {
         for _ in 0..1000 {
             assert_eq!(
@@ -267,8 +306,8 @@ mod tests {
             (Some(Set::B), Reason::Fallback, None)
         );
         let old = SetFacts {
-            bootable: true,
             anti_rollback: Some(4),
+            ..GOOD
         };
         assert_eq!(
             choose(bad, [GOOD, old]),
@@ -311,7 +350,8 @@ mod tests {
                 Some(Trial {
                     set: Set::B,
                     attempts_left: 2,
-                    anti_rollback: 6
+                    anti_rollback: 6,
+                    manifest: NEW_MANIFEST
                 })
             );
 
@@ -341,6 +381,31 @@ mod tests {
             select(&Loaded::Corrupt, [GOOD, GOOD], 6).boot(),
             None,
             "below the journal's floor"
+        );
+    }
+
+    #[test]
+    fn stored_numbers_stay() {
+        let reasons = [
+            Reason::Trial,
+            Reason::RolledBack,
+            Reason::TrialDropped,
+            Reason::Default,
+            Reason::Fallback,
+            Reason::LastResort,
+            Reason::RecordRebuilt,
+            Reason::Nothing,
+        ];
+        let mut buffer = [0; 4];
+        for (number, reason) in reasons.iter().enumerate() {
+            assert_eq!(
+                postcard::to_slice(reason, &mut buffer).unwrap(),
+                &[number as u8]
+            );
+        }
+        assert_eq!(
+            postcard::to_slice(&Set::BOTH, &mut buffer).unwrap(),
+            &[0, 1]
         );
     }
 

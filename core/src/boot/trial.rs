@@ -13,15 +13,14 @@ use crate::install::Installed;
 
 /// Makes the set that was just installed the next trial.
 pub fn arm(record: &BootRecord, installed: &Installed, target: Set, attempts: u8) -> BootRecord {
-    let anti_rollback = installed.manifest().value().anti_rollback;
-    with_trial(
-        record,
-        Trial {
-            set: target,
-            attempts_left: attempts.max(1),
-            anti_rollback,
-        },
-    )
+    let manifest = installed.manifest();
+    let trial = Trial {
+        set: target,
+        attempts_left: attempts.max(1),
+        anti_rollback: manifest.value().anti_rollback,
+        manifest: *manifest.manifest_sha256(),
+    };
+    with_trial(record, trial)
 }
 
 fn with_trial(record: &BootRecord, trial: Trial) -> BootRecord {
@@ -47,19 +46,24 @@ pub fn clear_for_install(record: &BootRecord, running: Set) -> Result<Option<Boo
 }
 
 /// Commits the running set: it becomes the default, and the floor rises to its anti-rollback version. Gives `None` when it is
-/// the default set already.
+/// the default set already and holds what was committed.
 pub fn commit(record: &BootRecord, running: Set, facts: [SetFacts; 2]) -> Option<BootRecord> {
     let on_trial = record.trial.filter(|trial| trial.set == running);
-    if on_trial.is_none() && record.default == running && !record.is_bad(running) {
+    let held = running.of(facts);
+    if on_trial.is_none() && record.default == running && record.is_good(running, &held) {
         return None;
     }
     let version = on_trial
         .map(|trial| trial.anti_rollback)
-        .or(running.of(facts).anti_rollback);
+        .or(held.anti_rollback);
     let mut next = *record;
     next.default = running;
     next.trial = record.trial.filter(|trial| trial.set != running);
     next.floor = record.floor.max(version.unwrap_or(0));
+    next.set_committed(
+        running,
+        on_trial.map(|trial| trial.manifest).or(held.manifest),
+    );
     next.set_bad(running, false);
     Some(next)
 }
@@ -93,12 +97,8 @@ pub fn go_back(
         return Ok(next);
     }
     let other = running.other();
-    if record.trial.is_some() {
-        // The other set has never been committed: it is no way back.
-        return Err(PolicyRefused::NothingToReturnTo.into());
-    }
     let facts = other.of(facts);
-    if !facts.bootable || record.is_bad(other) {
+    if record.trial.is_some() || !record.is_good(other, &facts) {
         return Err(PolicyRefused::NothingToReturnTo.into());
     }
     if !facts.reaches(record.floor) {
@@ -128,18 +128,23 @@ pub fn running_trial(record: &BootRecord, running: Set) -> Result<Trial, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::digest::Sha256Digest;
 
+    const OLD_MANIFEST: Sha256Digest = [5; 32];
+    const NEW_MANIFEST: Sha256Digest = [9; 32];
     const GOOD: SetFacts = SetFacts {
         bootable: true,
+        manifest: Some(OLD_MANIFEST),
         anti_rollback: Some(5),
     };
     const NEWER: SetFacts = SetFacts {
         bootable: true,
+        manifest: Some(NEW_MANIFEST),
         anti_rollback: Some(9),
     };
 
     fn committed() -> BootRecord {
-        BootRecord::provisioned(Set::A, 5)
+        BootRecord::provisioned(Set::A, 5, OLD_MANIFEST).provisioned_twice(OLD_MANIFEST)
     }
 
     fn on_trial() -> BootRecord {
@@ -149,6 +154,7 @@ mod tests {
                 set: Set::B,
                 attempts_left: 2,
                 anti_rollback: 9,
+                manifest: NEW_MANIFEST,
             },
         )
     }
@@ -167,6 +173,7 @@ mod tests {
                 set: Set::A,
                 attempts_left: 1,
                 anti_rollback: 2,
+                manifest: NEW_MANIFEST,
             },
         );
         assert_eq!(commit(&lower, Set::A, [GOOD, NEWER]).unwrap().floor(), 9);
@@ -215,8 +222,8 @@ mod tests {
             "never committed"
         );
         let below = SetFacts {
-            bootable: true,
             anti_rollback: Some(4),
+            ..GOOD
         };
         let refused = PolicyRefused::ReturnBelowFloor {
             version: 4,

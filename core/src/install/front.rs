@@ -194,7 +194,8 @@ fn sized_header(
         Part::Signatures
     };
     match usize::try_from(size) {
-        Ok(size) if (1..=limit).contains(&size) => Ok(size),
+        Ok(0) => Err(BundleInvalid::Unreadable { part: content }),
+        Ok(size) if size <= limit => Ok(size),
         _ => Err(BundleInvalid::TooLarge { part: content }),
     }
 }

@@ -6,7 +6,7 @@
 //! - A block is written to the scratch area only after its digest was right.
 //! - `Planning` starts only after every record of the route has been read and found right.
 
-use super::{Need, Purpose, Session, State, planning, walk};
+use super::{Need, Purpose, Session, State, other_routes, walk};
 use crate::error::{BundleInvalid, Error, PolicyRefused};
 use crate::storage::Storage;
 use crate::wire::index::{BLOCK_BYTES, Role};
@@ -66,22 +66,18 @@ impl IndexFetch {
         bytes: &[u8],
         storage: &mut S,
     ) -> Result<State, Error> {
-        let mut blocks = bytes.chunks_exact(BLOCK_BYTES).peekable();
-        while let Some(block) = blocks.next() {
+        for block in bytes.chunks_exact(BLOCK_BYTES) {
             session.block.copy_from_slice(block);
-            if !self.walk.accepts(&session.block) {
-                self.walk.take_block(&session.block)?;
-            }
-            storage.scratch_write(self.walk.block_offset(), block)?;
-            match self.take(session, storage)? {
-                State::IndexFetch(next) if blocks.peek().is_some() => self = next,
+            let offset = self.walk.block_offset();
+            // Checks the digest, before the block is kept.
+            let next = self.take(session, storage)?;
+            storage.scratch_write(offset, block)?;
+            match next {
+                State::IndexFetch(state) => self = state,
                 state => return Ok(state),
             }
         }
-        Err(BundleInvalid::Truncated {
-            part: crate::error::Part::Index,
-        }
-        .into())
+        Ok(State::IndexFetch(self))
     }
 
     /// Takes the block in the session and reads all its records.
@@ -104,7 +100,7 @@ impl IndexFetch {
                 }
                 Step::End => {
                     check_slots(session, storage)?;
-                    return Ok(State::Planning(planning::Planning::new(session, storage)?));
+                    return other_routes::OtherRoutes::after_first(session);
                 }
                 Step::Range(range) | Step::OtherRange(range) => {
                     let layout = session.layout()?;

@@ -11,6 +11,7 @@
 //! | `Front` | manifest and signatures, verified | `front.rs` |
 //! | `Info` | `info/` entries, checked or passed over | `info.rs` |
 //! | `IndexFetch` | index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
+//! | `OtherRoutes` | the routes that this version does not use, checked by an audit | `other_routes.rs` |
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
 //! | `Transfer` | target made unbootable; blobs fetched, copied, read back, published | `transfer.rs`, `blob.rs` |
@@ -31,6 +32,7 @@ mod ending;
 mod front;
 mod index_fetch;
 mod info;
+mod other_routes;
 mod plan;
 mod planning;
 mod transfer;
@@ -160,7 +162,7 @@ impl Tally {
     }
 }
 
-/// Proof that a set was written whole, read back and made bootable: the only thing that can start a trial.
+/// Proof that a set was written whole, checked as the [`Config`] says, and made bootable: the only thing that can start a trial.
 #[derive(Clone, Debug)]
 pub struct Installed {
     manifest: Verified<Manifest>,
@@ -261,6 +263,7 @@ enum State {
     Front(front::Front),
     Info(info::Info),
     IndexFetch(index_fetch::IndexFetch),
+    OtherRoutes(other_routes::OtherRoutes),
     Planning(planning::Planning),
     Decision(Plan),
     Transfer(transfer::Transfer),
@@ -305,12 +308,22 @@ impl<'w> Installer<'w> {
     /// What the installer needs next. Asking changes nothing.
     ///
     /// # Errors
-    /// [`Misuse::InstallerFailed`] after an error.
+    /// [`Misuse::InstallerFailed`] after an error; [`PolicyRefused::BudgetExceeded`] when the next request would go over the
+    /// budget.
     pub fn need(&self) -> Result<Need, Error> {
+        let need = self.state_need()?;
+        if let Need::Bytes(request) = need {
+            self.session.check_budget(u64::from(request.bytes))?;
+        }
+        Ok(need)
+    }
+
+    fn state_need(&self) -> Result<Need, Error> {
         match &self.state {
             State::Front(state) => Ok(state.need(&self.session)),
             State::Info(state) => state.need(&self.session),
             State::IndexFetch(state) => state.need(&self.session),
+            State::OtherRoutes(state) => state.need(&self.session),
             State::Decision(plan) => Ok(Need::Decision(*plan)),
             State::Transfer(state) => state.need(&self.session),
             State::Ending(state) => state.need(&self.session),
@@ -337,6 +350,7 @@ impl<'w> Installer<'w> {
             State::Front(state) => state.feed(session, bytes)?,
             State::Info(state) => state.feed(session, bytes)?,
             State::IndexFetch(state) => state.feed(session, bytes, storage)?,
+            State::OtherRoutes(state) => state.feed(session, bytes)?,
             State::Transfer(state) => state.feed(session, bytes, storage)?,
             State::Ending(state) => state.feed(session, bytes)?,
             _ => return Err(Misuse::UnexpectedFeed.into()),
@@ -349,15 +363,18 @@ impl<'w> Installer<'w> {
     /// # Errors
     /// [`BundleInvalid::TrailingBytes`] when the source goes on.
     pub fn feed_end(&mut self, at_end: bool) -> Result<(), Error> {
-        match (core::mem::replace(&mut self.state, State::Failed), at_end) {
-            (State::Ending(state), true) if state.waits_for_end(&self.session) => {
-                self.state = State::Activate;
-                Ok(())
-            }
-            (State::Ending(state), false) if state.waits_for_end(&self.session) => {
-                Err(BundleInvalid::TrailingBytes.into())
-            }
-            _ => Err(Misuse::UnexpectedFeed.into()),
+        let Need::End { .. } = self.need()? else {
+            return Err(Misuse::UnexpectedFeed.into());
+        };
+        self.state = if at_end {
+            State::Activate
+        } else {
+            State::Failed
+        };
+        if at_end {
+            Ok(())
+        } else {
+            Err(BundleInvalid::TrailingBytes.into())
         }
     }
 
@@ -366,7 +383,7 @@ impl<'w> Installer<'w> {
         let part = match &self.state {
             State::Front(state) => state.part(),
             State::Info(state) => state.part(),
-            State::IndexFetch(_) => Part::Index,
+            State::IndexFetch(_) | State::OtherRoutes(_) => Part::Index,
             State::Ending(_) => Part::End,
             _ => Part::Data,
         };
@@ -379,6 +396,9 @@ impl<'w> Installer<'w> {
     /// # Errors
     /// Whatever goes wrong; the installer is at its end then.
     pub fn work<S: Storage>(&mut self, storage: &mut S) -> Result<(), Error> {
+        let Need::Work = self.need()? else {
+            return Err(Misuse::UnexpectedFeed.into());
+        };
         let session = &mut self.session;
         self.state = match core::mem::replace(&mut self.state, State::Failed) {
             State::IndexFetch(state) => state.work(session, storage)?,

@@ -46,7 +46,7 @@ pub struct PlanSpace {
 
 impl Plan {
     /// Adds one blob.
-    pub(crate) fn add(&mut self, blob: &Blob, location: Location, stored_bytes: u64, audit: bool) {
+    pub(crate) fn add(&mut self, blob: &Blob, location: Location, audit: bool) {
         match location {
             Location::Target => {
                 self.present_bytes += blob.size;
@@ -56,10 +56,10 @@ impl Plan {
             Location::Running => {
                 self.copy_bytes += blob.size;
                 self.copy_blobs += 1;
-                self.audit_bytes += if audit { stored_bytes } else { 0 };
+                self.audit_bytes += if audit { blob.stored_bytes } else { 0 };
             }
             Location::Absent => {
-                self.fetch_bytes += stored_bytes;
+                self.fetch_bytes += blob.stored_bytes;
                 self.fetch_blobs += 1;
             }
         }
@@ -131,9 +131,9 @@ mod tests {
             framing_bytes: 10,
             ..Plan::default()
         };
-        plan.add(&blob(Role::Uki), Location::Absent, 40, true);
-        plan.add(&blob(Role::Object), Location::Running, 40, true);
-        plan.add(&blob(Role::Object), Location::Target, 40, true);
+        plan.add(&blob(Role::Uki), Location::Absent, true);
+        plan.add(&blob(Role::Object), Location::Running, true);
+        plan.add(&blob(Role::Object), Location::Target, true);
         assert_eq!(
             (
                 plan.fetch_bytes,

@@ -1,23 +1,26 @@
 //! Fourth state: every blob looked up, the plan made.
 
 use super::{Plan, Session, State, walk};
-use crate::error::{Error, Misuse};
-use crate::storage::Storage;
-use crate::wire::index::BLOCK_BYTES;
+use crate::error::{Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation};
+use crate::storage::{Location, Storage};
+use crate::wire::index::{BLOCK_BYTES, Blob, Role};
+use crate::wire::manifest::Manifest;
 use walk::{Step, Walk};
 
 pub(super) struct Planning {
     walk: Walk,
     plan: Plan,
+    /// Whether the other ranges of the current blob will be read for checking.
+    audits_blob: bool,
 }
 
 impl Planning {
-    pub fn new<S: Storage>(session: &Session<'_>, storage: &mut S) -> Result<Self, Error> {
-        let mut plan = Plan::default();
-        plan.set_space(storage.space()?);
+    pub fn new(session: &Session<'_>) -> Result<Self, Error> {
+        let walk = Walk::new(session.manifest()?);
         Ok(Self {
-            walk: Walk::new(session.manifest()?),
-            plan,
+            walk,
+            plan: Plan::default(),
+            audits_blob: false,
         })
     }
 
@@ -39,13 +42,18 @@ impl Planning {
                     return Ok(State::Planning(self));
                 }
                 Step::Blob(blob) => {
-                    let location = storage.locate(&blob, manifest)?;
-                    self.plan
-                        .add(&blob, location, blob.stored_bytes, session.config.audit);
+                    let location = locate(&blob, manifest, storage)?;
+                    self.audits_blob = session.config.audit && location != Location::Target;
+                    self.plan.add(&blob, location, session.config.audit);
+                }
+                Step::OtherRange(range) if self.audits_blob => {
+                    self.plan.audit_bytes += u64::from(range.stored_bytes);
                 }
                 Step::Range(_) | Step::OtherRange(_) | Step::BlobEnd => {}
                 Step::End => {
-                    self.plan.framing_bytes = framing_left(session)?;
+                    // Asked last: now the storage knows which of its objects are of no more use.
+                    self.plan.set_space(storage.space()?);
+                    self.plan.framing_bytes = framing_bytes(session)?;
                     return Ok(State::Decision(self.plan));
                 }
             }
@@ -53,18 +61,40 @@ impl Planning {
     }
 }
 
-/// Reads the block that a walk needs from the scratch area.
+/// Where a blob is. The UKI and images have no name to be found under: their bytes are looked at when they are opened, and the
+/// seal of the UKI is checked every time.
+pub(super) fn locate<S: Storage>(
+    blob: &Blob,
+    manifest: &Manifest,
+    storage: &mut S,
+) -> Result<Location, Error> {
+    match blob.role {
+        Role::Uki | Role::Image => Ok(Location::Absent),
+        Role::Object | Role::Composefs => Ok(storage.locate(blob, manifest)?),
+    }
+}
+
+/// Reads the block that a walk needs from the scratch area. It was right when it was written there.
 pub(super) fn read_block<S: Storage>(
     walk: &mut Walk,
     block: &mut [u8; BLOCK_BYTES],
     storage: &mut S,
 ) -> Result<(), Error> {
     storage.scratch_read(walk.block_offset(), block)?;
-    Ok(walk.take_block(block)?)
+    if walk.accepts(block) {
+        return Ok(walk.take_block(block)?);
+    }
+    let (operation, object) = (StorageOperation::Read, StorageObject::Scratch);
+    Err(StorageError {
+        operation,
+        object,
+        fault: StorageFault::Digest,
+    }
+    .into())
 }
 
 /// What was read so far, and what the seams of the data entries will take.
-fn framing_left(session: &Session<'_>) -> Result<u64, Error> {
+fn framing_bytes(session: &Session<'_>) -> Result<u64, Error> {
     let layout = session.layout()?;
     let seams = (layout.data_entry()..=layout.entries())
         .map(|entry| layout.seam(entry).expected().len() as u64);

@@ -5,7 +5,7 @@
 //! install checks it range by range and goes on from there.
 
 use super::blob::{self, Writing};
-use super::planning::read_block;
+use super::planning::{locate, read_block};
 use super::walk::{Step, Walk};
 use super::{Need, Purpose, Session, State, ending};
 use crate::error::{BundleInvalid, Error, Field, Misuse};
@@ -161,8 +161,12 @@ impl Transfer {
             Step::Blob(blob) => self.begin(session, storage, blob)?,
             Step::Range(range) => self.range(session, storage, range)?,
             Step::OtherRange(range) => {
-                if session.config.audit {
-                    self.ask(session, range, Purpose::Audit)?;
+                let wanted = !matches!(self.blob, Some(Current::Settled { audit: false }) | None);
+                if session.config.audit && wanted {
+                    self.task = Task::Range {
+                        range,
+                        purpose: Purpose::Audit,
+                    };
                 }
             }
             Step::BlobEnd => {
@@ -188,7 +192,7 @@ impl Transfer {
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
-        match storage.locate(&blob, manifest)? {
+        match locate(&blob, manifest, storage)? {
             Location::Target => {
                 session.tally.present_bytes += blob.size;
                 self.blob = Some(Current::Settled { audit: false });
@@ -223,18 +227,20 @@ impl Transfer {
         match &mut self.blob {
             Some(Current::Write(writing)) => {
                 if !writing.has_range(session, &range, storage)? {
-                    self.ask(session, range, Purpose::Data)?;
+                    self.task = Task::Range {
+                        range,
+                        purpose: Purpose::Data,
+                    };
                 }
             }
-            Some(Current::Settled { audit: true }) => self.ask(session, range, Purpose::Audit)?,
+            Some(Current::Settled { audit: true }) => {
+                self.task = Task::Range {
+                    range,
+                    purpose: Purpose::Audit,
+                }
+            }
             Some(Current::Settled { audit: false }) | None => {}
         }
-        Ok(())
-    }
-
-    fn ask(&mut self, session: &Session<'_>, range: Range, purpose: Purpose) -> Result<(), Error> {
-        session.check_budget(u64::from(range.stored_bytes))?;
-        self.task = Task::Range { range, purpose };
         Ok(())
     }
 

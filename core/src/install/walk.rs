@@ -253,7 +253,7 @@ impl Grammar {
             .ok_or(RecordFault::Tiling)?;
         let needs = manifest.needs;
         if range.stored_bytes > needs.range_bytes
-            || (range.encoding == Encoding::Zstd && needs.zstd_window_log == 0)
+            || (self.whole && range.encoding == Encoding::Zstd && needs.zstd_window_log == 0)
         {
             return Err(RecordFault::Size);
         }

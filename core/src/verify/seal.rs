@@ -9,8 +9,8 @@
 use crate::error::{BundleInvalid, Error, StorageError, UkiFault};
 use crate::wire::digest::BlobDigest;
 
-/// Longest command line that is read. The kernel's own limit on x86 is 2,048 bytes, on arm64 2,048 too.
-pub const CMDLINE_MAX_BYTES: usize = 4096;
+/// Longest command line that is read: what Linux keeps of one on x86 and arm64 (`COMMAND_LINE_SIZE` is 2,048, with the NUL).
+pub const CMDLINE_MAX_BYTES: usize = 2047;
 
 /// Most sections that are looked at. Stops a crafted section table from costing unbounded reads.
 const SECTIONS_MAX_COUNT: u16 = 96;
@@ -38,28 +38,33 @@ where
     seal_of_command_line(cmdline).ok_or(fault(UkiFault::Seal))
 }
 
-/// The one `composefs=` digest on a kernel command line, split into words as the kernel does (quotes keep spaces together).
-/// `None` when there is none, more than one, or it is not a digest in hex. A trailing NUL or line break is fine.
+/// The one `composefs=` digest on a kernel command line: a word of its own, unquoted, and the only place where `composefs=`
+/// stands, quoted or not, so that no two readers can see different ones. `None` otherwise. NULs and a line break at the end are
+/// fine; anything behind a NUL is not.
 pub fn seal_of_command_line(cmdline: &[u8]) -> Option<BlobDigest> {
-    let mut found = None;
-    let mut quoted = false;
-    let words = cmdline.split(|byte| {
-        quoted ^= *byte == b'"';
-        !quoted && (byte.is_ascii_whitespace() || *byte == 0)
-    });
-    for word in words {
-        let Some(value) = word.strip_prefix(b"composefs=") else {
-            continue;
-        };
-        let value = value
-            .strip_prefix(b"\"")
-            .and_then(|value| value.strip_suffix(b"\""))
-            .unwrap_or(value);
-        if found.replace(BlobDigest::from_hex(value)?).is_some() {
-            return None;
-        }
+    const KEY: &[u8] = b"composefs=";
+    let end = cmdline
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(cmdline.len());
+    let (line, rest) = cmdline.split_at_checked(end)?;
+    if rest.iter().any(|byte| *byte != 0)
+        || line
+            .windows(KEY.len())
+            .filter(|window| *window == KEY)
+            .count()
+            != 1
+    {
+        return None;
     }
-    found
+    let mut quoted = false;
+    let mut words = line.split(|byte| {
+        quoted ^= *byte == b'"';
+        !quoted && byte.is_ascii_whitespace()
+    });
+    words
+        .find_map(|word| word.strip_prefix(KEY))
+        .and_then(BlobDigest::from_hex)
 }
 
 /// Offset and length of the `.cmdline` section's content.
@@ -191,6 +196,10 @@ mod tests {
             "composefs=?HEX",
             "composefs=abc",
             "xcomposefs=HEX",
+            "composefs=\"HEX\"",
+            "\"composefs=HEX\"",
+            "a=\"composefs=\" composefs=HEX",
+            "composefs=HEX\0x",
             "a=\"b composefs=HEX\"",
         ] {
             assert_eq!(
@@ -205,7 +214,7 @@ mod tests {
             fault(UkiFault::CmdlineTooLong)
         );
         assert_eq!(
-            seal_of_command_line(line("a=\"b c\" composefs=\"HEX\"\n\0").as_bytes()),
+            seal_of_command_line(line("a=\"b c\" composefs=HEX\n\0\0").as_bytes()),
             Some(BlobDigest::sha256([0xab; 32]))
         );
     }

@@ -245,7 +245,11 @@ fn parse_blob(bytes: &[u8; RECORD_BYTES]) -> Result<Blob, RecordFault> {
             bytes[field::BLOB_ALTERNATIVES.start + 1],
         ]),
     };
-    if blob.size > BLOB_MAX_BYTES || (blob.size > 0) != (blob.ranges > 0) {
+    let empty = blob.size == 0;
+    if blob.size > BLOB_MAX_BYTES
+        || empty != (blob.ranges == 0)
+        || empty != (blob.stored_bytes == 0)
+    {
         return Err(RecordFault::Size);
     }
     Ok(blob)
@@ -460,6 +464,13 @@ mod tests {
         assert_eq!(fault(blob, 95, 1), RecordFault::Reserved);
         assert_eq!(fault(blob, 14, 2), RecordFault::Size);
         assert_eq!(fault(blob, 4, 0), RecordFault::Size, "bytes without ranges");
+        let mut empty = blob;
+        empty[4..16].fill(0);
+        assert_eq!(
+            fault(empty, 23, 0xff),
+            RecordFault::Size,
+            "stored bytes of an empty blob"
+        );
         assert_eq!(fault(range, 1, 3), RecordFault::Encoding);
         assert_eq!(
             fault(range, 2, 1),

@@ -145,7 +145,7 @@ pub struct Route {
 pub struct Needs {
     /// Largest stored range: the buffer that a device needs.
     pub range_bytes: u32,
-    /// Largest zstd window as a power of two; 0 when no range is zstd.
+    /// Largest zstd window as a power of two; 0 when no range that stores a blob whole is zstd.
     pub zstd_window_log: u8,
 }
 
@@ -214,10 +214,8 @@ impl Manifest {
             .data_parts
             .iter()
             .all(|part| (1..=DATA_PART_MAX_BYTES).contains(part));
-        if !parts_fit
-            || (self.data_parts.is_empty()
-                && !self.payloads.iter().all(|payload| payload.size == 0))
-        {
+        // A payload is never empty, so there is data.
+        if !parts_fit || self.data_parts.is_empty() {
             return Err(field(Field::DataParts));
         }
         Ok(())

@@ -90,6 +90,8 @@ pub struct Release {
     pub anti_rollback: u64,
     /// Adds an alternative of an unknown method to every object.
     pub alternatives: bool,
+    /// Adds a route for a known base release.
+    pub second_route: bool,
 }
 
 impl Release {
@@ -115,6 +117,7 @@ impl Release {
             signers: vec![1],
             anti_rollback: 5,
             alternatives: false,
+            second_route: false,
         }
     }
 
@@ -130,9 +133,24 @@ impl Release {
     ) -> Vec<u8> {
         let mut draft = self.draft();
         records(&mut draft.records);
-        let (index, first_block) = emit_route(&draft.records);
+        let (mut index, first_block) = emit_route(&draft.records);
         draft.manifest.routes[0].blocks = (index.len() / BLOCK_BYTES) as u32;
         draft.manifest.routes[0].first_block = first_block;
+        if self.second_route {
+            let (blocks, first_block) = emit_route(&draft.records[..2]);
+            let base = Some(verity(b"the base release"));
+            let blocks_count = (blocks.len() / BLOCK_BYTES) as u32;
+            draft
+                .manifest
+                .routes
+                .push(Route {
+                    base,
+                    blocks: blocks_count,
+                    first_block,
+                })
+                .unwrap();
+            index.extend_from_slice(&blocks);
+        }
         manifest(&mut draft.manifest);
         let mut buffer = vec![0; MANIFEST_MAX_BYTES];
         let signed = draft.manifest.emit(&mut buffer).unwrap().to_vec();
