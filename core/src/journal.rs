@@ -202,6 +202,10 @@ impl Chain {
         if bytes.is_empty() {
             return Tail::End;
         }
+        // What a file system may leave of an append whose length reached the medium and whose bytes did not.
+        if last && bytes.iter().all(|byte| *byte == 0) {
+            return Tail::Torn;
+        }
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
             return Tail::Torn;
         };
@@ -421,6 +425,8 @@ mod tests {
         for cut in 1..frames[2].len() {
             let torn = [whole.clone(), frames[2][..cut].to_vec()].concat();
             assert_eq!(read(&torn), (2, Tail::Torn), "{cut} bytes");
+            let zeros = [whole.clone(), std::vec![0; cut]].concat();
+            assert_eq!(read(&zeros), (2, Tail::Torn), "{cut} zeros");
         }
     }
 }

@@ -45,12 +45,14 @@ pub fn clear_for_install(record: &BootRecord, running: Set) -> Result<Option<Boo
     }
 }
 
-/// Commits the running set: it becomes the default, and the floor rises to its anti-rollback version. Gives `None` when it is
-/// the default set already and holds what was committed.
+/// Commits the running set: it becomes the default, and the floor rises to its anti-rollback version. Gives `None` when there is
+/// nothing to commit: it is the default set already and holds what was committed, or it was left with [`go_back`] or
+/// [`mark_bad`] and only the restart is still to come, which a health check that goes on running must not undo.
 pub fn commit(record: &BootRecord, running: Set, facts: [SetFacts; 2]) -> Option<BootRecord> {
     let on_trial = record.trial.filter(|trial| trial.set == running);
     let held = running.of(facts);
-    if on_trial.is_none() && record.default == running && record.is_good(running, &held) {
+    let decided = record.is_good(record.default, &record.default.of(facts));
+    if on_trial.is_none() && decided {
         return None;
     }
     let version = on_trial
@@ -187,6 +189,15 @@ mod tests {
             None,
             "the default set is good, a trial waits elsewhere"
         );
+    }
+
+    #[test]
+    fn a_health_check_that_goes_on_does_not_undo_a_way_back() {
+        let left = go_back(&committed(), Set::A, [GOOD, GOOD]).unwrap();
+        assert_eq!(commit(&left, Set::A, [GOOD, GOOD]), None);
+        // Booted because the default set is gone: the running one takes its place.
+        let fallback = commit(&committed(), Set::B, [SetFacts::default(), GOOD]).unwrap();
+        assert_eq!(fallback.default_set(), Set::B);
     }
 
     #[test]

@@ -1,0 +1,219 @@
+//! The command line.
+
+use crate::config::DEFAULT_FILE;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use twinseal_core::boot::Set;
+
+/// Moves a sealed appliance from one signed version to the next, over a bad link and through power cuts.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "twinseal", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The device description.
+    #[arg(long, global = true, value_name = "FILE", env = "TWINSEAL_DEVICE", default_value = DEFAULT_FILE)]
+    pub device: PathBuf,
+    /// One JSON object a line on standard output, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Works on the device as a whole.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Shows what runs, what boots next, what each set holds and who signed it.
+    Status,
+    /// Shows what an install would fetch and write. Changes nothing.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArguments),
+    /// Installs a bundle into the set that is not running and makes it the next trial.
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install(InstallArguments),
+    /// Commits the running set: it becomes the default, and the anti-rollback floor rises to it.
+    MarkGood,
+    /// Says that the running set is bad: the next restart boots the other one.
+    MarkBad,
+    /// Goes back to the other set at the next restart, without calling the running one bad.
+    Rollback,
+    /// Says whether a restart would boot another set: exit code 0 for yes, 1 for no.
+    RebootNeeded,
+    /// Shows the journal: what happened, when, and who signed it.
+    History(HistoryArguments),
+    /// Chooses the set to boot, spends an attempt of a trial, and prints the set. For an initramfs or a board's boot script, once
+    /// for each boot.
+    Select,
+    /// Prints a completion script.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page, or writes one page for each command.
+    Man {
+        /// Write the pages into this folder.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl Command {
+    /// Whether the command is there to change something; one that only shows has failed when nobody could see it.
+    pub const fn changes_the_device(&self) -> bool {
+        match self {
+            Self::Device(_)
+            | Self::Install(_)
+            | Self::MarkGood
+            | Self::MarkBad
+            | Self::Rollback
+            | Self::Select => true,
+            Self::History(arguments) => arguments.set_aside,
+            Self::Status
+            | Self::Plan(_)
+            | Self::RebootNeeded
+            | Self::Completions { .. }
+            | Self::Man { .. } => false,
+        }
+    }
+}
+
+/// Works on the device as a whole.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Fills the first set of a new device and writes its boot record. Interrupted, run it again: it goes on.
+    Init(InitArguments),
+}
+
+/// Arguments of `device init`.
+#[derive(Clone, Debug, Args)]
+pub struct InitArguments {
+    /// The bundle: a file, or - for standard input.
+    #[arg(value_name = "BUNDLE")]
+    pub source: PathBuf,
+    /// The set to fill; it becomes the default.
+    #[arg(long, value_enum, default_value = "a")]
+    pub set: SetName,
+    /// Fill the other set with the same bundle too.
+    #[arg(long)]
+    pub both: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArguments {
+    /// The bundle: a file, or - for standard input.
+    pub source: PathBuf,
+    /// Most bytes that may be read from the bundle.
+    #[arg(long, value_name = "BYTES")]
+    pub budget: Option<u64>,
+    /// Do not check what this device does not need of the bundle.
+    #[arg(long)]
+    pub no_audit: bool,
+}
+
+/// Arguments of `install`.
+#[derive(Clone, Debug, Args)]
+pub struct InstallArguments {
+    /// What `plan` takes too.
+    #[command(flatten)]
+    pub plan: PlanArguments,
+    /// Do not read every blob back from the medium before it counts.
+    #[arg(long)]
+    pub no_read_back: bool,
+    /// Boots that the trial has, instead of the device description's number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub attempts: Option<u8>,
+    /// Leave the default set to boot next. A later install of the same bundle finds what is there and arms the trial.
+    #[arg(long, conflicts_with = "attempts")]
+    pub no_trial: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArguments {
+    /// Check the whole chain and compare it with the boot record.
+    #[arg(long)]
+    pub verify: bool,
+    /// Move a journal that does not hold away, keep it, and start a new chain.
+    #[arg(long, conflicts_with = "verify")]
+    pub set_aside: bool,
+}
+
+/// A set on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SetName {
+    /// Set a.
+    A,
+    /// Set b.
+    B,
+}
+
+impl From<SetName> for Set {
+    fn from(name: SetName) -> Self {
+        match name {
+            SetName::A => Self::A,
+            SetName::B => Self::B,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  twinseal device init release-1.tseal    provision a new device
+  twinseal plan release-2.tseal           what would an update cost?
+  twinseal install release-2.tseal        update the set that is not running
+  twinseal reboot-needed && reboot        boot the trial
+  twinseal mark-good                      keep it
+  twinseal history --verify               what happened, and is the journal whole?";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  twinseal plan release-2.tseal
+  twinseal plan --budget 5000000 --no-audit release-2.tseal";
+
+const INSTALL_EXAMPLES: &str = "\
+Examples:
+  twinseal install release-2.tseal
+  ssh host cat release-2.tseal | twinseal install -
+  twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_a_command_line_that_parses() {
+        let mut seen = 0;
+        for line in [EXAMPLES, PLAN_EXAMPLES, INSTALL_EXAMPLES]
+            .iter()
+            .flat_map(|text| text.lines().skip(1))
+        {
+            let command = line
+                .split("| jq")
+                .next()
+                .unwrap()
+                .split("&&")
+                .next()
+                .unwrap();
+            let command = command
+                .split("    ")
+                .find(|part| !part.trim().is_empty())
+                .unwrap()
+                .trim();
+            let command = command.rsplit("| ").next().unwrap();
+            Cli::try_parse_from(command.split_whitespace())
+                .unwrap_or_else(|error| panic!("{command}: {error}"));
+            seen += 1;
+        }
+        assert_eq!(seen, 11);
+    }
+}

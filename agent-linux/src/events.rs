@@ -1,0 +1,418 @@
+//! What a command has to tell, as values; with `--json` each is one line on standard output.
+//!
+//! `report.rs` writes the same values for people, so both always say the same.
+//!
+//! # Invariants
+//! - An event has the field `event`, its name. Fields are added, never renamed; sizes are in bytes and end in `_bytes`, times
+//!   are in seconds and end in `_seconds`, digests and key ids are lower-case hex.
+
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Anything that a command tells.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// What an install would do.
+    Plan(Plan),
+    /// How far an install is.
+    Progress(Progress),
+    /// An install has ended well.
+    Installed(Installed),
+    /// A command has failed.
+    Failed(Failed),
+    /// A new device has been provisioned.
+    Provisioned(Provisioned),
+    /// `mark-good`: the running set is the default.
+    Committed(Committed),
+    /// `mark-bad`: the running set is bad.
+    MarkedBad(Returning),
+    /// `rollback`: the other set boots next.
+    WentBack(Returning),
+    /// `reboot-needed`.
+    RebootNeeded(RebootNeeded),
+    /// One entry of the journal.
+    Entry(Entry),
+    /// `history`: how the journal ends and whether it holds.
+    Journal(Journal),
+    /// `history --set-aside`: the journal was moved away.
+    SetAside(SetAside),
+    /// `select`: the set to boot.
+    Selected(Selected),
+    /// `status`.
+    Status(Box<Status>),
+}
+
+/// What a bundle is, from its verified manifest.
+#[derive(Clone, Debug, Serialize)]
+pub struct Release {
+    /// Version for people.
+    pub version: String,
+    /// Anti-rollback version.
+    pub anti_rollback: u64,
+    /// SHA-256 of the signed manifest.
+    pub manifest: String,
+    /// The trusted keys that signed it.
+    pub signers: Vec<String>,
+}
+
+/// What an install would do; see [`twinseal_core::install::Plan`].
+#[derive(Clone, Debug, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of core's plan, which has the text"
+)]
+pub struct Plan {
+    pub set: String,
+    #[serde(flatten)]
+    pub release: Release,
+    pub source_bytes: u64,
+    pub framing_bytes: u64,
+    pub fetch_bytes: u64,
+    pub audit_bytes: u64,
+    pub write_bytes: u64,
+    pub copy_bytes: u64,
+    pub present_bytes: u64,
+    pub fetch_blobs: u32,
+    pub copy_blobs: u32,
+    pub present_blobs: u32,
+    pub boot_slot_bytes: u64,
+    pub root_slot_bytes: u64,
+    pub boot_free_bytes: Option<u64>,
+    pub root_free_bytes: Option<u64>,
+    pub budget_bytes: Option<u64>,
+}
+
+/// What an install is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The target set is being made unbootable.
+    Preparing,
+    /// Blobs are fetched, copied, read back and published.
+    Writing,
+    /// Everything is brought to the medium.
+    Syncing,
+    /// The set is being made bootable.
+    Activating,
+}
+
+/// How far an install is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Progress {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Bytes of the plan that are done: read from the bundle, or copied.
+    pub done_bytes: u64,
+    /// Bytes of the plan.
+    pub total_bytes: u64,
+    /// Read from the bundle.
+    pub source_bytes: u64,
+    /// Written into the target set.
+    pub written_bytes: u64,
+    /// Read back from the medium.
+    pub read_back_bytes: u64,
+}
+
+/// What an install did; the sizes are those of [`twinseal_core::install::Tally`].
+#[derive(Clone, Debug, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of core's tally, which has the text"
+)]
+pub struct Installed {
+    pub set: String,
+    #[serde(flatten)]
+    pub release: Release,
+    pub source_bytes: u64,
+    pub framing_bytes: u64,
+    pub index_bytes: u64,
+    pub data_bytes: u64,
+    pub audit_bytes: u64,
+    pub written_bytes: u64,
+    pub copied_bytes: u64,
+    pub present_bytes: u64,
+    pub read_back_bytes: u64,
+    pub blobs: u32,
+    pub damaged_blobs: u32,
+    /// From the first byte of the bundle to the bootable set.
+    pub total_seconds: f64,
+    /// Of these, bringing blobs to the medium.
+    pub settle_seconds: f64,
+    /// Of these, reading back and comparing.
+    pub read_back_seconds: f64,
+    /// Largest memory of the process so far (`VmHWM`).
+    pub peak_memory_bytes: Option<u64>,
+    /// Attempts of the trial that was armed; `None` when none was.
+    pub trial_attempts: Option<u8>,
+}
+
+/// A command has failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failed {
+    /// The exit code.
+    pub exit_code: u8,
+    /// Its short name.
+    pub name: &'static str,
+    /// What is wrong.
+    pub error: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// A new device has been provisioned.
+#[derive(Clone, Debug, Serialize)]
+pub struct Provisioned {
+    /// The default set.
+    pub set: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub release: Release,
+    /// The anti-rollback floor.
+    pub floor: u64,
+}
+
+/// The running set is the default.
+#[derive(Clone, Debug, Serialize)]
+pub struct Committed {
+    /// The set.
+    pub set: String,
+    /// The anti-rollback floor.
+    pub floor: u64,
+    /// Whether anything changed.
+    pub changed: bool,
+}
+
+/// The device goes back to another set.
+#[derive(Clone, Debug, Serialize)]
+pub struct Returning {
+    /// The running set.
+    pub set: String,
+    /// The set that boots next.
+    pub next: String,
+    /// Whether anything changed.
+    pub changed: bool,
+}
+
+/// Whether a restart would boot another set.
+#[derive(Clone, Debug, Serialize)]
+pub struct RebootNeeded {
+    /// The answer.
+    pub needed: bool,
+    /// The running set.
+    pub running: String,
+    /// What a restart would boot; `None` for nothing.
+    pub next: Option<String>,
+    /// Whether the running set is on trial.
+    pub on_trial: bool,
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Position in the chain, from 0.
+    pub number: u64,
+    /// RFC 3339, UTC; `None` when the device had no clock.
+    pub time: Option<String>,
+    /// What happened, as one sentence.
+    pub text: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+/// What an entry of the journal says, under the field `kind`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of core's journal events, which have the text"
+)]
+pub enum Happened {
+    Provisioned {
+        set: String,
+        release: Release,
+    },
+    InstallStarted {
+        set: String,
+        release: Release,
+    },
+    InstallCompleted {
+        set: String,
+        manifest: String,
+        source_bytes: u64,
+        written_bytes: u64,
+        present_bytes: u64,
+    },
+    InstallFailed {
+        set: String,
+        manifest: Option<String>,
+        exit_code: u8,
+        name: &'static str,
+        source_bytes: u64,
+        target_touched: bool,
+    },
+    TrialArmed {
+        set: String,
+        attempts: u8,
+    },
+    Booted {
+        set: Option<String>,
+        reason: &'static str,
+        attempts_left: u8,
+    },
+    Committed {
+        set: String,
+        floor: u64,
+    },
+    MarkedBad {
+        set: String,
+    },
+    WentBack {
+        set: String,
+    },
+    TailCut {
+        bytes: u32,
+    },
+}
+
+/// How the journal ends and whether it holds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Journal {
+    /// Entries whose digests follow from those before.
+    pub entries: u64,
+    /// Whether the chain holds to its end.
+    pub chain_holds: bool,
+    /// Number of the first entry that is wrong.
+    pub first_bad_entry: Option<u64>,
+    /// Bytes of an append that power was lost in.
+    pub torn_bytes: u64,
+    /// Entries that the boot record's anchor covers; `None` when there is no boot record to compare with.
+    pub anchor_entries: Option<u64>,
+    /// Whether the chain passes through the anchor.
+    pub anchor_holds: Option<bool>,
+    /// Journals that did not hold and were set aside.
+    pub set_aside: Vec<String>,
+}
+
+/// The journal was moved away.
+#[derive(Clone, Debug, Serialize)]
+pub struct SetAside {
+    /// Where it is now; `None` when there was nothing to move.
+    pub file: Option<String>,
+    /// What was wrong with it; `None` when nothing was and it stayed.
+    pub damage: Option<String>,
+}
+
+/// The set to boot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Selected {
+    /// The set.
+    pub set: String,
+    /// Why: the short name of the row in the table of boot states.
+    pub reason: &'static str,
+    /// Attempts that the trial has left.
+    pub attempts_left: u8,
+}
+
+/// The state of the device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Device type.
+    pub compatible: String,
+    /// The keys that this device trusts.
+    pub trusted_keys: Vec<String>,
+    /// The running set; `None` when nobody said.
+    pub running: Option<String>,
+    /// "sealed", "not sealed", or "no root slots".
+    pub verity: &'static str,
+    /// "record", "blank", "corrupt" or "unreadable".
+    pub boot_record: &'static str,
+    /// The set that boots when nothing is on trial.
+    pub default: Option<String>,
+    /// The trial.
+    pub trial: Option<Trial>,
+    /// The anti-rollback floor.
+    pub floor: Option<u64>,
+    /// Highest time ever seen, RFC 3339.
+    pub highest_time: Option<String>,
+    /// Both sets.
+    pub sets: Vec<SetStatus>,
+    /// The journal.
+    pub journal: Journal,
+    /// Whether a restart would boot another set; `None` when it cannot be told.
+    pub reboot_needed: Option<bool>,
+    /// Whether another process is at work on the device.
+    pub busy: bool,
+}
+
+/// A set on trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    /// The set.
+    pub set: String,
+    /// Boots that are left.
+    pub attempts_left: u8,
+    /// The floor after a commit.
+    pub anti_rollback: u64,
+}
+
+/// What a set holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct SetStatus {
+    /// The set.
+    pub set: String,
+    /// Whether it is complete.
+    pub bootable: bool,
+    /// Whether a trial of it failed or it was marked bad.
+    pub marked_bad: bool,
+    /// What it holds, proved anew by its signatures.
+    pub release: Option<Release>,
+    /// Why what it holds cannot be proved; `None` when it is, or when it holds nothing.
+    pub problem: Option<String>,
+}
+
+/// Writes events as JSON, one object a line; thins out the progress to one line a percent.
+pub struct Json {
+    out: Box<dyn Write>,
+    last: Option<(Phase, u64)>,
+}
+
+impl Json {
+    /// Writes to `out`.
+    pub fn new(out: Box<dyn Write>) -> Self {
+        Self { out, last: None }
+    }
+
+    /// Writes one event.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn tell(&mut self, event: &Event) -> io::Result<()> {
+        if let Event::Progress(progress) = event {
+            let step = Some((progress.phase, progress.percent()));
+            if self.last == step {
+                return Ok(());
+            }
+            self.last = step;
+        }
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        self.out.write_all(&line)?;
+        self.out.flush()
+    }
+}
+
+impl Progress {
+    /// How much is done, in percent.
+    pub const fn percent(&self) -> u64 {
+        match self
+            .done_bytes
+            .saturating_mul(100)
+            .checked_div(self.total_bytes)
+        {
+            Some(percent) if percent < 100 => percent,
+            _ => 100,
+        }
+    }
+}

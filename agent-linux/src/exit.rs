@@ -1,0 +1,412 @@
+//! Exit codes: one table for the program, its man page and its tests.
+//!
+//! The tens say who is to blame, as core's errors do: 2 the command line or the device description, 20 the bundle, 30 and 40 this
+//! device's policy, 50 its storage, 60 our own code or an order that does not fit the device's state, 70 the source.
+//!
+//! # Invariants
+//! - A code never changes its meaning; scripts and the journal keep them.
+//! - Every error of core has a code: the matches here have no default arm for a whole class.
+
+use twinseal_core::Error;
+use twinseal_core::error::{BundleInvalid, Part, PolicyRefused, StorageFault};
+
+/// Done.
+pub const OK: u8 = 0;
+/// The answer is no (`reboot-needed`).
+pub const NO: u8 = 1;
+/// The command line or the device description is wrong.
+pub const USAGE: u8 = 2;
+/// The bundle is damaged, incomplete, or not made by the rules.
+pub const BUNDLE: u8 = 20;
+/// The manifest seals another composefs image than the bundle carries.
+pub const SEAL_STATEMENT: u8 = 21;
+/// The UKI is not one that this device could boot sealed.
+pub const UKI: u8 = 22;
+/// A trusted key's signature is wrong, or the signatures are damaged.
+pub const SIGNATURE: u8 = 23;
+/// No signature is by a trusted key.
+pub const UNKNOWN_SIGNER: u8 = 30;
+/// The bundle is for another device type.
+pub const COMPATIBLE: u8 = 31;
+/// The anti-rollback version is below the floor.
+pub const BELOW_FLOOR: u8 = 32;
+/// The validity window has not begun.
+pub const NOT_YET_VALID: u8 = 33;
+/// The validity window has ended.
+pub const EXPIRED: u8 = 34;
+/// The bundle does not fit the device's slots.
+pub const SLOT: u8 = 35;
+/// The target set has too little room.
+pub const NO_SPACE: u8 = 36;
+/// The update would cost more bytes than the budget.
+pub const BUDGET: u8 = 37;
+/// This agent lacks a decoder or a buffer.
+pub const CAPABILITY: u8 = 38;
+/// The other set is the way back and must not be written.
+pub const TRIAL_RUNNING: u8 = 39;
+/// There is nothing to go back to.
+pub const NO_WAY_BACK: u8 = 40;
+/// The device's storage failed.
+pub const STORAGE: u8 = 50;
+/// Another process is using the device.
+pub const BUSY: u8 = 51;
+/// The file system cannot do fs-verity.
+pub const VERITY: u8 = 52;
+/// The journal is broken.
+pub const JOURNAL: u8 = 53;
+/// There is no boot record to work with, or nothing to boot.
+pub const BOOT_RECORD: u8 = 54;
+/// The order does not fit the device's state, or our own code broke a contract.
+pub const MISUSE: u8 = 60;
+/// The source of the bundle failed.
+pub const SOURCE: u8 = 70;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The exit code.
+    pub code: u8,
+    /// A short name, stable, for machines.
+    pub name: &'static str,
+    /// What it means, for people.
+    pub meaning: &'static str,
+}
+
+const fn row(code: u8, name: &'static str, meaning: &'static str) -> Row {
+    Row {
+        code,
+        name,
+        meaning,
+    }
+}
+
+/// Every exit code, ascending.
+pub const TABLE: &[Row] = &[
+    row(OK, "ok", "Done."),
+    row(
+        NO,
+        "no",
+        "The answer is no: no restart is needed (reboot-needed only).",
+    ),
+    row(
+        USAGE,
+        "usage",
+        "The command line or the device description is wrong.",
+    ),
+    row(
+        BUNDLE,
+        "bundle-invalid",
+        "The bundle is damaged, incomplete, or not made by the rules.",
+    ),
+    row(
+        SEAL_STATEMENT,
+        "seal-statement",
+        "The manifest seals another composefs image than the bundle carries.",
+    ),
+    row(
+        UKI,
+        "uki",
+        "The UKI cannot be read, or seals another composefs image than the bundle carries.",
+    ),
+    row(
+        SIGNATURE,
+        "signature",
+        "A signature by a trusted key is wrong, or the signatures are damaged.",
+    ),
+    row(
+        UNKNOWN_SIGNER,
+        "unknown-signer",
+        "No signature is by a key that this device trusts.",
+    ),
+    row(
+        COMPATIBLE,
+        "wrong-compatible",
+        "The bundle is for another device type.",
+    ),
+    row(
+        BELOW_FLOOR,
+        "below-floor",
+        "The bundle's anti-rollback version is below the device's floor.",
+    ),
+    row(
+        NOT_YET_VALID,
+        "not-yet-valid",
+        "The bundle's validity window has not begun.",
+    ),
+    row(
+        EXPIRED,
+        "expired",
+        "The bundle's validity window has ended.",
+    ),
+    row(
+        SLOT,
+        "slot",
+        "The bundle does not fit the device's slots: one is missing, too small, or would be left without content.",
+    ),
+    row(
+        NO_SPACE,
+        "no-space",
+        "The target set has too little free space.",
+    ),
+    row(
+        BUDGET,
+        "budget",
+        "The update would take more bytes than the budget.",
+    ),
+    row(
+        CAPABILITY,
+        "capability",
+        "This agent has no decoder, or too small a buffer, for the bundle.",
+    ),
+    row(
+        TRIAL_RUNNING,
+        "trial-running",
+        "The other set is the way back: the running set is on trial, or about to be left.",
+    ),
+    row(
+        NO_WAY_BACK,
+        "no-way-back",
+        "The other set is not good, or below the floor: there is nothing to go back to.",
+    ),
+    row(STORAGE, "storage", "The device's storage failed."),
+    row(BUSY, "busy", "Another process is using this device."),
+    row(
+        VERITY,
+        "verity-unsupported",
+        "The file system cannot do fs-verity, and the device requires it.",
+    ),
+    row(
+        JOURNAL,
+        "journal-broken",
+        "The journal's chain is broken, or shorter than the boot record says.",
+    ),
+    row(
+        BOOT_RECORD,
+        "boot-record",
+        "The boot record is blank or cannot be read, or no set can be booted.",
+    ),
+    row(
+        MISUSE,
+        "misuse",
+        "The order does not fit the state of the device.",
+    ),
+    row(
+        SOURCE,
+        "source",
+        "The bundle's source could not be opened or read.",
+    ),
+];
+
+/// The short name of a code; empty for a code that is not in the table.
+pub fn name(code: u8) -> &'static str {
+    TABLE
+        .iter()
+        .find(|row| row.code == code)
+        .map_or("", |row| row.name)
+}
+
+/// The exit code of an error of core.
+pub const fn code(error: &Error) -> u8 {
+    match error {
+        Error::BundleInvalid(fault) => bundle_code(fault),
+        Error::PolicyRefused(refusal) => policy_code(refusal),
+        Error::Storage(error) => storage_code(&error.fault),
+        Error::Misuse(_) => MISUSE,
+    }
+}
+
+const fn bundle_code(fault: &BundleInvalid) -> u8 {
+    match fault {
+        BundleInvalid::SealStatement => SEAL_STATEMENT,
+        BundleInvalid::SealUki { .. } | BundleInvalid::Uki { .. } => UKI,
+        BundleInvalid::SignatureWrong { .. }
+        | BundleInvalid::Damaged {
+            part: Part::Signatures,
+        } => SIGNATURE,
+        _ => BUNDLE,
+    }
+}
+
+const fn policy_code(refusal: &PolicyRefused) -> u8 {
+    match refusal {
+        PolicyRefused::UnknownSigner => UNKNOWN_SIGNER,
+        PolicyRefused::WrongCompatible => COMPATIBLE,
+        PolicyRefused::BelowFloor { .. } => BELOW_FLOOR,
+        PolicyRefused::NotYetValid { .. } => NOT_YET_VALID,
+        PolicyRefused::Expired { .. } => EXPIRED,
+        PolicyRefused::SlotUnknown { .. } | PolicyRefused::SlotTooSmall { .. } => SLOT,
+        PolicyRefused::NoSpace { .. } => NO_SPACE,
+        PolicyRefused::BudgetExceeded { .. } => BUDGET,
+        PolicyRefused::NoDecoder | PolicyRefused::BufferTooSmall { .. } => CAPABILITY,
+        PolicyRefused::TrialRunning => TRIAL_RUNNING,
+        PolicyRefused::NothingToReturnTo | PolicyRefused::ReturnBelowFloor { .. } => NO_WAY_BACK,
+    }
+}
+
+const fn storage_code(fault: &StorageFault) -> u8 {
+    match fault {
+        StorageFault::Busy => BUSY,
+        StorageFault::VerityUnsupported => VERITY,
+        StorageFault::ChainBroken => JOURNAL,
+        StorageFault::RecordCorrupt => BOOT_RECORD,
+        StorageFault::Code(_)
+        | StorageFault::ReadBack
+        | StorageFault::Digest
+        | StorageFault::Full
+        | StorageFault::Short => STORAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twinseal_core::error::{Misuse, StorageError, StorageObject, StorageOperation};
+    use twinseal_core::wire::digest::BlobDigest;
+
+    #[test]
+    fn codes_ascend_and_names_are_unique() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].code < pair[1].code));
+        for row in TABLE {
+            assert_eq!(
+                TABLE.iter().filter(|other| other.name == row.name).count(),
+                1,
+                "{}",
+                row.name
+            );
+            assert!(row.meaning.ends_with('.'), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn codes_stay() {
+        let codes: Vec<(u8, &str)> = TABLE.iter().map(|row| (row.code, row.name)).collect();
+        assert_eq!(
+            codes,
+            [
+                (0, "ok"),
+                (1, "no"),
+                (2, "usage"),
+                (20, "bundle-invalid"),
+                (21, "seal-statement"),
+                (22, "uki"),
+                (23, "signature"),
+                (30, "unknown-signer"),
+                (31, "wrong-compatible"),
+                (32, "below-floor"),
+                (33, "not-yet-valid"),
+                (34, "expired"),
+                (35, "slot"),
+                (36, "no-space"),
+                (37, "budget"),
+                (38, "capability"),
+                (39, "trial-running"),
+                (40, "no-way-back"),
+                (50, "storage"),
+                (51, "busy"),
+                (52, "verity-unsupported"),
+                (53, "journal-broken"),
+                (54, "boot-record"),
+                (60, "misuse"),
+                (70, "source"),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_error_of_core_has_a_row() {
+        let storage = |fault| {
+            Error::Storage(StorageError {
+                operation: StorageOperation::Open,
+                object: StorageObject::Journal,
+                fault,
+            })
+        };
+        let digest = BlobDigest::sha256([0; 32]);
+        let pairs = [
+            (BundleInvalid::TrailingBytes.into(), BUNDLE),
+            (BundleInvalid::SealStatement.into(), SEAL_STATEMENT),
+            (BundleInvalid::SealUki { sealed: digest }.into(), UKI),
+            (
+                BundleInvalid::SignatureWrong { key: [0; 8] }.into(),
+                SIGNATURE,
+            ),
+            (
+                BundleInvalid::Damaged {
+                    part: Part::Signatures,
+                }
+                .into(),
+                SIGNATURE,
+            ),
+            (BundleInvalid::Damaged { part: Part::Info }.into(), BUNDLE),
+            (PolicyRefused::UnknownSigner.into(), UNKNOWN_SIGNER),
+            (PolicyRefused::WrongCompatible.into(), COMPATIBLE),
+            (
+                PolicyRefused::BelowFloor {
+                    version: 1,
+                    floor: 2,
+                }
+                .into(),
+                BELOW_FLOOR,
+            ),
+            (
+                PolicyRefused::NotYetValid { not_before: 1 }.into(),
+                NOT_YET_VALID,
+            ),
+            (PolicyRefused::Expired { not_after: 1 }.into(), EXPIRED),
+            (PolicyRefused::SlotUnknown { payload: 1 }.into(), SLOT),
+            (
+                PolicyRefused::SlotTooSmall {
+                    needed: 2,
+                    available: 1,
+                }
+                .into(),
+                SLOT,
+            ),
+            (
+                PolicyRefused::NoSpace {
+                    needed: 2,
+                    available: 1,
+                }
+                .into(),
+                NO_SPACE,
+            ),
+            (
+                PolicyRefused::BudgetExceeded {
+                    needed: 2,
+                    budget: 1,
+                }
+                .into(),
+                BUDGET,
+            ),
+            (PolicyRefused::NoDecoder.into(), CAPABILITY),
+            (
+                PolicyRefused::BufferTooSmall {
+                    needed: 2,
+                    available: 1,
+                }
+                .into(),
+                CAPABILITY,
+            ),
+            (PolicyRefused::TrialRunning.into(), TRIAL_RUNNING),
+            (PolicyRefused::NothingToReturnTo.into(), NO_WAY_BACK),
+            (
+                PolicyRefused::ReturnBelowFloor {
+                    version: 1,
+                    floor: 2,
+                }
+                .into(),
+                NO_WAY_BACK,
+            ),
+            (storage(StorageFault::Code(5)), STORAGE),
+            (storage(StorageFault::Busy), BUSY),
+            (storage(StorageFault::VerityUnsupported), VERITY),
+            (storage(StorageFault::ChainBroken), JOURNAL),
+            (storage(StorageFault::RecordCorrupt), BOOT_RECORD),
+            (Misuse::NoTrial.into(), MISUSE),
+        ];
+        for (error, expected) in pairs {
+            assert_eq!(code(&error), expected, "{error}");
+            assert!(!name(expected).is_empty());
+        }
+    }
+}

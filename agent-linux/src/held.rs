@@ -1,0 +1,141 @@
+//! What a set holds: whether it can be booted, and the release in it, proved anew from the front matter that an install keeps.
+//!
+//! # Invariants
+//! - A release is named only when a trusted key's signature over its manifest was checked just now; what is kept on the medium is
+//!   never believed.
+
+use crate::device::Device;
+use crate::error::AgentError;
+use crate::slots::{Access, OpenSet, Places};
+use std::fs;
+use std::path::Path;
+use twinseal_core::Error;
+use twinseal_core::boot::{Set, SetFacts};
+use twinseal_core::error::{BundleInvalid, Part};
+use twinseal_core::verify::policy::Policy;
+use twinseal_core::verify::{Verified, verify_manifest};
+use twinseal_core::wire::FRONT_MAX_BYTES;
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
+use twinseal_platform_linux::read_front;
+
+/// The removable-media path of the machine that this code is built for (UEFI specification 2.10, section 3.5.1.1).
+const BOOTABLE_UKI: &str = if cfg!(target_arch = "x86_64") {
+    "EFI/BOOT/BOOTX64.EFI"
+} else if cfg!(target_arch = "aarch64") {
+    "EFI/BOOT/BOOTAA64.EFI"
+} else if cfg!(target_arch = "riscv64") {
+    "EFI/BOOT/BOOTRISCV64.EFI"
+} else if cfg!(target_arch = "arm") {
+    "EFI/BOOT/BOOTARM.EFI"
+} else {
+    panic!("the removable-media path of this architecture is not known")
+};
+
+/// What a set holds.
+pub struct Held {
+    /// Whether it is complete: the UKI stands where the firmware boots it; without boot slots, its front matter is there.
+    pub bootable: bool,
+    /// The release; `Ok(None)` when no front matter is kept, an error when it cannot be proved.
+    pub release: Result<Option<Verified<Manifest>>, AgentError>,
+}
+
+impl Held {
+    /// Looks at a set. A slot that cannot be opened holds nothing.
+    pub fn look(device: &Device, places: &Places, set: Set) -> Self {
+        match places.open(set, Access::Read) {
+            Err(error) => Self {
+                bootable: false,
+                release: Err(error),
+            },
+            Ok(open) => {
+                let release = kept_release(device, &open);
+                let bootable = open.boot().map_or_else(|| is_kept(&release), has_uki);
+                Self { bootable, release }
+            }
+        }
+    }
+
+    /// Looks at both sets.
+    pub fn look_at_both(device: &Device, places: &Places) -> [Self; 2] {
+        Set::BOTH.map(|set| Self::look(device, places, set))
+    }
+
+    /// What the choice of a set needs to know.
+    pub fn facts(&self) -> SetFacts {
+        let release = self.release.as_ref().ok().and_then(Option::as_ref);
+        SetFacts {
+            bootable: self.bootable,
+            manifest: release.map(|release| *release.manifest_sha256()),
+            anti_rollback: release.map(|release| release.value().anti_rollback),
+        }
+    }
+}
+
+/// The facts of both sets.
+pub fn facts(held: &[Held; 2]) -> [SetFacts; 2] {
+    let [a, b] = held;
+    [a.facts(), b.facts()]
+}
+
+fn has_uki(boot: &str) -> bool {
+    fs::symlink_metadata(Path::new(boot).join(BOOTABLE_UKI))
+        .is_ok_and(|about| about.is_file() && about.len() > 0)
+}
+
+/// Whether front matter is there, proved or not: on a device without boot slots that is what an install makes last.
+const fn is_kept(release: &Result<Option<Verified<Manifest>>, AgentError>) -> bool {
+    matches!(
+        release,
+        Ok(Some(_))
+            | Err(AgentError::Core(
+                Error::BundleInvalid(_) | Error::PolicyRefused(_)
+            ))
+    )
+}
+
+fn kept_release(
+    device: &Device,
+    open: &OpenSet<'_>,
+) -> Result<Option<Verified<Manifest>>, AgentError> {
+    let mut buffer = vec![0; FRONT_MAX_BYTES];
+    let Some(length) = read_front(open.front(), &mut buffer)? else {
+        return Ok(None);
+    };
+    let (manifest, signatures) =
+        entries(buffer.get(..length).unwrap_or(&[])).map_err(Error::from)?;
+    // What is installed may have expired and may be below the floor by now: that is no reason not to name it.
+    let policy = Policy {
+        compatible: device.description.compatible.as_str(),
+        floor: 0,
+        now: None,
+        highest_time_seen: 0,
+    };
+    let verified =
+        verify_manifest(manifest, signatures, &device.keys, &policy).map_err(AgentError::Core)?;
+    Ok(Some(verified))
+}
+
+/// The contents of `manifest` and `signatures` in a front matter.
+fn entries(front: &[u8]) -> Result<(&[u8], &[u8]), BundleInvalid> {
+    let (manifest, rest) = entry(front, "manifest", Part::ManifestHeader)?;
+    let (signatures, _) = entry(rest, "signatures", Part::SignaturesHeader)?;
+    Ok((manifest, signatures))
+}
+
+/// The content of the entry that `bytes` start with, and what follows its padding.
+fn entry<'b>(
+    bytes: &'b [u8],
+    name: &str,
+    part: Part,
+) -> Result<(&'b [u8], &'b [u8]), BundleInvalid> {
+    let truncated = BundleInvalid::Truncated { part };
+    let (header, rest) = bytes.split_at_checked(BLOCK_BYTES).ok_or(truncated)?;
+    let size = check_header(header, name, part)?;
+    let padded = usize::try_from(size + padding_bytes(size)).map_err(|_| truncated)?;
+    let content = usize::try_from(size)
+        .ok()
+        .and_then(|size| rest.get(..size))
+        .ok_or(truncated)?;
+    Ok((content, rest.get(padded..).ok_or(truncated)?))
+}

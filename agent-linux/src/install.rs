@@ -1,0 +1,404 @@
+//! Running core's installer: from an open bundle to a complete set, or to the reason why not.
+//!
+//! `install`, `plan` and `device init` differ only in what they do at the plan and after the end; this is what they share.
+//!
+//! # Memory
+//! Everything is allocated once: two buffers of 1 MiB, the front matter, and the decoders' windows. Nothing grows with the bundle.
+
+use crate::decoder::Zstd;
+use crate::device::{Device, text};
+use crate::error::AgentError;
+use crate::events::{self, Event};
+use crate::journal::Journal;
+use crate::keys::{hex, id_text};
+use crate::progress::{Measured, Meter, MeteredSource, MeteredStorage};
+use crate::report::{Outlet, warn};
+use crate::slots::{OpenSet, Places};
+use crate::source::Bundle;
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+use twinseal_core::boot::Set;
+use twinseal_core::decode::Inflate;
+use twinseal_core::error::Misuse;
+use twinseal_core::install::{Config, Installed, Installer, Plan, Workspace};
+use twinseal_core::journal::{Event as Noted, Release};
+use twinseal_core::source::{RunError, run};
+use twinseal_core::storage::RangeDecoder;
+use twinseal_core::verify::Verified;
+use twinseal_core::verify::policy::Policy;
+use twinseal_core::wire::digest::Sha256Digest;
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_core::wire::{FRONT_MAX_BYTES, RANGE_MAX_BYTES};
+use twinseal_platform_linux::{LinuxConfig, LinuxStorage, Verity};
+
+/// Decoded, copied and read-back pieces: as large as a stored range, so that each is few system calls.
+const OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// What is to be done.
+pub struct Order<'d> {
+    /// The device.
+    pub device: &'d Device,
+    /// The set to write.
+    pub target: Set,
+    /// What the device allows.
+    pub policy: Policy<'d>,
+    /// Most bytes that may be read from the bundle.
+    pub budget: Option<u64>,
+    /// Check also what this device does not need.
+    pub audit: bool,
+    /// Read every blob back.
+    pub read_back: bool,
+}
+
+/// The storage of an install, in parts that must outlive it.
+pub struct Target<'p> {
+    /// The paths.
+    pub places: &'p Places,
+    /// The set that is read.
+    pub running: &'p OpenSet<'p>,
+    /// The set that is written.
+    pub target: &'p OpenSet<'p>,
+    /// Whether an image slot may hold much of its image already.
+    pub probe_images: bool,
+}
+
+/// A set that is complete.
+pub struct Done {
+    /// The proof.
+    pub installed: Installed,
+    /// What was timed.
+    pub measured: Measured,
+    /// From the first byte of the bundle to the bootable set.
+    pub total: Duration,
+}
+
+/// Why an install stopped, and how far it was.
+pub struct Stopped {
+    /// Why.
+    pub error: AgentError,
+    /// SHA-256 of the manifest, when there was a verified one.
+    pub manifest: Option<Box<Sha256Digest>>,
+    /// Bytes that had come from the bundle.
+    pub source_bytes: u64,
+    /// Whether the target set may have been touched.
+    pub target_touched: bool,
+}
+
+impl From<AgentError> for Stopped {
+    /// A stop before anything was read.
+    fn from(error: AgentError) -> Self {
+        Self {
+            error,
+            manifest: None,
+            source_bytes: 0,
+            target_touched: false,
+        }
+    }
+}
+
+impl Stopped {
+    /// Tells the journal how the attempt ended, and gives the error. The attempt has failed anyway: a journal that cannot take it
+    /// is worth a warning only.
+    pub fn told(self, set: Set, journal: &mut Journal) -> AgentError {
+        let failed = Noted::InstallFailed {
+            set,
+            manifest: self.manifest.map(|manifest| *manifest),
+            exit_code: self.error.code(),
+            source_bytes: self.source_bytes,
+            target_touched: self.target_touched,
+        };
+        if let Err(error) = journal.append(failed) {
+            warn(&format!(
+                "The end of this attempt is not in the journal: {error}"
+            ));
+        }
+        self.error
+    }
+}
+
+impl Done {
+    /// Tells the journal that the set is complete.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn tell(&self, set: Set, journal: &mut Journal) -> Result<(), AgentError> {
+        let tally = self.installed.tally();
+        journal.append(Noted::InstallCompleted {
+            set,
+            manifest: *self.installed.manifest().manifest_sha256(),
+            source_bytes: tally.source_bytes(),
+            written_bytes: tally.written_bytes,
+            present_bytes: tally.present_bytes,
+        })
+    }
+}
+
+/// What the caller says to a plan that fits.
+pub enum Decision {
+    /// Go on.
+    Accept,
+    /// Stop, and that is no failure.
+    Decline,
+}
+
+/// The memory of an install.
+struct Buffers {
+    front: Vec<u8>,
+    request: Vec<u8>,
+    output: Vec<u8>,
+    inflate: Box<Inflate>,
+    zstd: Zstd,
+}
+
+impl Buffers {
+    fn new() -> Result<Self, AgentError> {
+        Ok(Self {
+            front: vec![0; FRONT_MAX_BYTES],
+            request: vec![0; RANGE_MAX_BYTES as usize],
+            output: vec![0; OUTPUT_BYTES],
+            inflate: Box::new(Inflate::new()),
+            zstd: Zstd::new().ok_or(AgentError::NoMemory)?,
+        })
+    }
+
+    /// Core's workspace, and the buffer for its requests.
+    fn lend(&mut self) -> (Workspace<'_>, &mut [u8]) {
+        let zstd: &mut dyn RangeDecoder = &mut self.zstd;
+        let workspace = Workspace {
+            front: &mut self.front,
+            output: &mut self.output,
+            inflate: &mut self.inflate,
+            zstd: Some(zstd),
+        };
+        (workspace, &mut self.request)
+    }
+}
+
+/// Installs a bundle. `decide` is asked once, when the plan is known and fits room and budget; nothing has been written then.
+/// Gives `None` when it declined.
+///
+/// # Errors
+/// [`Stopped`] says why, and how far it was.
+pub fn install<D>(
+    order: &Order<'_>,
+    bundle: &mut Bundle,
+    target: &Target<'_>,
+    outlet: &mut Outlet,
+    decide: D,
+) -> Result<Option<Done>, Stopped>
+where
+    D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
+{
+    let images = target.places.images(order.target)?;
+    let scratch = order.device.state("scratch");
+    let config = LinuxConfig {
+        running: target.running.paths(),
+        target: target.target.paths(),
+        images: &images,
+        scratch: text(&scratch)?,
+        verity: order.device.description.verity.into(),
+        probe_images: target.probe_images,
+    };
+    let mut storage = LinuxStorage::open(config).map_err(AgentError::from)?;
+    run_installer(order, bundle, &mut storage, outlet, decide)
+}
+
+fn run_installer<D>(
+    order: &Order<'_>,
+    bundle: &mut Bundle,
+    storage: &mut LinuxStorage<'_>,
+    outlet: &mut Outlet,
+    mut decide: D,
+) -> Result<Option<Done>, Stopped>
+where
+    D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
+{
+    let mut buffers = Buffers::new()?;
+    let config = config(order, bundle.bytes());
+    let (workspace, request) = buffers.lend();
+    let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
+    let start = Instant::now();
+    let name = bundle.name().to_owned();
+    let meter = Meter::new(outlet);
+    let mut refusal = None;
+    let ended = run(
+        &mut installer,
+        &mut MeteredSource {
+            source: bundle,
+            meter: &meter,
+        },
+        &mut MeteredStorage {
+            storage,
+            meter: &meter,
+        },
+        request,
+        |installer, plan| match at_plan(order, installer, plan, &meter, &mut decide) {
+            Ok(go_on) => go_on,
+            Err(error) => {
+                refusal = Some(error);
+                false
+            }
+        },
+    );
+    let measured = meter.measured();
+    let error = match (ended, refusal) {
+        (Ok(()), _) => {
+            let total = start.elapsed();
+            let installed = installer.into_installed().map_err(AgentError::Core)?;
+            return Ok(Some(Done {
+                installed,
+                measured,
+                total,
+            }));
+        }
+        (Err(RunError::Declined), None) => return Ok(None),
+        (Err(_), Some(error)) => error,
+        (Err(error), None) => run_error(error, name),
+    };
+    Err(Stopped {
+        error,
+        manifest: installer
+            .manifest()
+            .map(|manifest| Box::new(*manifest.manifest_sha256())),
+        source_bytes: installer.tally().source_bytes(),
+        target_touched: measured.target_touched,
+    })
+}
+
+fn run_error(error: RunError<io::Error>, name: String) -> AgentError {
+    match error {
+        RunError::Core(error) => error.into(),
+        RunError::Source(error) => AgentError::Source { name, error },
+        RunError::Declined => AgentError::Core(Misuse::NotAccepted.into()),
+    }
+}
+
+const fn config<'d>(order: &Order<'d>, source_bytes: Option<u64>) -> Config<'d> {
+    Config {
+        keys: order.device.keys.as_slice(),
+        policy: order.policy,
+        request_max_bytes: RANGE_MAX_BYTES,
+        source_bytes,
+        audit: order.audit,
+        read_back: order.read_back,
+        budget: order.budget,
+    }
+}
+
+/// Tells the plan and asks the caller. A plan that does not fit is accepted here, so that core refuses it: before the first write,
+/// with its own reason, and without a word in the journal that an install began.
+fn at_plan<D>(
+    order: &Order<'_>,
+    installer: &Installer<'_>,
+    plan: &Plan,
+    meter: &Meter<'_>,
+    decide: &mut D,
+) -> Result<bool, AgentError>
+where
+    D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
+{
+    let manifest = installer
+        .manifest()
+        .ok_or(AgentError::Core(Misuse::NotAccepted.into()))?;
+    if order.device.description.sets.is_some() && manifest.value().uki().is_none() {
+        return Err(AgentError::NoSystem);
+    }
+    meter.tell(&Event::Plan(plan_event(order, plan, manifest)));
+    if plan.check(order.budget).is_err() {
+        return Ok(true);
+    }
+    match decide(plan, manifest)? {
+        Decision::Decline => Ok(false),
+        Decision::Accept => {
+            meter.begin(plan);
+            Ok(true)
+        }
+    }
+}
+
+fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> events::Plan {
+    events::Plan {
+        set: order.target.to_string(),
+        release: release_event(manifest),
+        source_bytes: plan.source_bytes(),
+        framing_bytes: plan.framing_bytes,
+        fetch_bytes: plan.fetch_bytes,
+        audit_bytes: plan.audit_bytes,
+        write_bytes: plan.write_bytes,
+        copy_bytes: plan.copy_bytes,
+        present_bytes: plan.present_bytes,
+        fetch_blobs: plan.fetch_blobs,
+        copy_blobs: plan.copy_blobs,
+        present_blobs: plan.present_blobs,
+        boot_slot_bytes: plan.boot_slot_bytes,
+        root_slot_bytes: plan.root_slot_bytes,
+        boot_free_bytes: plan.space.boot_bytes,
+        root_free_bytes: plan.space.root_bytes,
+        budget_bytes: order.budget,
+    }
+}
+
+/// What an install did, as an event.
+pub fn installed_event(set: Set, done: &Done, trial_attempts: Option<u8>) -> Event {
+    let tally = done.installed.tally();
+    Event::Installed(events::Installed {
+        set: set.to_string(),
+        release: release_event(done.installed.manifest()),
+        source_bytes: tally.source_bytes(),
+        framing_bytes: tally.framing_bytes,
+        index_bytes: tally.index_bytes,
+        data_bytes: tally.data_bytes,
+        audit_bytes: tally.audit_bytes,
+        written_bytes: tally.written_bytes,
+        copied_bytes: tally.copied_bytes,
+        present_bytes: tally.present_bytes,
+        read_back_bytes: tally.read_back_bytes,
+        blobs: tally.blobs,
+        damaged_blobs: tally.damaged_blobs,
+        total_seconds: done.total.as_secs_f64(),
+        settle_seconds: done.measured.settle.as_secs_f64(),
+        read_back_seconds: done.measured.read_back.as_secs_f64(),
+        peak_memory_bytes: peak_memory_bytes(),
+        trial_attempts,
+    })
+}
+
+/// A release, as events name it.
+pub fn release_event(manifest: &Verified<Manifest>) -> events::Release {
+    events::Release {
+        version: manifest.value().version.as_str().to_owned(),
+        anti_rollback: manifest.value().anti_rollback,
+        manifest: hex(manifest.manifest_sha256()),
+        signers: manifest.signers().iter().map(id_text).collect(),
+    }
+}
+
+/// A release, as the journal names it.
+pub fn journal_release(manifest: &Verified<Manifest>) -> Release {
+    Release {
+        version: manifest.value().version.clone(),
+        manifest: *manifest.manifest_sha256(),
+        anti_rollback: manifest.value().anti_rollback,
+        signers: manifest.signers().clone(),
+    }
+}
+
+/// Largest memory of this process so far: `VmHWM` of `/proc/self/status` (proc(5)).
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(kibibytes * 1024)
+}
+
+impl From<crate::config::Sealing> for Verity {
+    fn from(sealing: crate::config::Sealing) -> Self {
+        match sealing {
+            crate::config::Sealing::Required => Self::Required,
+            crate::config::Sealing::Absent => Self::Absent,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `twinseal`: the full update agent for sealed Linux appliances.
+//!
+//! The program's parts, one file for each side effect. All that decides (formats, verification, the install's states, the choice
+//! of a set) is `twinseal-core`; all that touches a slot is `twinseal-platform-linux`; here both are given what they ask for:
+//! files, keys, time, memory, words.
+//!
+//! | file | does |
+//! |---|---|
+//! | `cli` | the command line |
+//! | `config` | the device description |
+//! | `device`, `slots` | record, lock, running set; slots opened and mounted |
+//! | `held` | what a set holds, proved anew |
+//! | `keys`, `decoder`, `clock`, `source` | keys, zstd, time, the bundle's bytes |
+//! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
+//! | `install`, `progress` | core's installer, run, counted and timed |
+//! | `update`, `init` | `plan` and `install`; `device init` |
+//! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
+//! | `status`, `history` | looking |
+//! | `events`, `report` | what is told: JSON, text |
+//! | `man`, `exit`, `error` | manual pages; exit codes; errors |
+//!
+//! # Invariants
+//! - A command that is refused leaves boot record and slots as they were, byte for byte.
+//! - What a command changes is in the journal before it is changed.
+//!
+//! # Power loss
+//! Every command may be cut anywhere and run again; `update`, `init`, `journal` and `select` say what a cut leaves.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::string_slice
+    )
+)]
+
+pub mod audit;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod decoder;
+pub mod device;
+pub mod error;
+pub mod events;
+pub mod exit;
+pub mod held;
+pub mod history;
+pub mod init;
+pub mod install;
+pub mod journal;
+pub mod keys;
+pub mod man;
+pub mod progress;
+pub mod report;
+pub mod select;
+pub mod slots;
+pub mod source;
+pub mod status;
+pub mod update;
+pub mod verdict;
+
+use cli::{Cli, Command, DeviceCommand};
+use device::Device;
+use error::AgentError;
+use events::{Event, Failed};
+use report::{Outlet, fail, warn};
+
+/// Runs a command and gives its exit code. All that it has to say is said.
+pub fn run(cli: &Cli) -> u8 {
+    let mut outlet = Outlet::standard(cli.json);
+    let code = dispatch(cli, &mut outlet).unwrap_or_else(|error| {
+        let (text, help) = (error.to_string(), error.help());
+        fail(&text, help.as_deref());
+        let name = exit::name(error.code());
+        outlet.tell(&Event::Failed(Failed {
+            exit_code: error.code(),
+            name,
+            error: text,
+            help,
+        }));
+        error.code()
+    });
+    match outlet.take_failure() {
+        Some(error) if code == exit::OK && !cli.command.changes_the_device() => {
+            fail(
+                &format!("Standard output could not be written: {error}."),
+                None,
+            );
+            exit::STORAGE
+        }
+        Some(error) => {
+            warn(&format!("Standard output could not be written: {error}."));
+            code
+        }
+        None => code,
+    }
+}
+
+fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
+    match &cli.command {
+        Command::Completions { shell } => return man::completions(*shell).map(|()| exit::OK),
+        Command::Man { dir } => return man::man(dir.as_deref()).map(|()| exit::OK),
+        Command::Select => {
+            let (device, problem) = Device::open_for_boot(&cli.device)?;
+            if let Some(problem) = problem {
+                warn(&problem.to_string());
+            }
+            return select::select_set(&device, outlet).map(|()| exit::OK);
+        }
+        _ => {}
+    }
+    let device = Device::open(&cli.device)?;
+    match &cli.command {
+        Command::Device(DeviceCommand::Init(arguments)) => init::init(&device, arguments, outlet)?,
+        Command::Status => status::status(&device, outlet)?,
+        Command::Plan(arguments) => update::plan(&device, arguments, outlet)?,
+        Command::Install(arguments) => update::install_bundle(&device, arguments, outlet)?,
+        Command::MarkGood => verdict::mark_good(&device, outlet)?,
+        Command::MarkBad => verdict::mark_bad(&device, outlet)?,
+        Command::Rollback => verdict::roll_back(&device, outlet)?,
+        Command::RebootNeeded => return verdict::reboot_needed(&device, outlet),
+        Command::History(arguments) if arguments.set_aside => history::set_aside(&device, outlet)?,
+        Command::History(arguments) => history::history(&device, arguments.verify, outlet)?,
+        Command::Select | Command::Completions { .. } | Command::Man { .. } => {}
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,332 @@
+//! Events as lines of text.
+
+use super::count;
+use crate::events::{Event, Installed, Journal, Plan, Release, SetStatus, Status};
+use indicatif::BinaryBytes;
+
+/// An event as lines of text.
+pub(super) fn text(event: &Event) -> String {
+    match event {
+        Event::Plan(plan) => plan_text(plan),
+        // A failure is told on standard error.
+        Event::Progress(_) | Event::Failed(_) => String::new(),
+        Event::Installed(installed) => installed_text(installed),
+        Event::Provisioned(made) => {
+            let (set, floor) = (&made.set, made.floor);
+            format!(
+                "The device is provisioned: set {set} is the default, the floor is {floor}. Restart to boot it.\n"
+            )
+        }
+        Event::Committed(done) if done.changed => {
+            format!(
+                "Set {} is committed: it is the default, the floor is {}.\n",
+                done.set, done.floor
+            )
+        }
+        Event::Committed(done) => format!(
+            "Set {} was the default already: nothing changed.\n",
+            done.set
+        ),
+        Event::MarkedBad(done) => returning("is bad", &done.set, &done.next, done.changed),
+        Event::WentBack(done) => returning("is left", &done.set, &done.next, done.changed),
+        Event::RebootNeeded(answer) => reboot_text(
+            answer.needed,
+            answer.on_trial,
+            &answer.running,
+            answer.next.as_deref(),
+        ),
+        Event::Entry(entry) => {
+            format!(
+                "{:>5}  {:20}  {}\n",
+                entry.number,
+                entry.time.as_deref().unwrap_or("-"),
+                entry.text
+            )
+        }
+        Event::Journal(journal) => journal_text(journal),
+        Event::SetAside(done) => match (&done.file, &done.damage) {
+            (Some(file), Some(damage)) => format!(
+                "The journal did not hold: {damage}. It is kept as {file}; a new chain begins.\n"
+            ),
+            _ => "The journal holds: nothing was moved.\n".to_owned(),
+        },
+        Event::Selected(selected) if selected.reason == "trial" => {
+            format!(
+                "{} {}, {} left\n",
+                selected.set,
+                selected.reason,
+                count(selected.attempts_left, "attempt")
+            )
+        }
+        Event::Selected(selected) => format!("{} {}\n", selected.set, selected.reason),
+        Event::Status(status) => status_text(status),
+    }
+}
+
+fn returning(what: &str, set: &str, next: &str, changed: bool) -> String {
+    let after = if changed {
+        "Restart to boot it."
+    } else {
+        "Nothing changed: that was so already."
+    };
+    format!("Set {set} {what}; set {next} boots next. {after}\n")
+}
+
+fn reboot_text(needed: bool, on_trial: bool, running: &str, next: Option<&str>) -> String {
+    match next {
+        _ if on_trial => format!("No restart is needed: set {running} is running on trial.\n"),
+        Some(next) if needed => {
+            format!("A restart is needed: set {running} is running, and set {next} boots next.\n")
+        }
+        None => "No restart helps: no set can be booted.\n".to_owned(),
+        Some(_) => format!("No restart is needed: set {running} is running and boots next.\n"),
+    }
+}
+
+fn signers(release: &Release) -> String {
+    format!("signed by {}", release.signers.join(", "))
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let release = &plan.release;
+    let mut text = format!(
+        "Plan: version {} (anti-rollback {}, {}) into set {}\n",
+        release.version,
+        release.anti_rollback,
+        signers(release),
+        plan.set
+    );
+    text += &format!(
+        "  read from the bundle   {}: framing and index {}, data {}, only checked {}\n",
+        bytes(plan.source_bytes),
+        plan.framing_bytes,
+        plan.fetch_bytes,
+        plan.audit_bytes
+    );
+    if let Some(budget) = plan.budget_bytes {
+        text += &format!("  budget                 {}\n", bytes(budget));
+    }
+    text += &format!(
+        "  write                  {}, of these copied from the running set {}\n",
+        bytes(plan.write_bytes),
+        plan.copy_bytes
+    );
+    text += &format!("  already there          {}\n", bytes(plan.present_bytes));
+    text
+}
+
+fn installed_text(installed: &Installed) -> String {
+    let release = &installed.release;
+    let mut text = format!(
+        "Installed version {} into set {} ({}).\n",
+        release.version,
+        installed.set,
+        signers(release)
+    );
+    let mut line = |name: &str, value: String| text += &format!("  {name:21}  {value}\n");
+    line(
+        "read from the bundle",
+        format!(
+            "{}: framing {}, index {}, data {}, only checked {}",
+            bytes(installed.source_bytes),
+            installed.framing_bytes,
+            installed.index_bytes,
+            installed.data_bytes,
+            installed.audit_bytes
+        ),
+    );
+    line(
+        "copied",
+        format!("{} from the running set", bytes(installed.copied_bytes)),
+    );
+    line(
+        "already there",
+        format!(
+            "not read from the bundle again: {} bytes",
+            installed.present_bytes
+        ),
+    );
+    line(
+        "written",
+        format!(
+            "{}, {}",
+            bytes(installed.written_bytes),
+            count(installed.blobs, "blob")
+        ),
+    );
+    line(
+        "read back",
+        format!(
+            "{} in {:.2} s",
+            bytes(installed.read_back_bytes),
+            installed.read_back_seconds
+        ),
+    );
+    line(
+        "time",
+        format!(
+            "{:.2} s, of these syncing blobs {:.2} s",
+            installed.total_seconds, installed.settle_seconds
+        ),
+    );
+    if let Some(peak) = installed.peak_memory_bytes {
+        line("peak memory", bytes(peak));
+    }
+    if installed.damaged_blobs > 0 {
+        line(
+            "damaged",
+            format!(
+                "{} of the running set could not be copied and had to be read from the bundle",
+                count(installed.damaged_blobs, "blob")
+            ),
+        );
+    }
+    match installed.trial_attempts {
+        Some(attempts) => {
+            text + &format!(
+                "Set {} is on trial from the next restart on: {}.\n",
+                installed.set,
+                count(attempts, "attempt")
+            )
+        }
+        None => text,
+    }
+}
+
+/// A size for people, and exactly.
+fn bytes(size: u64) -> String {
+    if size < 1024 {
+        format!("{size} bytes")
+    } else {
+        format!("{} ({size} bytes)", BinaryBytes(size))
+    }
+}
+
+fn journal_text(journal: &Journal) -> String {
+    let entries = journal.entries;
+    let mut text = match journal.first_bad_entry {
+        Some(bad) => format!(
+            "The chain is broken at entry {bad}: it was changed, or the medium is damaged.\n"
+        ),
+        None => format!("The chain holds: {}.\n", count(entries, "entry")),
+    };
+    if journal.torn_bytes > 0 {
+        text += &format!(
+            "At the end are {} bytes of an entry that was not written whole: power was lost. The next entry cuts them off.\n",
+            journal.torn_bytes
+        );
+    }
+    match (journal.anchor_entries, journal.anchor_holds) {
+        (Some(anchor), Some(true)) => {
+            text += &format!(
+                "The boot record vouches for the first {anchor} entries, and they are there.\n"
+            )
+        }
+        (Some(anchor), Some(false)) => {
+            text += &format!(
+                "The boot record vouches for {anchor} entries, and the journal does not have them: entries were cut off or replaced.\n"
+            );
+        }
+        _ => text += "There is no boot record to compare with.\n",
+    }
+    for file in &journal.set_aside {
+        text += &format!("An earlier journal did not hold and was set aside: {file}\n");
+    }
+    text
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text += &format!("{name:14} {value}\n");
+    line("compatible", status.compatible.clone());
+    line(
+        "running set",
+        status
+            .running
+            .clone()
+            .unwrap_or_else(|| "not known".to_owned()),
+    );
+    match status.boot_record {
+        "record" => {
+            line("default set", status.default.clone().unwrap_or_default());
+            line(
+                "trial",
+                status.trial.as_ref().map_or_else(
+                    || "none".to_owned(),
+                    |trial| {
+                        format!(
+                            "set {}, {} left, floor {} after a commit",
+                            trial.set,
+                            count(trial.attempts_left, "attempt"),
+                            trial.anti_rollback
+                        )
+                    },
+                ),
+            );
+            line(
+                "floor",
+                status
+                    .floor
+                    .map_or_else(String::new, |floor| floor.to_string()),
+            );
+            line(
+                "highest time",
+                status
+                    .highest_time
+                    .clone()
+                    .unwrap_or_else(|| "none".to_owned()),
+            );
+        }
+        other => line("boot record", other.to_owned()),
+    }
+    line("verity", status.verity.to_owned());
+    for set in &status.sets {
+        line(&format!("set {}", set.set), set_text(set));
+    }
+    let journal = &status.journal;
+    let holds = match (journal.chain_holds, journal.anchor_holds) {
+        (false, _) => "the chain is BROKEN",
+        (true, Some(false)) => "entries are MISSING",
+        (true, Some(true)) => "chain and anchor hold",
+        (true, None) => "the chain holds",
+    };
+    line(
+        "journal",
+        format!("{}, {holds}", count(journal.entries, "entry")),
+    );
+    line("trusted keys", status.trusted_keys.join(", "));
+    let needed = match status.reboot_needed {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "cannot be told",
+    };
+    line("reboot needed", needed.to_owned());
+    if status.busy {
+        line(
+            "busy",
+            "another process is at work on this device".to_owned(),
+        );
+    }
+    text
+}
+
+fn set_text(set: &SetStatus) -> String {
+    let state = if set.bootable {
+        "bootable"
+    } else {
+        "not bootable"
+    };
+    let bad = if set.marked_bad { ", marked bad" } else { "" };
+    let holds = match (&set.release, &set.problem) {
+        (Some(release), _) => format!(
+            "version {}, anti-rollback {}, {}, manifest {}",
+            release.version,
+            release.anti_rollback,
+            signers(release),
+            release.manifest
+        ),
+        (None, Some(problem)) => problem.clone(),
+        (None, None) => "nothing is recorded about its content".to_owned(),
+    };
+    format!("{state}{bad}; {holds}")
+}

@@ -1,0 +1,133 @@
+//! `select`: the choice of a set at boot, for boards without a boot loader that counts.
+//!
+//! An initramfs or a board's boot script runs it once for each boot, with the agent's state mounted, and boots the set that it
+//! prints. The choice itself is core's (`twinseal_core::boot::select`); this gathers the facts and keeps the order.
+//!
+//! # Invariants
+//! - The record is stored before anything else happens: an attempt is spent before the jump.
+//! - An attempt that cannot be stored is not made: the default set boots instead, and the medium gets another chance later.
+//! - Nothing but a missing set keeps a device from booting: a journal, a key or a lock that fails gives a warning.
+//!
+//! # Power loss
+//! Before the record is stored nothing was decided. After it, the attempt is spent, whatever happens.
+
+use crate::audit::Audit;
+use crate::device::{Device, anchor};
+use crate::error::AgentError;
+use crate::events::{self, Event};
+use crate::held::{Held, facts};
+use crate::history::reason_name;
+use crate::report::{Outlet, warn};
+use crate::slots::Places;
+use twinseal_core::Error;
+use twinseal_core::boot::record::{self, BootRecord, Loaded};
+use twinseal_core::boot::select::{Reason, Selection, select};
+use twinseal_core::boot::{Set, SetFacts};
+use twinseal_core::error::{StorageError, StorageFault};
+use twinseal_core::journal::{Event as Noted, Head};
+
+/// What is going to boot.
+struct Choice {
+    set: Option<Set>,
+    reason: Reason,
+    attempts_left: u8,
+}
+
+/// `select`: chooses, stores, tells.
+///
+/// # Errors
+/// [`AgentError::NothingToBoot`]; `Busy` when another process is at work on the device.
+pub fn select_set(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    let _lock = match device.lock() {
+        Ok(lock) => Some(lock),
+        Err(
+            error @ AgentError::Core(Error::Storage(StorageError {
+                fault: StorageFault::Busy,
+                ..
+            })),
+        ) => return Err(error),
+        Err(error) => {
+            warn(&error.to_string());
+            None
+        }
+    };
+    let loaded = device.load_record().unwrap_or_else(|error| {
+        warn(&error.to_string());
+        Loaded::Corrupt
+    });
+    let mut audit = Audit::open(device, Some(&loaded));
+    let facts = facts(&Held::look_at_both(device, &Places::new(device)));
+    let selection = select(&loaded, facts, audit.past().floor);
+    let choice = settle(device, &loaded, &selection, facts, &audit);
+    audit.tell(Noted::Booted {
+        set: choice.set,
+        reason: choice.reason,
+        attempts_left: choice.attempts_left,
+    });
+    let Some(set) = choice.set else {
+        return Err(AgentError::NothingToBoot);
+    };
+    if let Err(error) = device.write_running_set(set) {
+        warn(&error.to_string());
+    }
+    outlet.tell(&Event::Selected(events::Selected {
+        set: set.to_string(),
+        reason: reason_name(choice.reason),
+        attempts_left: choice.attempts_left,
+    }));
+    Ok(())
+}
+
+/// Stores the record of a selection, if it has one, and gives what may boot after that.
+fn settle(
+    device: &Device,
+    loaded: &Loaded,
+    selection: &Selection,
+    facts: [SetFacts; 2],
+    audit: &Audit,
+) -> Choice {
+    let chosen = Choice {
+        set: selection.boot(),
+        reason: selection.reason(),
+        attempts_left: 0,
+    };
+    let Some(record) = selection.record() else {
+        return chosen;
+    };
+    let old = anchor(Some(loaded)).unwrap_or(Head::START);
+    let next = record.with_notes(device.now(), audit.anchor(old));
+    let stored = device
+        .record_store()
+        .and_then(|mut store| Ok(record::store(&mut store, &next)?));
+    match stored {
+        Ok(stored) => Choice {
+            attempts_left: stored.trial().map_or(0, |trial| trial.attempts_left),
+            ..chosen
+        },
+        Err(error) => {
+            warn(&format!("The choice could not be stored: {error}"));
+            unstored(record, chosen, facts)
+        }
+    }
+}
+
+/// What boots when the record could not be stored: no trial, whose attempts would never run out.
+fn unstored(record: &BootRecord, chosen: Choice, facts: [SetFacts; 2]) -> Choice {
+    let default = record.default_set();
+    match record.trial() {
+        Some(trial) if Some(trial.set) == chosen.set => {
+            let set = default.of(facts).bootable.then_some(default);
+            let reason = if set.is_some() {
+                Reason::Default
+            } else {
+                Reason::Nothing
+            };
+            Choice {
+                set,
+                reason,
+                attempts_left: 0,
+            }
+        }
+        _ => chosen,
+    }
+}

@@ -1,0 +1,88 @@
+//! Where a bundle comes from: a file, which can seek, or a pipe, which cannot.
+
+use crate::error::AgentError;
+use embedded_io_adapters::std::FromStd;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use twinseal_core::source::{Seekable, Source, SourceError, Stream};
+
+/// An open bundle.
+pub struct Bundle {
+    name: String,
+    bytes: Option<u64>,
+    reader: Reader,
+}
+
+enum Reader {
+    File(Seekable<FromStd<File>>),
+    Pipe(Stream<FromStd<File>>),
+}
+
+impl Bundle {
+    /// Opens a bundle; `-` is standard input. Anything but a regular file is read as a pipe: forwards only.
+    ///
+    /// # Errors
+    /// [`AgentError::Source`] when it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, AgentError> {
+        let standard_input = path == Path::new("-");
+        let name = if standard_input {
+            "standard input".to_owned()
+        } else {
+            path.display().to_string()
+        };
+        let opened = || -> io::Result<(File, Option<u64>)> {
+            if standard_input {
+                return Ok((File::from(io::stdin().as_fd().try_clone_to_owned()?), None));
+            }
+            let file = File::open(path)?;
+            let about = file.metadata()?;
+            if about.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Ok((file, about.is_file().then_some(about.len())))
+        };
+        let (file, bytes) = opened().map_err(|error| AgentError::Source {
+            name: name.clone(),
+            error,
+        })?;
+        let reader = match bytes {
+            Some(_) => Reader::File(Seekable(FromStd::new(file))),
+            None => Reader::Pipe(Stream::new(FromStd::new(file))),
+        };
+        Ok(Self {
+            name,
+            bytes,
+            reader,
+        })
+    }
+
+    /// Its name, for an error.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its length, when that is known before it is read.
+    pub const fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+}
+
+impl Source for Bundle {
+    type Error = io::Error;
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError<io::Error>> {
+        match &mut self.reader {
+            Reader::File(file) => file.read_at(offset, buffer),
+            Reader::Pipe(pipe) => pipe.read_at(offset, buffer),
+        }
+    }
+
+    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<io::Error>> {
+        match &mut self.reader {
+            Reader::File(file) => file.ends_at(offset),
+            Reader::Pipe(pipe) => pipe.ends_at(offset),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The commands `plan` and `install`: a bundle into the set that is not running.
+//!
+//! # Order of an install
+//! 1. lock; boot record; running set; journal, which must hold;
+//! 2. core verifies and plans; nothing has been written;
+//! 3. the plan fits: the journal says that the install began, then a pending trial of the target is called off in the record,
+//!    and only then the target set is made unbootable;
+//! 4. core writes, reads back, and makes the set bootable as its last step;
+//! 5. the journal says that it is complete and that a trial is armed, then the record arms it.
+//!
+//! # Power loss
+//! Before 3 nothing has changed. Between 3 and 5 the running set is the default and the target is in no record: the device boots
+//! what ran, and the next `install` goes on. In 5 the set is complete but not on trial until the record is stored; the next
+//! `install` finds everything there and arms it. A refused bundle leaves the boot record as it is, byte for byte.
+
+use crate::audit::required;
+use crate::cli::{InstallArguments, PlanArguments};
+use crate::device::{Device, need_record};
+use crate::error::AgentError;
+use crate::held::Held;
+use crate::install::{
+    Decision, Done, Order, Stopped, Target, install, installed_event, journal_release,
+};
+use crate::journal::{Journal, Past};
+use crate::report::Outlet;
+use crate::slots::{Access, Places};
+use crate::source::Bundle;
+use twinseal_core::boot::Set;
+use twinseal_core::boot::record::{self, BootRecord, Loaded};
+use twinseal_core::boot::trial;
+use twinseal_core::install::Plan;
+use twinseal_core::journal::Event as Noted;
+use twinseal_core::verify::Verified;
+use twinseal_core::verify::policy::Policy;
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_platform_linux::FileRecordStore;
+
+/// The state that an update starts from.
+struct Start {
+    running: Set,
+    record: BootRecord,
+    /// The record with a pending trial of the target called off; `None` when there is none.
+    cleared: Option<BootRecord>,
+    places: Places,
+}
+
+/// `plan`: shows what an install would do.
+///
+/// # Errors
+/// What an install would be refused for.
+pub fn plan(
+    device: &Device,
+    arguments: &PlanArguments,
+    outlet: &mut Outlet,
+) -> Result<(), AgentError> {
+    let _lock = device.lock()?;
+    let loaded = device.load_record()?;
+    let journal = device.journal(Some(&loaded))?;
+    let start = start(device, &loaded, device.running_set()?)?;
+    let decline = |_: &Plan, _: &Verified<Manifest>| Ok(Decision::Decline);
+    transfer(
+        device,
+        &start,
+        &journal.past(),
+        arguments,
+        true,
+        outlet,
+        decline,
+    )
+    .map(|_| ())
+    .map_err(|stopped| stopped.error)
+}
+
+/// `install`: installs a bundle and arms its trial.
+///
+/// # Errors
+/// Why it was refused or failed; the journal has it too.
+pub fn install_bundle(
+    device: &Device,
+    arguments: &InstallArguments,
+    outlet: &mut Outlet,
+) -> Result<(), AgentError> {
+    let _lock = device.lock()?;
+    let mut store = device.record_store()?;
+    let loaded = record::load(&mut store)?;
+    let running = device.running_set()?;
+    let mut journal = required(device, Some(&loaded))?;
+    attempt(
+        device,
+        arguments,
+        &loaded,
+        running,
+        &mut store,
+        &mut journal,
+        outlet,
+    )
+    .map_err(|stopped| stopped.told(running.other(), &mut journal))
+}
+
+fn attempt(
+    device: &Device,
+    arguments: &InstallArguments,
+    loaded: &Loaded,
+    running: Set,
+    store: &mut FileRecordStore,
+    journal: &mut Journal,
+    outlet: &mut Outlet,
+) -> Result<(), Stopped> {
+    let start = start(device, loaded, running)?;
+    let target = running.other();
+    let mut record = start.record;
+    let past = journal.past();
+    let accept = |_: &Plan, manifest: &Verified<Manifest>| {
+        journal.append(Noted::InstallStarted {
+            set: target,
+            release: journal_release(manifest),
+        })?;
+        if let Some(cleared) = start.cleared {
+            record = record::store(store, &cleared.with_notes(device.now(), journal.head()))?;
+        }
+        Ok(Decision::Accept)
+    };
+    let read_back = !arguments.no_read_back;
+    let Some(done) = transfer(
+        device,
+        &start,
+        &past,
+        &arguments.plan,
+        read_back,
+        outlet,
+        accept,
+    )?
+    else {
+        return Ok(());
+    };
+    let attempts = (!arguments.no_trial).then(|| {
+        arguments
+            .attempts
+            .unwrap_or(device.description.trial_attempts)
+    });
+    complete(device, &done, target, attempts, &record, store, journal).map_err(|error| {
+        Stopped {
+            error,
+            manifest: Some(Box::new(*done.installed.manifest().manifest_sha256())),
+            source_bytes: done.installed.tally().source_bytes(),
+            target_touched: true,
+        }
+    })?;
+    outlet.tell(&installed_event(target, &done, attempts));
+    Ok(())
+}
+
+/// The set is complete: tells the journal, then arms the trial.
+fn complete(
+    device: &Device,
+    done: &Done,
+    target: Set,
+    attempts: Option<u8>,
+    record: &BootRecord,
+    store: &mut FileRecordStore,
+    journal: &mut Journal,
+) -> Result<(), AgentError> {
+    done.tell(target, journal)?;
+    if let Some(attempts) = attempts {
+        journal.append(Noted::TrialArmed {
+            set: target,
+            attempts,
+        })?;
+        let armed = trial::arm(record, &done.installed, target, attempts);
+        record::store(store, &armed.with_notes(device.now(), journal.head()))?;
+    }
+    Ok(())
+}
+
+/// What an update starts from, or why there may be none now.
+fn start(device: &Device, loaded: &Loaded, running: Set) -> Result<Start, AgentError> {
+    let record = need_record(loaded)?;
+    let cleared = trial::clear_for_install(&record, running)?;
+    let places = Places::new(device);
+    let target = running.other();
+    // After mark-bad or rollback the other set is the default before the restart: it is the only way back.
+    if record.default_set() == target
+        && record.is_good(target, &Held::look(device, &places, target).facts())
+    {
+        return Err(AgentError::RestartFirst { target });
+    }
+    Ok(Start {
+        running,
+        record,
+        cleared,
+        places,
+    })
+}
+
+fn transfer<D>(
+    device: &Device,
+    start: &Start,
+    past: &Past,
+    arguments: &PlanArguments,
+    read_back: bool,
+    outlet: &mut Outlet,
+    decide: D,
+) -> Result<Option<Done>, Stopped>
+where
+    D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
+{
+    let target = start.running.other();
+    let mut bundle = Bundle::open(&arguments.source)?;
+    let running_set = start.places.open(start.running, Access::Read)?;
+    let target_set = start.places.open(target, Access::Write)?;
+    let order = Order {
+        device,
+        target,
+        policy: Policy {
+            compatible: device.description.compatible.as_str(),
+            floor: start.record.floor(),
+            now: device.now(),
+            highest_time_seen: start.record.highest_time().max(past.highest_time),
+        },
+        budget: arguments.budget,
+        audit: !arguments.no_audit,
+        read_back,
+    };
+    let slots = Target {
+        places: &start.places,
+        running: &running_set,
+        target: &target_set,
+        probe_images: past.is_unfinished(target),
+    };
+    install(&order, &mut bundle, &slots, outlet, decide)
+}

@@ -1,0 +1,178 @@
+//! What the running system says about the sets: `mark-good`, `mark-bad`, `rollback`, `reboot-needed`.
+//!
+//! The rules are core's (`twinseal_core::boot::trial`). A change is told to the journal first and stored second; an order that
+//! changes nothing writes nothing, so that a health check may say `mark-good` as often as it likes.
+//!
+//! # Power loss
+//! The record is the old one or the new one; the same command, run again, finds out which and does the rest.
+
+use crate::audit::Audit;
+use crate::device::{Device, need_record};
+use crate::error::AgentError;
+use crate::events::{self, Event};
+use crate::exit;
+use crate::held::{Held, facts};
+use crate::report::Outlet;
+use crate::slots::Places;
+use twinseal_core::boot::record::{self, BootRecord, Loaded};
+use twinseal_core::boot::select::select;
+use twinseal_core::boot::{Set, SetFacts, trial};
+use twinseal_core::journal::Event as Noted;
+use twinseal_platform_linux::{DeviceLock, FileRecordStore};
+
+/// Everything that a verdict is about.
+struct Case {
+    _lock: DeviceLock,
+    store: FileRecordStore,
+    record: BootRecord,
+    running: Set,
+    facts: [SetFacts; 2],
+    audit: Audit,
+}
+
+impl Case {
+    fn open(device: &Device) -> Result<Self, AgentError> {
+        let lock = device.lock()?;
+        let loaded = device.load_record()?;
+        let record = need_record(&loaded)?;
+        let running = device.running_set()?;
+        let facts = facts(&Held::look_at_both(device, &Places::new(device)));
+        let audit = Audit::open(device, Some(&loaded));
+        Ok(Self {
+            _lock: lock,
+            store: device.record_store()?,
+            record,
+            running,
+            facts,
+            audit,
+        })
+    }
+
+    /// Tells the journal, then stores the record.
+    fn change(
+        &mut self,
+        device: &Device,
+        next: &BootRecord,
+        event: Noted,
+    ) -> Result<(), AgentError> {
+        self.audit.tell(event);
+        let anchor = self.audit.anchor(self.record.journal());
+        record::store(&mut self.store, &next.with_notes(device.now(), anchor))?;
+        Ok(())
+    }
+
+    /// The set that a restart would boot with this record.
+    fn next_boot(&self, record: &BootRecord) -> String {
+        let next = select(&Loaded::Record(*record), self.facts, 0).boot();
+        next.map_or_else(|| "none".to_owned(), |set| set.to_string())
+    }
+}
+
+/// `mark-good`: commits the running set.
+///
+/// # Errors
+/// When the state of the device is not known, or the record cannot be stored.
+pub fn mark_good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    let mut case = Case::open(device)?;
+    let set = case.running;
+    let next = trial::commit(&case.record, set, case.facts);
+    if let Some(next) = &next {
+        case.change(
+            device,
+            next,
+            Noted::Committed {
+                set,
+                floor: next.floor(),
+            },
+        )?;
+    }
+    let floor = next.as_ref().unwrap_or(&case.record).floor();
+    outlet.tell(&Event::Committed(events::Committed {
+        set: set.to_string(),
+        floor,
+        changed: next.is_some(),
+    }));
+    Ok(())
+}
+
+/// `mark-bad`: ends the running trial, or leaves the default set for the other one.
+///
+/// # Errors
+/// When there is nothing to go back to.
+pub fn mark_bad(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    let mut case = Case::open(device)?;
+    let set = case.running;
+    let next = trial::mark_bad(&case.record, set, case.facts)?;
+    let changed = next != case.record;
+    if changed {
+        case.change(device, &next, Noted::MarkedBad { set })?;
+    }
+    let next = case.next_boot(&next);
+    outlet.tell(&Event::MarkedBad(events::Returning {
+        set: set.to_string(),
+        next,
+        changed,
+    }));
+    Ok(())
+}
+
+/// `rollback`: goes back to the other set at the next restart.
+///
+/// # Errors
+/// When there is nothing to go back to.
+pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    let mut case = Case::open(device)?;
+    let set = case.running;
+    let next = trial::go_back(&case.record, set, case.facts)?;
+    let changed = next != case.record;
+    if changed {
+        case.change(
+            device,
+            &next,
+            Noted::WentBack {
+                set: next.default_set(),
+            },
+        )?;
+    }
+    let next = case.next_boot(&next);
+    outlet.tell(&Event::WentBack(events::Returning {
+        set: set.to_string(),
+        next,
+        changed,
+    }));
+    Ok(())
+}
+
+/// `reboot-needed`: gives the exit code, 0 for yes.
+///
+/// # Errors
+/// When the state of the device is not known.
+pub fn reboot_needed(device: &Device, outlet: &mut Outlet) -> Result<u8, AgentError> {
+    let record = need_record(&device.load_record()?)?;
+    let running = device.running_set()?;
+    let answer = reboot_answer(
+        &record,
+        running,
+        facts(&Held::look_at_both(device, &Places::new(device))),
+    );
+    let code = if answer.needed { exit::OK } else { exit::NO };
+    outlet.tell(&Event::RebootNeeded(answer));
+    Ok(code)
+}
+
+/// Whether a restart would boot another set. Asked of the same choice that a restart makes, so that a device that runs on its
+/// other set because the default one is gone is not sent into restarts without end. A trial that runs waits for its verdict.
+pub fn reboot_answer(
+    record: &BootRecord,
+    running: Set,
+    facts: [SetFacts; 2],
+) -> events::RebootNeeded {
+    let on_trial = record.trial().is_some_and(|trial| trial.set == running);
+    let next = select(&Loaded::Record(*record), facts, 0).boot();
+    events::RebootNeeded {
+        needed: !on_trial && next.is_some_and(|next| next != running),
+        running: running.to_string(),
+        next: next.map(|set| set.to_string()),
+        on_trial,
+    }
+}
