@@ -1,0 +1,320 @@
+//! The data of a bundle: every piece encoded, on all processors, and written in order to a temporary file.
+//!
+//! # Invariants
+//! - Ranges stand in the order of the pieces, whatever thread was faster.
+//! - Memory is bounded by two batches of pieces, whatever the size of the blobs.
+//! - A part ends before it would be longer than its limit, and no range crosses from one part into the next.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::index::Range;
+use twinseal_core::wire::manifest::Needs;
+
+use super::encode::{Encoded, Encoder, EncodingOptions};
+use super::pieces::{Piece, Pieces};
+use super::plan::{BlobPlan, Target};
+use crate::error::{Error, FileOperation};
+
+/// Bytes of pieces in a batch. Large enough that threads seldom wait for each other at its end.
+const BATCH_BYTES: usize = 32 * 1024 * 1024;
+
+/// Pieces in a batch: small objects need a bound too.
+const BATCH_PIECES: usize = 4096;
+
+/// Fewest threads that encode. One alone would leave the disk idle.
+const THREADS_MIN: usize = 2;
+
+/// A blob whose ranges have been written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// What it is and where it goes.
+    pub target: Target,
+    /// Its name.
+    pub digest: BlobDigest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its ranges, in order; none for an empty blob.
+    pub ranges: Vec<Range>,
+}
+
+/// The data of a bundle and what the index and the manifest say about it.
+#[derive(Debug)]
+pub struct Stored {
+    /// The blobs of the plan, in their order.
+    pub blobs: Vec<StoredBlob>,
+    /// Sizes of the `data` entries.
+    pub parts: Vec<u64>,
+    /// What a device needs to read it.
+    pub needs: Needs,
+}
+
+/// Encodes `blobs` and writes their ranges to `data`, which stands at its start; `path` names it in errors. `part_max_bytes` is
+/// [`twinseal_core::wire::DATA_PART_MAX_BYTES`], or less in a test.
+///
+/// # Errors
+/// When a blob cannot be read, a range cannot be encoded, or the data cannot be written.
+pub fn store(
+    blobs: &[BlobPlan<'_>],
+    options: EncodingOptions,
+    part_max_bytes: u64,
+    data: &File,
+    path: &Path,
+) -> Result<Stored, Error> {
+    let mut pieces = Pieces::new(blobs, options.range_bytes);
+    let mut writer = DataWriter::new(data, path, part_max_bytes, blobs.len());
+    let mut batch = next_batch(&mut pieces)?;
+    while !batch.is_empty() {
+        let (encoded, next) = encode_batch(batch, options, || next_batch(&mut pieces))?;
+        for (blob, range) in encoded {
+            writer.push(blob, range)?;
+        }
+        batch = next;
+    }
+    writer.finish(blobs, pieces.into_digests())
+}
+
+fn next_batch(pieces: &mut Pieces<'_>) -> Result<Vec<Piece>, Error> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES && batch.len() < BATCH_PIECES {
+        let Some(piece) = pieces.next()? else { break };
+        bytes += piece.raw.len();
+        batch.push(piece);
+    }
+    Ok(batch)
+}
+
+type EncodedPieces = Vec<(usize, Encoded)>;
+
+/// Encodes a batch on all processors, and meanwhile has `next` read the one after it.
+fn encode_batch<N>(
+    batch: Vec<Piece>,
+    options: EncodingOptions,
+    next: N,
+) -> Result<(EncodedPieces, Vec<Piece>), Error>
+where
+    N: FnOnce() -> Result<Vec<Piece>, Error>,
+{
+    let threads = thread::available_parallelism()
+        .map_or(THREADS_MIN, usize::from)
+        .max(THREADS_MIN);
+    // Largest first would be faster still, but pieces of a large blob all have the same size.
+    let waiting: Vec<Mutex<Option<Piece>>> = batch
+        .into_iter()
+        .map(|piece| Mutex::new(Some(piece)))
+        .collect();
+    let taken = AtomicUsize::new(0);
+    let work = || -> std::io::Result<Vec<(usize, usize, Encoded)>> {
+        let mut encoder = Encoder::new(options)?;
+        let mut done = Vec::new();
+        loop {
+            let position = taken.fetch_add(1, Ordering::Relaxed);
+            let Some(place) = waiting.get(position) else {
+                return Ok(done);
+            };
+            let piece = place
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .take();
+            if let Some(piece) = piece {
+                done.push((position, piece.blob, encoder.encode(piece.raw)?));
+            }
+        }
+    };
+    let (results, next) = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let next = next();
+        let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        (results, next)
+    });
+    let mut encoded = Vec::with_capacity(waiting.len());
+    for result in results {
+        let result = result.unwrap_or_else(|_| Err(std::io::Error::other("a thread stopped")));
+        encoded.extend(result.map_err(Error::Compress)?);
+    }
+    encoded.sort_unstable_by_key(|(position, _, _)| *position);
+    Ok((
+        encoded
+            .into_iter()
+            .map(|(_, blob, encoded)| (blob, encoded))
+            .collect(),
+        next?,
+    ))
+}
+
+/// Writes ranges back to back and notes where each one is.
+struct DataWriter<'d> {
+    data: BufWriter<&'d File>,
+    path: &'d Path,
+    part_max_bytes: u64,
+    parts: Vec<u64>,
+    needs: Needs,
+    offset: u64,
+    ranges: Vec<Vec<Range>>,
+    /// Bytes of the current blob that have been written.
+    raw: (usize, u64),
+}
+
+impl<'d> DataWriter<'d> {
+    fn new(data: &'d File, path: &'d Path, part_max_bytes: u64, blobs: usize) -> Self {
+        Self {
+            data: BufWriter::with_capacity(1024 * 1024, data),
+            path,
+            part_max_bytes,
+            parts: Vec::new(),
+            needs: Needs {
+                range_bytes: 0,
+                zstd_window_log: 0,
+            },
+            offset: 0,
+            ranges: vec![Vec::new(); blobs],
+            raw: (0, 0),
+        }
+    }
+
+    fn push(&mut self, blob: usize, encoded: Encoded) -> Result<(), Error> {
+        self.data
+            .write_all(&encoded.stored)
+            .map_err(FileOperation::Write.on(self.path))?;
+        let stored_bytes = encoded.stored.len() as u32;
+        match self.parts.last_mut() {
+            Some(part) if *part + u64::from(stored_bytes) <= self.part_max_bytes => {
+                *part += u64::from(stored_bytes)
+            }
+            _ => self.parts.push(u64::from(stored_bytes)),
+        }
+        if self.raw.0 != blob {
+            self.raw = (blob, 0);
+        }
+        let range = Range {
+            encoding: encoded.encoding,
+            raw_offset: self.raw.1,
+            raw_bytes: encoded.raw_bytes,
+            stored_offset: self.offset,
+            stored_bytes,
+            stored_sha256: encoded.stored_sha256,
+            raw_sha256: encoded.raw_sha256,
+        };
+        self.raw.1 += u64::from(encoded.raw_bytes);
+        self.offset += u64::from(stored_bytes);
+        self.needs.range_bytes = self.needs.range_bytes.max(stored_bytes);
+        self.needs.zstd_window_log = self.needs.zstd_window_log.max(encoded.window_log);
+        if let Some(ranges) = self.ranges.get_mut(blob) {
+            ranges.push(range);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, blobs: &[BlobPlan<'_>], digests: Vec<BlobDigest>) -> Result<Stored, Error> {
+        self.data
+            .flush()
+            .map_err(FileOperation::Write.on(self.path))?;
+        let all = blobs.iter().zip(digests).zip(self.ranges);
+        let blobs = all.map(|((plan, digest), ranges)| StoredBlob {
+            target: plan.target.clone(),
+            digest,
+            size: plan.size,
+            ranges,
+        });
+        Ok(Stored {
+            blobs: blobs.collect(),
+            parts: self.parts,
+            needs: self.needs,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assemble::encode::Compression;
+    use std::io::{Read, Seek};
+
+    fn stored(
+        blobs: &[Vec<u8>],
+        compression: Compression,
+        range_bytes: u32,
+        part_max_bytes: u64,
+    ) -> (Stored, Vec<u8>) {
+        let plans: Vec<_> = blobs
+            .iter()
+            .map(|bytes| BlobPlan::bytes(Target::Composefs, bytes))
+            .collect();
+        let options = EncodingOptions {
+            compression,
+            level: compression.default_level(),
+            range_bytes,
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        let stored = store(&plans, options, part_max_bytes, &file, Path::new("data")).unwrap();
+        let mut data = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut data).unwrap();
+        (stored, data)
+    }
+
+    #[test]
+    fn parts_end_before_their_limit_and_ranges_stay_whole() {
+        let blobs = [vec![1; 10_000], vec![2; 5000], vec![3; 4096]];
+        let exactly = stored(&blobs, Compression::None, 4096, 10_000).0;
+        assert_eq!(
+            exactly.parts,
+            [10_000, 9096],
+            "4096 + 4096 + 1808, 4096 + 904 + 4096"
+        );
+        let (stored, data) = stored(&blobs, Compression::None, 4096, 9_999);
+        assert_eq!(
+            stored.parts,
+            [8192, 6808, 4096],
+            "4096 + 4096, 1808 + 4096 + 904, 4096"
+        );
+        assert_eq!(data.len() as u64, stored.parts.iter().sum::<u64>());
+        let mut next = 0;
+        for range in stored.blobs.iter().flat_map(|blob| &blob.ranges) {
+            assert_eq!(range.stored_offset, next);
+            next += u64::from(range.stored_bytes);
+        }
+        assert_eq!(
+            stored.needs,
+            Needs {
+                range_bytes: 4096,
+                zstd_window_log: 0
+            }
+        );
+        let offsets: Vec<u64> = stored.blobs[0]
+            .ranges
+            .iter()
+            .map(|range| range.raw_offset)
+            .collect();
+        assert_eq!(offsets, [0, 4096, 8192]);
+    }
+
+    #[test]
+    fn a_range_as_long_as_a_part_has_one_of_its_own() {
+        let (stored, _) = stored(
+            &[vec![1; 8192], vec![2; 100]],
+            Compression::None,
+            4096,
+            4096,
+        );
+        assert_eq!(stored.parts, [4096, 4096, 100]);
+    }
+
+    #[test]
+    fn many_threads_and_batches_keep_the_order() {
+        let blobs: Vec<Vec<u8>> = (0..10_000u32)
+            .map(|number| number.to_le_bytes().repeat(20))
+            .collect();
+        let (first, data) = stored(&blobs, Compression::Zstd, 4096, u64::MAX);
+        let (second, again) = stored(&blobs, Compression::Zstd, 4096, u64::MAX);
+        assert_eq!((first.blobs, &data), (second.blobs, &again));
+        let (plain, raw) = stored(&blobs, Compression::None, 4096, u64::MAX);
+        assert_eq!(raw, blobs.concat());
+        assert_eq!(plain.blobs.len(), blobs.len());
+    }
+}

@@ -1,0 +1,168 @@
+//! Data that is damaged, or that does not decode to what the signed index says.
+
+use std::io::Write;
+
+use sha2::{Digest, Sha256};
+use twinseal_core::error::BundleInvalid;
+use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
+use twinseal_core::wire::index::{Encoding, Range, Record, Role};
+use twinseal_core::wire::manifest::PayloadKind;
+use zstd::zstd_safe::CParameter;
+
+use super::draft::{Draft, Recipe};
+use super::index::{blobs_mut, ranges_mut};
+use super::{Base, Vector, first_key, flip, refused};
+use crate::assemble::Compression;
+use crate::error::Error;
+
+pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
+    let deflate = Recipe {
+        compression: Compression::Deflate,
+        ..Recipe::new(base.image)
+    }
+    .draft()?;
+    let decodes = BundleInvalid::RangeDecodes { stored_offset: 0 };
+    let digest = BlobDigest::sha256([0xff; 32]);
+    let raw = first_range(&base.draft);
+    Ok(vec![
+        refused(
+            "data-damaged",
+            "a byte of the data was changed",
+            BundleInvalid::RangeDamaged { stored_offset: 0 },
+            base.with_draft(|draft| flip(&mut draft.data, 5)),
+        ),
+        refused(
+            "object-digest",
+            "every range of an object is right, and its digest is another",
+            BundleInvalid::BlobDigest { digest },
+            base.with_draft(|draft| {
+                // The last object keeps the order with the highest digest that there is.
+                let objects =
+                    blobs_mut(&mut draft.records).filter(|blob| blob.role == Role::Object);
+                objects
+                    .last()
+                    .into_iter()
+                    .for_each(|blob| blob.digest = digest);
+            }),
+        ),
+        refused(
+            "image-digest",
+            "every range of the image is right, and its digest is another",
+            BundleInvalid::BlobDigest { digest },
+            base.with_draft(|draft| {
+                let images = blobs_mut(&mut draft.records).filter(|blob| blob.role == Role::Image);
+                images.for_each(|blob| blob.digest = digest);
+                let payloads = draft.manifest.payloads.iter_mut();
+                let images =
+                    payloads.filter(|payload| matches!(payload.kind, PayloadKind::Image { .. }));
+                images.for_each(|payload| payload.digest = digest);
+            }),
+        ),
+        refused(
+            "range-digest",
+            "a range decodes to bytes of another digest",
+            decodes,
+            base.with_draft(|draft| {
+                ranges_mut(&mut draft.records)
+                    .take(1)
+                    .for_each(|range| flip(&mut range.raw_sha256, 0));
+            }),
+        ),
+        refused(
+            "zstd-garbage",
+            "a range is no zstd frame",
+            decodes,
+            with_first_range(
+                &base.draft,
+                b"\xff\xff\xff\xff and no frame",
+                Encoding::Zstd,
+            ),
+        ),
+        refused(
+            "zstd-short",
+            "a zstd frame ends before the range",
+            decodes,
+            {
+                let part = raw.get(..raw.len() - 1).unwrap_or(&[]);
+                with_first_range(&base.draft, &frame(part, 10)?, Encoding::Zstd)
+            },
+        ),
+        refused(
+            "zstd-window",
+            "a zstd frame asks for a larger window than the manifest states",
+            decodes,
+            with_first_range(&base.draft, &frame(&raw, 20)?, Encoding::Zstd),
+        ),
+        refused(
+            "deflate-garbage",
+            "a range is no DEFLATE stream",
+            decodes,
+            with_first_range(&deflate, &[0xff; 40], Encoding::Deflate),
+        ),
+        refused(
+            "deflate-short",
+            "a DEFLATE stream ends before the range",
+            decodes,
+            {
+                let part = raw.get(..raw.len() - 1).unwrap_or(&[]);
+                with_first_range(
+                    &deflate,
+                    &miniz_oxide::deflate::compress_to_vec(part, 9),
+                    Encoding::Deflate,
+                )
+            },
+        ),
+    ])
+}
+
+/// The bytes of the first range, decoded.
+fn first_range(draft: &Draft) -> Vec<u8> {
+    let Some(Record::Range(range)) = draft.records.get(1) else {
+        return Vec::new();
+    };
+    let stored = draft.data.get(..range.stored_bytes as usize).unwrap_or(&[]);
+    zstd::stream::decode_all(stored).unwrap_or_default()
+}
+
+/// The draft with other stored bytes for its first range, everything about them right, signed.
+fn with_first_range(draft: &Draft, stored: &[u8], encoding: Encoding) -> Vec<u8> {
+    let mut draft = draft.clone();
+    let Some(Record::Range(old)) = draft.records.get(1).copied() else {
+        return Vec::new();
+    };
+    let longer = stored.len() as u64;
+    let shift = |value: &mut u64| *value = *value - u64::from(old.stored_bytes) + longer;
+    draft
+        .data
+        .splice(..old.stored_bytes as usize, stored.iter().copied());
+    ranges_mut(&mut draft.records)
+        .skip(1)
+        .for_each(|range| shift(&mut range.stored_offset));
+    let stored_sha256: Sha256Digest = Sha256::digest(stored).into();
+    let new = Range {
+        encoding,
+        stored_bytes: stored.len() as u32,
+        stored_sha256,
+        ..old
+    };
+    ranges_mut(&mut draft.records)
+        .take(1)
+        .for_each(|range| *range = new);
+    blobs_mut(&mut draft.records)
+        .take(1)
+        .for_each(|blob| shift(&mut blob.stored_bytes));
+    draft.manifest.data_parts.iter_mut().for_each(shift);
+    draft.manifest.needs.range_bytes = draft.manifest.needs.range_bytes.max(stored.len() as u32);
+    draft.signed_by(&[&first_key()])
+}
+
+/// A zstd frame with this window, however little it holds: it is made as a stream whose length is not known in advance.
+fn frame(raw: &[u8], window_log: u32) -> Result<Vec<u8>, Error> {
+    let make = || {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3)?;
+        encoder.set_parameter(CParameter::WindowLog(window_log))?;
+        encoder.write_all(raw)?;
+        encoder.finish()
+    };
+    make().map_err(Error::Compress)
+}

@@ -1,0 +1,132 @@
+//! The demo: a maker builds three releases of an appliance; a device runs the first, takes the second, and throws the
+//! third, which is broken, out again.
+//!
+//! # Invariants
+//! - Every step says what must come out, and the demo ends with an error when something else does.
+//! - Only the output folder is written to, and only when it is the demo's own.
+
+mod device;
+mod error;
+mod folder;
+mod inputs;
+mod maker;
+mod recipe;
+
+pub use error::DemoError;
+
+use crate::board::Description;
+use crate::boards::files::{self, Files};
+use crate::command::Runner;
+use crate::programs::{Programs, require};
+use crate::story::Story;
+use device::Device;
+use folder::Folder;
+use inputs::Inputs;
+use maker::{Made, Maker};
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// The demo's inputs.
+    pub inputs: PathBuf,
+    /// Where the programs under test are.
+    pub programs: PathBuf,
+    /// Keep keys and bundles of an earlier run.
+    pub keep: bool,
+}
+
+/// Runs the demo on the board of files, and tells it to `out`.
+///
+/// # Errors
+/// [`DemoError`] for the first thing that does not come out as it must.
+pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
+    Files::check_machine()?;
+    require(&[maker::TOOLS, device::TOOLS, files::TOOLS].concat())?;
+    let programs = Programs::find(&options.programs)?;
+    let inputs = Inputs::find(&options.inputs)?;
+    let folder = Folder::begin(&options.out, options.keep)?;
+    let transcript = folder.at("transcript.txt");
+    let file = File::create(&transcript).map_err(DemoError::file(&transcript, "written"))?;
+    let runner = Arc::new(Runner::with_transcript(file));
+
+    let story = &mut Story::new(out);
+    introduce(story, &files::DESCRIPTION)?;
+    let maker = Maker {
+        runner: &runner,
+        programs: &programs,
+        folder: &folder,
+        inputs: &inputs,
+    };
+    let made = maker.work(story)?;
+    let board = &mut Files::new(parts(&folder, &programs, &made), Arc::clone(&runner))?;
+    Device {
+        board,
+        story,
+        runner: &runner,
+        folder: &folder,
+        made: &made,
+    }
+    .live()?;
+    summarise(story, &folder, &programs)
+}
+
+fn parts(folder: &Folder, programs: &Programs, made: &Made) -> files::Parts {
+    files::Parts {
+        folder: folder.at("device"),
+        agent: programs.agent.clone(),
+        compatible: recipe::COMPATIBLE.to_owned(),
+        release_key: made.release_key.clone(),
+        certificate: made.certificate.clone(),
+        trial_attempts: device::TRIAL_ATTEMPTS,
+        check_limit: files::CHECK_LIMIT_DEFAULT,
+    }
+}
+
+fn introduce<W: Write>(story: &mut Story<W>, board: &Description) -> Result<(), DemoError> {
+    story.line(&format!("The board `{}`: {}.", board.name, board.made_of))?;
+    board
+        .limits
+        .iter()
+        .try_for_each(|limit| story.line(&format!("  - {limit}")))?;
+    Ok(())
+}
+
+fn summarise<W: Write>(
+    story: &mut Story<W>,
+    folder: &Folder,
+    programs: &Programs,
+) -> Result<(), DemoError> {
+    let (agent, bundler) = (programs.agent.display(), programs.bundle.display());
+    let (device, bundle) = (
+        folder.at("device/device.toml"),
+        folder.at("bundles/v2.tseal"),
+    );
+    let (device, bundle) = (device.display(), bundle.display());
+    story.line(&format!(
+        "\nDone in {:.0} s: v1 provisioned, v2 committed, v3 rolled back; a budget, a downgrade and two tampered bundles \
+         refused.\nTo look around:\n  \
+         {agent} --device {device} status\n  \
+         {agent} --device {device} history --verify\n  \
+         {bundler} inspect {bundle}\n  \
+         tar tvf {bundle}\n  \
+         less {transcript}     every command with its exit code and what it printed",
+        story.elapsed().as_secs_f64(),
+        transcript = folder.at("transcript.txt").display(),
+    ))?;
+    Ok(())
+}
+
+/// A step whose errors are the demo's: `work` gives a value and what to say about it.
+fn step<W: Write, T, S: Into<String>>(
+    story: &mut Story<W>,
+    what: &str,
+    work: impl FnOnce() -> Result<(T, S), DemoError>,
+) -> Result<T, DemoError> {
+    Ok(story.step(what, || work().map(|(value, said)| (value, said.into())))?)
+}

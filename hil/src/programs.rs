@@ -1,0 +1,139 @@
+//! Finds the programs that a run needs before it begins, so that nothing stops half-way for want of one.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The programs under test.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `twinseal`, the agent.
+    pub agent: PathBuf,
+    /// `twinseal-bundle`, the maker's.
+    pub bundle: PathBuf,
+}
+
+/// A program of the machine, and the Debian package that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// Its name.
+    pub program: &'static str,
+    /// The package.
+    pub package: &'static str,
+}
+
+/// Programs are missing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramsError {
+    /// One of the programs under test.
+    #[error(
+        "There is no program {name} in {}. Build it with `cargo build --release -p twinseal -p twinseal-bundle`, or name its folder with --programs.",
+        folder.display()
+    )]
+    NotBuilt {
+        /// Its name.
+        name: &'static str,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// Programs of the machine.
+    #[error("Programs are missing: {}. Install them with: sudo apt-get install --no-install-recommends {}", names(.0), packages(.0))]
+    Tools(Vec<Tool>),
+}
+
+impl Programs {
+    /// The programs in a folder.
+    ///
+    /// # Errors
+    /// [`ProgramsError::NotBuilt`] names the one that is missing.
+    pub fn find(folder: &Path) -> Result<Self, ProgramsError> {
+        let find = |name: &'static str| {
+            let program = folder.join(name);
+            if program.is_file() {
+                Ok(program)
+            } else {
+                Err(ProgramsError::NotBuilt {
+                    name,
+                    folder: folder.to_owned(),
+                })
+            }
+        };
+        Ok(Self {
+            agent: find("twinseal")?,
+            bundle: find("twinseal-bundle")?,
+        })
+    }
+}
+
+/// Checks that the tools are in `PATH`.
+///
+/// # Errors
+/// [`ProgramsError::Tools`] names all that are missing and the command that installs them.
+pub fn require(tools: &[Tool]) -> Result<(), ProgramsError> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let there =
+        |tool: &&Tool| env::split_paths(&path).any(|folder| folder.join(tool.program).is_file());
+    let missing: Vec<Tool> = tools.iter().filter(|tool| !there(tool)).copied().collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(ProgramsError::Tools(missing))
+    }
+}
+
+fn names(tools: &[Tool]) -> impl fmt::Display {
+    tools
+        .iter()
+        .map(|tool| tool.program)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn packages(tools: &[Tool]) -> impl fmt::Display {
+    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let shell = Tool {
+            program: "sh",
+            package: "dash",
+        };
+        assert_eq!(require(&[shell]), Ok(()));
+        let [one, two] = ["no-such-one", "no-such-two"].map(|program| Tool {
+            program,
+            package: "nothing",
+        });
+        let error = require(&[one, shell, two]).unwrap_err();
+        assert_eq!(error, ProgramsError::Tools(vec![one, two]));
+        let text = error.to_string();
+        assert!(
+            text.contains("no-such-one, no-such-two") && text.ends_with("recommends nothing"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_program_that_was_not_built_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("twinseal"), "").unwrap();
+        let error = Programs::find(folder.path()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ProgramsError::NotBuilt {
+                    name: "twinseal-bundle",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! The front matter of what a set holds: `manifest.tar`, a small tar archive of `manifest` and `signatures` as they were signed.
+//!
+//! # Invariants
+//! - A set that is bootable has its front matter: it is written before the UKI gets its name and removed after the UKI lost it.
+//!
+//! # Power loss
+//! The file is replaced by a rename after its content was synced: it is the old one, the new one or missing, never a part.
+
+use crate::fault::{During, fault_of};
+use crate::file::{
+    NO_LINKS, if_there, open_directory_path, open_own, read_up_to, regular_length, remove,
+    sync_parent, write_all,
+};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, fdatasync, fsync, ftruncate, mkdirat, openat, renameat};
+use rustix::io::Errno;
+use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
+
+const FRONT: &str = "manifest.tar";
+const NEW_FRONT: &str = "manifest.tar.new";
+
+/// What errors say it is: it lies in the agent's state directory, as the scratch file does.
+const OBJECT: StorageObject = StorageObject::Scratch;
+
+/// Reads the front matter kept in `directory` into `buffer` and gives its length; `None` when there is none.
+/// [`twinseal_core::wire::FRONT_MAX_BYTES`] takes any.
+///
+/// # Errors
+/// [`StorageFault::Full`] when `buffer` is too small; otherwise when the file cannot be read.
+pub fn read_front(directory: &str, buffer: &mut [u8]) -> Result<Option<usize>, StorageError> {
+    let found = if_there(open_directory_path(directory))
+        .and_then(|directory| directory.map_or(Ok(None), |directory| open_front(&directory)))
+        .during(StorageOperation::Open, OBJECT)?;
+    let Some(file) = found else { return Ok(None) };
+    let length = regular_length(&file).during(StorageOperation::Read, OBJECT)?;
+    if length > buffer.len() as u64 {
+        return Err(StorageFault::Full).during(StorageOperation::Read, OBJECT);
+    }
+    read_up_to(&file, 0, buffer)
+        .during(StorageOperation::Read, OBJECT)
+        .map(Some)
+}
+
+/// Keeps `front` in the directory, durably.
+pub(crate) fn write_front(directory: &str, front: &[u8]) -> Result<(), StorageError> {
+    let directory = ensure_path(directory).during(StorageOperation::Open, OBJECT)?;
+    write_new(&directory, front)
+        .map_err(fault_of)
+        .during(StorageOperation::Write, OBJECT)?;
+    renameat(&directory, NEW_FRONT, &directory, FRONT).during(StorageOperation::Rename, OBJECT)?;
+    fsync(&directory).during(StorageOperation::Sync, OBJECT)
+}
+
+/// Removes the front matter, durably.
+pub(crate) fn remove_front(directory: &str) -> Result<(), StorageError> {
+    let opened = if_there(open_directory_path(directory)).during(StorageOperation::Open, OBJECT)?;
+    let Some(directory) = opened else {
+        return Ok(());
+    };
+    let removed = remove(&directory, FRONT).and_then(|_| remove(&directory, NEW_FRONT));
+    removed.during(StorageOperation::Remove, OBJECT)?;
+    fsync(&directory).during(StorageOperation::Sync, OBJECT)
+}
+
+fn open_front(directory: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    if_there(openat(
+        directory,
+        FRONT,
+        OFlags::RDONLY | NO_LINKS,
+        Mode::empty(),
+    ))
+}
+
+fn write_new(directory: &OwnedFd, front: &[u8]) -> Result<(), Errno> {
+    let file = open_own(directory, NEW_FRONT)?;
+    ftruncate(&file, 0)?;
+    write_all(&file, 0, front)?;
+    fdatasync(&file)
+}
+
+/// Opens the directory; its last part is made, durably, when it is missing.
+fn ensure_path(path: &str) -> Result<OwnedFd, Errno> {
+    match open_directory_path(path) {
+        Err(Errno::NOENT) => {
+            mkdirat(CWD, path, Mode::from_raw_mode(0o755))?;
+            sync_parent(path)?;
+            open_directory_path(path)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_was_written_is_read_until_it_is_removed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("set-b");
+        let path = directory.to_str().unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(read_front(path, &mut buffer), Ok(None));
+        assert_eq!(remove_front(path), Ok(()), "nothing to remove is fine");
+        write_front(path, b"the first one").unwrap();
+        write_front(path, b"second").unwrap();
+        assert_eq!(read_front(path, &mut buffer), Ok(Some(6)));
+        assert_eq!(&buffer[..6], b"second");
+        assert!(!directory.join(NEW_FRONT).exists());
+        fs::write(directory.join(NEW_FRONT), "torn").unwrap();
+        remove_front(path).unwrap();
+        assert_eq!(read_front(path, &mut buffer), Ok(None));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_is_named() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().to_str().unwrap();
+        write_front(path, &[1; 17]).unwrap();
+        let error = read_front(path, &mut [0; 16]).unwrap_err();
+        assert_eq!(error.fault, StorageFault::Full);
+    }
+}

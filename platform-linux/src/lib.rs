@@ -1,0 +1,66 @@
+//! Storage of a device that runs Linux: slots, object store, fs-verity, scratch, boot record, journal file, lock, mounts.
+//!
+//! Implements what `twinseal-core` asks of a device with system calls alone: no libc, no heap, no `std`. Both agents use it.
+//!
+//! - [`storage`]: [`LinuxStorage`], the target set as the installer sees it; it dispatches to
+//!   `root_slot` (the composefs repository), `boot_slot` (the UKI), `image_slot` (raw slots), [`scratch`] and [`front`];
+//! - [`verity`]: what the kernel says about a sealed file;
+//! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
+//! - `sys`: every `unsafe` block of the workspace.
+//!
+//! # Invariants
+//! - The running set is opened for reading only, and a configuration in which both sets share a slot is refused.
+//! - Names from a bundle never become paths: a path is a digest in hex, or stands in the configuration. Inside a slot nothing is
+//!   reached through a symbolic link, and nothing is written that is not a regular file with one name.
+//! - A final name never becomes durable before its content: content is synced first, then renamed.
+//!
+//! # Power loss
+//! What was not published is under `composefs/tmp`, under the staging name of the UKI, or in an image slot; the next install
+//! reads it, checks it and goes on from there. Nothing else needs repair.
+//!
+//! # Memory
+//! [`LinuxStorage`] holds about 17 KiB, nearly all of it the filter that tells needed objects from garbage.
+#![no_std]
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::string_slice
+    )
+)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod append;
+mod boot_slot;
+mod fault;
+mod file;
+pub mod front;
+mod image_slot;
+pub mod lock;
+pub mod mount;
+mod needed;
+mod path;
+pub mod record;
+mod repository;
+mod root_slot;
+pub mod scratch;
+mod staged;
+pub mod storage;
+#[allow(unsafe_code, reason = "the one module of the workspace that may")]
+mod sys;
+pub mod verity;
+
+pub use append::AppendFile;
+pub use front::read_front;
+pub use lock::DeviceLock;
+pub use mount::Mounted;
+pub use record::FileRecordStore;
+pub use scratch::Scratch;
+pub use storage::{ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity};

@@ -1,0 +1,88 @@
+//! Slots that are block devices, mounted for as long as they are needed.
+
+use crate::fault::During;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
+
+/// Nothing in a slot is run, is a device or gets rights from where it is mounted for an update.
+const SLOT_FLAGS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC)
+    .union(MountFlags::NOATIME);
+
+/// A mounted slot; unmounted when dropped.
+pub struct Mounted<'p> {
+    directory: &'p str,
+    object: StorageObject,
+    mounted: bool,
+}
+
+impl<'p> Mounted<'p> {
+    /// Mounts `device` on `directory` as the first of `types` (`ext4`, `vfat`, …) that the kernel finds there. `object` is what errors
+    /// say it is.
+    ///
+    /// # Errors
+    /// That of the last type when none fits; any other error at once.
+    pub fn mount(
+        device: &str,
+        directory: &'p str,
+        types: &[&str],
+        read_only: bool,
+        object: StorageObject,
+    ) -> Result<Self, StorageError> {
+        let flags = if read_only {
+            SLOT_FLAGS.union(MountFlags::RDONLY)
+        } else {
+            SLOT_FLAGS
+        };
+        let mut result = Err(Errno::NODEV);
+        for file_system in types {
+            result = mount(device, directory, *file_system, flags, None);
+            // EINVAL: the device holds something else. ENODEV: the kernel does not know the type.
+            if !matches!(result, Err(Errno::INVAL | Errno::NODEV)) {
+                break;
+            }
+        }
+        result.during(StorageOperation::Mount, object)?;
+        Ok(Self {
+            directory,
+            object,
+            mounted: true,
+        })
+    }
+
+    /// Where it is mounted.
+    pub const fn directory(&self) -> &'p str {
+        self.directory
+    }
+
+    /// Unmounts, which brings everything to the medium, and says how that went; dropping cannot.
+    ///
+    /// # Errors
+    /// When somebody still uses it; it is then taken away as soon as they end.
+    pub fn unmount(mut self) -> Result<(), StorageError> {
+        self.mounted = false;
+        let unmounted = unmount(self.directory, UnmountFlags::NOFOLLOW);
+        if unmounted.is_err() {
+            self.detach();
+        }
+        unmounted.during(StorageOperation::Mount, self.object)
+    }
+
+    fn detach(&self) {
+        // Nobody is left to take an error; what fails here stays mounted and is seen by the next mount.
+        let _ = unmount(
+            self.directory,
+            UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH),
+        );
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        if self.mounted {
+            self.detach();
+        }
+    }
+}

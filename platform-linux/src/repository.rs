@@ -1,0 +1,81 @@
+//! The composefs repository of a root slot, as far as reading goes; the same for the running and for the target set.
+
+use crate::file::{NO_LINKS, if_there, open_directory, open_directory_path, regular_length};
+use crate::path::{COMPOSEFS, IMAGES, OBJECTS, ObjectName};
+use crate::storage::Verity;
+use crate::verity::measure;
+use core::mem::MaybeUninit;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, openat, readlinkat_raw};
+use rustix::io::Errno;
+use twinseal_core::error::StorageFault;
+use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::index::{Blob, Role};
+
+/// Longest symbolic link that is looked at: longer than any that we make.
+const LINK_MAX_BYTES: usize = 160;
+
+/// An open repository.
+pub(crate) struct Repository {
+    pub objects: OwnedFd,
+    pub images: OwnedFd,
+}
+
+impl Repository {
+    /// Opens the repository in the root slot at `path`; `None` when there is none yet.
+    pub(crate) fn open_path(path: &str) -> Result<Option<Self>, Errno> {
+        Self::open(open_directory_path(path)?)
+    }
+
+    /// Opens the repository in an open root slot; `None` when there is none yet.
+    pub(crate) fn open<Fd: AsFd>(root: Fd) -> Result<Option<Self>, Errno> {
+        let Some(composefs) = if_there(open_directory(root, COMPOSEFS))? else {
+            return Ok(None);
+        };
+        let Some(objects) = if_there(open_directory(&composefs, OBJECTS))? else {
+            return Ok(None);
+        };
+        let Some(images) = if_there(open_directory(&composefs, IMAGES))? else {
+            return Ok(None);
+        };
+        Ok(Some(Self { objects, images }))
+    }
+
+    /// Opens an object for reading; `None` when there is no such file. What stands there may be damaged.
+    pub(crate) fn object(&self, digest: &BlobDigest) -> Result<Option<OwnedFd>, Errno> {
+        let name = ObjectName::new(digest);
+        let Some(shard) = if_there(open_directory(&self.objects, name.shard()))? else {
+            return Ok(None);
+        };
+        let file = match openat(shard, name.rest(), OFlags::RDONLY | NO_LINKS, Mode::empty()) {
+            // A symbolic link or a socket where an object must be.
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+            other => if_there(other)?,
+        };
+        Ok(file.filter(|file| regular_length(file).is_ok()))
+    }
+
+    /// Whether a blob is there, whole: sealed with the digest that is its name, or, where nothing is sealed, of the right
+    /// size, which it can have only if it was synced before it got its name. A composefs image must be listed too.
+    pub(crate) fn holds(&self, blob: &Blob, verity: Verity) -> Result<bool, StorageFault> {
+        let Some(file) = self.object(&blob.digest).map_err(crate::fault::fault_of)? else {
+            return Ok(false);
+        };
+        let whole = match verity {
+            Verity::Absent => regular_length(&file) == Ok(blob.size),
+            Verity::Required => match measure(&file) {
+                Err(StorageFault::VerityUnsupported) => false,
+                measured => measured? == Some(blob.digest),
+            },
+        };
+        Ok(whole && (blob.role != Role::Composefs || self.lists(&blob.digest)))
+    }
+
+    /// Whether `images` has the symbolic link of an image.
+    fn lists(&self, digest: &BlobDigest) -> bool {
+        let name = ObjectName::new(digest);
+        let mut buffer = [MaybeUninit::<u8>::uninit(); LINK_MAX_BYTES];
+        readlinkat_raw(&self.images, name.hex(), &mut buffer)
+            .is_ok_and(|(target, _)| &*target == name.link_target().as_bytes())
+    }
+}

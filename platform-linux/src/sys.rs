@@ -1,0 +1,111 @@
+//! The system calls that have no safe form in `rustix`: three `ioctl`s.
+//!
+//! # Invariants
+//! - Every number and layout here is the kernel's, with its header named, and a test compares it with the published value.
+
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
+
+/// Longest digest that the kernel gives (SHA-512).
+pub(crate) const VERITY_DIGEST_MAX_BYTES: usize = 64;
+
+/// Block size of the Merkle tree, the only one that composefs knows.
+const VERITY_BLOCK_BYTES: u32 = 4096;
+
+/// `BLKGETSIZE64` of `linux/fs.h`: declared with a `size_t`, answers with a `u64`.
+const BLOCK_DEVICE_BYTES: Opcode = opcode::read::<usize>(0x12, 114);
+
+/// `FS_IOC_ENABLE_VERITY` of `linux/fsverity.h`.
+const ENABLE_VERITY: Opcode = opcode::write::<EnableArgument>(b'f', 133);
+
+/// `FS_IOC_MEASURE_VERITY` of `linux/fsverity.h`: declared with the header of the structure alone.
+const MEASURE_VERITY: Opcode = opcode::read_write::<[u16; 2]>(b'f', 134);
+
+/// `struct fsverity_enable_arg`.
+#[repr(C)]
+struct EnableArgument {
+    version: u32,
+    hash_algorithm: u32,
+    block_bytes: u32,
+    salt_bytes: u32,
+    salt_pointer: u64,
+    signature_bytes: u32,
+    reserved1: u32,
+    signature_pointer: u64,
+    reserved2: [u64; 11],
+}
+
+/// `struct fsverity_digest` with room for the longest digest.
+#[repr(C)]
+pub(crate) struct MeasuredDigest {
+    /// `FS_VERITY_HASH_ALG_*`.
+    pub algorithm: u16,
+    /// Room before the call, length of the digest after it.
+    pub bytes: u16,
+    /// The digest, then what was there before the call.
+    pub digest: [u8; VERITY_DIGEST_MAX_BYTES],
+}
+
+/// Size of a block device in bytes.
+pub(crate) fn block_device_bytes<Fd: AsFd>(device: Fd) -> Result<u64, Errno> {
+    // SAFETY: the opcode is valid, and for it the kernel writes one `u64` (`put_u64` in block/ioctl.c) on every architecture.
+    let call = unsafe { Getter::<BLOCK_DEVICE_BYTES, u64>::new() };
+    // SAFETY: the call only writes into the `u64` that the getter owns; other kinds of files refuse it with ENOTTY.
+    unsafe { ioctl(device, call) }
+}
+
+/// Seals a file with fs-verity: 4 KiB blocks, no salt. `file` must be open for reading only, and by nobody for writing.
+pub(crate) fn enable_verity<Fd: AsFd>(file: Fd, hash_algorithm: u32) -> Result<(), Errno> {
+    let argument = EnableArgument {
+        version: 1,
+        hash_algorithm,
+        block_bytes: VERITY_BLOCK_BYTES,
+        salt_bytes: 0,
+        salt_pointer: 0,
+        signature_bytes: 0,
+        reserved1: 0,
+        signature_pointer: 0,
+        reserved2: [0; 11],
+    };
+    // SAFETY: the opcode is valid, and `EnableArgument` has the layout that the kernel expects for it.
+    let call = unsafe { Setter::<ENABLE_VERITY, EnableArgument>::new(argument) };
+    // SAFETY: the kernel only reads the argument; its two pointers are null and their lengths 0.
+    unsafe { ioctl(file, call) }
+}
+
+/// Asks the kernel for the fs-verity digest of a file; `ENODATA` when the file is not sealed.
+pub(crate) fn measure_verity<Fd: AsFd>(file: Fd) -> Result<MeasuredDigest, Errno> {
+    let mut digest = MeasuredDigest {
+        algorithm: 0,
+        bytes: VERITY_DIGEST_MAX_BYTES as u16,
+        digest: [0; VERITY_DIGEST_MAX_BYTES],
+    };
+    // SAFETY: the opcode is valid, and `MeasuredDigest` is the kernel's header followed by as much room as its length field says.
+    let call = unsafe { Updater::<MEASURE_VERITY, MeasuredDigest>::new(&mut digest) };
+    // SAFETY: the kernel reads the header, and writes the header and at most `bytes` bytes after it; all are plain integers.
+    unsafe { ioctl(file, call) }?;
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_and_numbers_are_the_kernels() {
+        assert_eq!(size_of::<EnableArgument>(), 128);
+        assert_eq!(core::mem::offset_of!(EnableArgument, signature_pointer), 32);
+        assert_eq!(core::mem::offset_of!(MeasuredDigest, digest), 4);
+        assert_eq!([ENABLE_VERITY, MEASURE_VERITY], [0x4080_6685, 0xc004_6686]);
+        #[cfg(target_pointer_width = "64")]
+        assert_eq!(BLOCK_DEVICE_BYTES, 0x8008_1272);
+    }
+
+    #[test]
+    fn other_files_refuse_the_calls() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(block_device_bytes(&file), Err(Errno::NOTTY));
+        assert!(measure_verity(&file).is_err());
+    }
+}

@@ -1,0 +1,345 @@
+//! Whole installs by core's installer into slots, run after run, and stopped at every call of the storage.
+
+#[path = "../../core/tests/support/mod.rs"]
+mod bundles;
+
+use bundles::{Options, Release, bundle_reader, trusted, verity};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+use twinseal_core::decode::Inflate;
+use twinseal_core::error::{Error, StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::install::{Config, Installer, Tally, Workspace};
+use twinseal_core::source::{RunError, Seekable, run};
+use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::wire::FRONT_MAX_BYTES;
+use twinseal_core::wire::index::Blob;
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_platform_linux::{ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity, read_front};
+
+/// The error of a stop.
+const STOPPED: StorageError = StorageError {
+    operation: StorageOperation::Sync,
+    object: StorageObject::Scratch,
+    fault: StorageFault::Code(-1),
+};
+
+/// A storage that stops before its call number `left`, and stays stopped.
+struct Stopping<S> {
+    storage: S,
+    left: usize,
+    calls: usize,
+}
+
+impl<S> Stopping<S> {
+    fn next(&mut self) -> Result<&mut S, StorageError> {
+        self.left = self.left.checked_sub(1).ok_or(STOPPED)?;
+        self.calls += 1;
+        Ok(&mut self.storage)
+    }
+}
+
+impl<S: Storage> Storage for Stopping<S> {
+    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
+        self.next()?.locate(blob, manifest)
+    }
+    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
+        self.next()?.image_slot_bytes(slot)
+    }
+    fn space(&mut self) -> Result<Space, StorageError> {
+        self.next()?.space()
+    }
+    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.next()?.scratch_read(offset, buffer)
+    }
+    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.next()?.scratch_write(offset, bytes)
+    }
+    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
+        self.next()?.prepare(manifest)
+    }
+    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
+        self.next()?.open(blob, manifest)
+    }
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.next()?.read(offset, buffer)
+    }
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.next()?.write(offset, bytes)
+    }
+    fn read_running(
+        &mut self,
+        blob: &Blob,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        self.next()?.read_running(blob, offset, buffer)
+    }
+    fn settle(&mut self) -> Result<(), StorageError> {
+        self.next()?.settle()
+    }
+    fn publish(&mut self) -> Result<(), StorageError> {
+        self.next()?.publish()
+    }
+    fn discard(&mut self) -> Result<(), StorageError> {
+        self.next()?.discard()
+    }
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.next()?.sync()
+    }
+    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
+        self.next()?.make_bootable(manifest, front)
+    }
+}
+
+/// Two sets of slots.
+struct Machine(TempDir);
+
+impl Machine {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        for set in ["a", "b"] {
+            fs::create_dir_all(directory.path().join(set).join("boot")).unwrap();
+            fs::create_dir_all(directory.path().join(set).join("root")).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn path(&self, set: &str, name: &str) -> String {
+        self.0
+            .path()
+            .join(set)
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Installs into `target`; gives what was done and the calls that it took.
+    fn install(
+        &self,
+        target: &str,
+        bundle: &[u8],
+        stop_after: usize,
+    ) -> Result<(Tally, usize), Error> {
+        let sets = ["a", "b"]
+            .map(|set| ["boot", "root", "front", "fpga"].map(|name| self.path(set, name)));
+        let (running, target) = if target == "b" {
+            (&sets[0], &sets[1])
+        } else {
+            (&sets[1], &sets[0])
+        };
+        let paths = |set: &'_ [String; 4]| (set[0].clone(), set[1].clone(), set[2].clone());
+        let ((rb, rr, rf), (tb, tr, tf)) = (paths(running), paths(target));
+        let images = [ImageSlot {
+            name: "fpga",
+            running: &running[3],
+            target: &target[3],
+        }];
+        let config = LinuxConfig {
+            running: SetPaths {
+                boot: Some(&rb),
+                root: Some(&rr),
+                front: &rf,
+            },
+            target: SetPaths {
+                boot: Some(&tb),
+                root: Some(&tr),
+                front: &tf,
+            },
+            images: &images,
+            scratch: &self.path("", "scratch"),
+            verity: Verity::Absent,
+            probe_images: true,
+        };
+        let storage = LinuxStorage::open(config).map_err(Error::Storage)?;
+        drive(
+            bundle,
+            &mut Stopping {
+                storage,
+                left: stop_after,
+                calls: 0,
+            },
+        )
+    }
+
+    /// Everything about a set that can be seen, by name and content.
+    fn contents(&self, set: &str) -> Vec<(String, Vec<u8>)> {
+        let mut found = Vec::new();
+        walk(&self.0.path().join(set), &mut found);
+        found.sort();
+        found
+    }
+
+    fn is_bootable(&self, set: &str) -> bool {
+        let names = fs::read_dir(self.path(set, "boot/EFI/BOOT"));
+        names.is_ok_and(|mut names| {
+            names.any(|name| {
+                name.unwrap()
+                    .file_name()
+                    .to_str()
+                    .unwrap()
+                    .to_lowercase()
+                    .ends_with(".efi")
+            })
+        })
+    }
+
+    fn assert_holds(&self, set: &str, release: &Release) {
+        assert!(self.is_bootable(set));
+        let mut objects: Vec<_> = release.objects.iter().chain([&release.erofs]).collect();
+        objects.sort_by_key(|bytes| verity(bytes).to_hex());
+        let found: Vec<_> = self
+            .contents(set)
+            .into_iter()
+            .filter(|(name, _)| name.contains("/composefs/objects/"))
+            .map(|(_, bytes)| bytes)
+            .collect();
+        assert!(
+            found.iter().eq(objects),
+            "exactly the objects of the release"
+        );
+        let (names, sealed) = (
+            self.path(set, "root/composefs/images"),
+            verity(&release.erofs).to_string(),
+        );
+        let names: Vec<_> = fs::read_dir(names)
+            .unwrap()
+            .map(|name| name.unwrap().file_name())
+            .collect();
+        assert_eq!(names, [sealed.as_str()]);
+        let fpga = fs::read(self.path(set, "fpga")).unwrap();
+        assert_eq!(fpga, release.images[0].1);
+        let ukis = self
+            .contents(set)
+            .into_iter()
+            .filter(|(name, _)| name.contains("/EFI/BOOT/"));
+        assert_eq!(
+            ukis.map(|(_, bytes)| bytes).collect::<Vec<_>>(),
+            [release.uki.clone().unwrap()]
+        );
+        let mut front = vec![0; FRONT_MAX_BYTES];
+        let length = read_front(&self.path(set, "front"), &mut front)
+            .unwrap()
+            .unwrap();
+        assert!(
+            release.build().starts_with(&front[..length - 1024]),
+            "the front matter, and two zero blocks"
+        );
+    }
+}
+
+fn walk(path: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.to_str().unwrap().to_owned();
+        let kind = fs::symlink_metadata(&path).unwrap();
+        if kind.is_dir() {
+            walk(&path, found);
+        } else if kind.is_symlink() {
+            found.push((
+                name,
+                fs::read_link(&path)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .as_bytes()
+                    .to_vec(),
+            ));
+        } else {
+            found.push((name, fs::read(&path).unwrap()));
+        }
+    }
+}
+
+fn drive<S: Storage>(bundle: &[u8], storage: &mut Stopping<S>) -> Result<(Tally, usize), Error> {
+    let options = Options::default();
+    let keys: Vec<_> = options.keys.iter().map(|number| trusted(*number)).collect();
+    let config = Config {
+        keys: &keys,
+        policy: options.policy,
+        request_max_bytes: options.request_bytes as u32,
+        source_bytes: Some(bundle.len() as u64),
+        audit: false,
+        read_back: true,
+        budget: None,
+    };
+    let (mut front, mut output) = (vec![0; FRONT_MAX_BYTES], vec![0; 4096]);
+    let mut inflate = Box::new(Inflate::new());
+    let workspace = Workspace {
+        front: &mut front,
+        output: &mut output,
+        inflate: &mut inflate,
+        zstd: None,
+    };
+    let mut installer = Installer::new(config, workspace)?;
+    let mut buffer = vec![0; options.request_bytes];
+    let mut source = Seekable(bundle_reader(bundle));
+    match run(&mut installer, &mut source, storage, &mut buffer, |_, _| {
+        true
+    }) {
+        Ok(()) => Ok((installer.into_installed()?.tally(), storage.calls)),
+        Err(RunError::Core(error)) => Err(error),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sets_alternate_and_hold_nothing_else() {
+    let machine = Machine::new();
+    let mut fetched = Vec::new();
+    for (seed, target) in [(1, "a"), (2, "b"), (3, "a"), (3, "b"), (3, "b")] {
+        let release = Release::sealed(seed);
+        let other = if target == "a" { "b" } else { "a" };
+        let before = machine.contents(other);
+        let (tally, _) = machine
+            .install(target, &release.build(), usize::MAX)
+            .unwrap();
+        machine.assert_holds(target, &release);
+        assert_eq!(
+            machine.contents(other),
+            before,
+            "the running set is as it was"
+        );
+        fetched.push(tally.data_bytes);
+    }
+    assert!(
+        fetched[1] < fetched[0],
+        "objects of the running set are copied: {fetched:?}"
+    );
+    assert_eq!(
+        fetched[4], 0,
+        "the same release again costs no data: {fetched:?}"
+    );
+}
+
+#[test]
+fn a_stop_at_any_call_leaves_no_bootable_set_and_can_be_gone_on_from() {
+    let old = Release::sealed(1);
+    let new = Release::sealed(2);
+    let bundle = new.build();
+    let calls = {
+        let machine = Machine::new();
+        machine.install("a", &old.build(), usize::MAX).unwrap();
+        machine.install("b", &bundle, usize::MAX).unwrap().1
+    };
+    let (mut stops, mut saved) = (0, 0);
+    for stop in 0..calls {
+        let machine = Machine::new();
+        machine.install("a", &old.build(), usize::MAX).unwrap();
+        let running = machine.contents("a");
+        let stopped = machine.install("b", &bundle, stop).unwrap_err();
+        assert_eq!(stopped, Error::Storage(STOPPED), "stop {stop}");
+        assert!(!machine.is_bootable("b"), "stop {stop}");
+        let (tally, _) = machine.install("b", &bundle, usize::MAX).unwrap();
+        machine.assert_holds("b", &new);
+        assert_eq!(machine.contents("a"), running, "stop {stop}");
+        saved += usize::from(tally.present_bytes > 0);
+        stops += 1;
+    }
+    println!("{stops} stops, after {saved} of them something was there already");
+    assert!(
+        stops > 50 && saved > stops / 3,
+        "{stops} stops, {saved} resumed"
+    );
+}

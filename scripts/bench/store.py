@@ -1,0 +1,178 @@
+"""The same change to a small and to a ten times larger object store: the cost must not grow with the store.
+
+Both sets of a device are filled with version 1, so that version 2 differs from what the target set holds by the change
+alone, as on a device that has been updated before. The larger store has ten times as many objects, not larger ones. All
+but the changed ones begin with their number and are zeros after it, so that bundles and source trees stay small; on the
+device every byte of them is written.
+"""
+
+import os
+import random
+import shutil
+import time
+
+from measure import MEBIBYTE, Failed, Spread, call, child_of, read_through
+from twinseal import Device, Maker
+
+OBJECT_BYTES = 500_000
+CHANGED_OBJECTS = 20
+FOLDER_OBJECTS = 1000
+# Both sets, and room for what else is going on.
+FREE_FACTOR = 2.2
+
+SYSTEM = """level = 1
+cmdline = "quiet"
+os-release = "{folder}/v1/os-release"
+uname = "{uname}"
+kernel = "{folder}/vmlinuz"
+initramfs = "{folder}/initrd.cpio"
+stub = "{folder}/linuxx64.efi.stub"
+
+[root]
+directory = "{root}"
+"""
+
+SETS = """
+[sets.a]
+boot = "boot-a"
+root = "root-a"
+
+[sets.b]
+boot = "boot-b"
+root = "root-b"
+"""
+
+# What an install into set B changes, and what is put back before the next one.
+CHANGED = ("state", "boot-b", "root-b")
+MODES = {"install": [], "install --no-audit": ["--no-audit"]}
+
+
+class Store:
+    """A device with an object store of one size, and the two bundles."""
+
+    def __init__(self, megabytes, appliance, work, programs):
+        self.megabytes = megabytes
+        self.objects = megabytes * 1_000_000 // OBJECT_BYTES
+        self.appliance, self.programs = appliance, programs
+        self.folder = child_of(work, f"store-{megabytes}")
+        self.device = Device(programs, self.folder)
+        self.costs = {mode: [] for mode in MODES}
+        self.said = {mode: [] for mode in MODES}
+
+    def make(self):
+        """Trees, bundles and the provisioned device; the trees are removed again."""
+        root, maker = child_of(self.folder, "tree"), Maker(self.programs, self.folder)
+        self.plant(root, range(self.objects), lambda number: number.to_bytes(8, "little"))
+        uname = (self.appliance / "kernel-version").read_text().strip()
+        content = SYSTEM.format(folder=self.appliance, uname=uname, root=root)
+        first = maker.bundle(1, content, "zstd")
+        step = max(1, self.objects // CHANGED_OBJECTS)
+        noise = random.Random(1)
+        self.plant(root, range(0, step * CHANGED_OBJECTS, step), lambda _: noise.randbytes(OBJECT_BYTES))
+        self.bundle = maker.bundle(2, content, "zstd")
+        shutil.rmtree(root)
+        self.provision(maker, first)
+
+    def plant(self, root, numbers, content):
+        """Writes files of the objects' size that begin with some content."""
+        for number in numbers:
+            file = root / str(number // FOLDER_OBJECTS) / str(number)
+            file.parent.mkdir(exist_ok=True)
+            with open(file, "wb") as out:
+                out.write(content(number))
+                out.truncate(OBJECT_BYTES)
+
+    def provision(self, maker, bundle):
+        """Fills both sets and keeps what an install changes."""
+        for name in ("boot-a", "root-a", "boot-b", "root-b"):
+            child_of(self.folder, name)
+        self.device.describe(maker.public, SETS)
+        begin = time.monotonic()
+        self.device.provision(bundle, "--both")
+        self.provisioned_seconds = time.monotonic() - begin
+        kept = child_of(self.folder, "kept")
+        for name in CHANGED:
+            (self.folder / name).rename(kept / name)
+
+    def put_back(self):
+        """The device as it was provisioned. Objects never change once they have their name, so links to them will do."""
+        for name in CHANGED:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            link = ["--link"] if name.startswith("root") else []
+            call(["cp", "--archive", *link, self.folder / "kept" / name, self.folder])
+        call(["sync", "--file-system", self.folder])
+
+    def install(self, mode, scratch, counts):
+        """One install of version 2."""
+        self.put_back()
+        read_through(self.bundle)
+        cost, said = self.device.install(self.bundle, MODES[mode], scratch)
+        if counts:
+            self.costs[mode].append(cost)
+            self.said[mode].append(said)
+
+    def row(self, mode):
+        """Its line of the table."""
+        costs, said = self.costs[mode], self.said[mode][-1]
+        return [
+            f"{self.megabytes:,} MB, {self.objects:,} objects: {mode}",
+            f"{os.stat(self.bundle).st_size / MEBIBYTE:.1f}",
+            Spread([cost.wall_seconds for cost in costs]).text(3),
+            Spread([cost.cpu_seconds for cost in costs]).text(3),
+            Spread([cost.peak_bytes / MEBIBYTE for cost in costs]).text(1),
+            *(f"{said[name]:,}" for name in ("framing_bytes", "index_bytes", "data_bytes", "audit_bytes", "written_bytes")),
+        ]
+
+
+def ratio_rows(small, large):
+    """The larger store's figures as multiples of the smaller one's, round by round."""
+    rows = []
+    for mode in MODES:
+        pairs = list(zip(small.costs[mode], large.costs[mode]))
+        said = (small.said[mode][-1]["source_bytes"], large.said[mode][-1]["source_bytes"])
+        rows.append([
+            mode,
+            Spread([b.wall_seconds / a.wall_seconds for a, b in pairs]).text(2),
+            Spread([b.cpu_seconds / a.cpu_seconds for a, b in pairs]).text(2),
+            Spread([b.peak_bytes / a.peak_bytes for a, b in pairs]).text(2),
+            f"{said[1] / said[0]:.2f}",
+        ])
+    return rows
+
+
+def main(megabytes, appliance, work, programs, rounds, report):
+    """Measures and reports; whether all went well."""
+    report.say("## Store: the same change of 10 MB to a store and to one ten times as large")
+    work.mkdir()
+    free, needed = shutil.disk_usage(work).free, sum(megabytes) * 1_000_000 * FREE_FACTOR
+    if free < needed:
+        report.say(f"Not measured: this takes {needed / 1e9:.0f} GB of free space in {work}, and there are {free / 1e9:.0f} GB.")
+        return True
+    scratch = child_of(work, "scratch")
+    stores = [Store(size, appliance, work, programs) for size in megabytes]
+    try:
+        for store in stores:
+            store.make()
+        for number in range(rounds + (rounds > 1)):
+            for mode in MODES:
+                for store in stores if number % 2 else stores[::-1]:
+                    store.install(mode, scratch, counts=rounds == 1 or number > 0)
+    except (Failed, OSError) as failure:
+        report.say(f"Not measured:\n\n```\n{failure}\n```")
+        return False
+    report_all(stores, rounds, report)
+    shutil.rmtree(work)
+    return True
+
+
+def report_all(stores, rounds, report):
+    """The tables."""
+    small, large = stores
+    counted = f"{rounds} rounds after one to warm up" if rounds > 1 else "one round"
+    report.say(f"Median (smallest–largest) of {counted}, in turns, with everything read back. Both sets held version 1; filling "
+               f"both took {small.provisioned_seconds:.0f} and {large.provisioned_seconds:.0f} s.")
+    report.table(
+        ["store", "bundle MiB", "wall s", "CPU s", "peak MiB", "framing", "index", "data", "only checked", "written bytes"],
+        [store.row(mode) for mode in MODES for store in stores])
+    report.say("The larger store as a multiple of the smaller one:")
+    report.table(["", "wall", "CPU", "peak", "bytes read of the bundle"], ratio_rows(small, large))
