@@ -10,8 +10,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 # Reads archives, makes and signs the appliance: scripts/appliance.sh and twinseal-bundle.
-readonly DEMO="build-essential ca-certificates cpio debian-archive-keyring dosfstools e2fsprogs fdisk fsverity kmod
-    mmdebstrap mtools openssl sbsigntool tar xz-utils zstd"
+readonly DEMO="build-essential ca-certificates cpio debian-archive-keyring dosfstools e2fsprogs fdisk fsverity kmod libssl-dev
+    mmdebstrap mtools openssl pkg-config sbsigntool tar xz-utils zstd"
 # Tests compare our formats with the programs that own them.
 readonly TEST="$DEMO efibootmgr erofs-utils grub-common libubootenv-tool squashfs-tools"
 # Measurements against other update programs.
