@@ -6,7 +6,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("error: twinseal-minimal {} has no verb yet.", env!("CARGO_PKG_VERSION"));
+    eprintln!(
+        "error: twinseal-minimal {} has no verb yet.",
+        env!("CARGO_PKG_VERSION")
+    );
     eprintln!(
         "help: it reads bundle format {}; use `twinseal` until it can install.",
         twinseal_core::wire::FORMAT_VERSION

@@ -1,8 +1,8 @@
 //! A file that only grows at its end, for the journal: what was appended is on the medium when the call returns.
 //!
 //! # Power loss
-//! A cut during [`AppendFile::append_synced`] may leave a part of what was being appended at the end. The caller, who knows where its
-//! records end, cuts that off with [`AppendFile::truncate_synced`].
+//! A cut during [`AppendFile::append_synced`] may leave a part of what was being appended at the end. The caller, who
+//! knows where its records end, cuts that off with [`AppendFile::truncate_synced`].
 
 use crate::fault::During;
 use crate::file::{open_or_make, read_up_to, regular_length, write_all};

@@ -104,6 +104,7 @@ mod tests {
         assert_eq!(read_front(path, &mut buffer), Ok(None));
         assert_eq!(remove_front(path), Ok(()), "nothing to remove is fine");
         write_front(path, b"the first one").unwrap();
+        fs::write(directory.join(NEW_FRONT), "left by a power cut, and longer").unwrap();
         write_front(path, b"second").unwrap();
         assert_eq!(read_front(path, &mut buffer), Ok(Some(6)));
         assert_eq!(&buffer[..6], b"second");

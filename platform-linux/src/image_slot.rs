@@ -18,6 +18,9 @@ const GROWABLE_BYTES: u64 = i64::MAX as u64;
 /// Where device nodes are. One that is missing is a missing device, not a plain file to be made.
 const DEVICES: &str = "/dev/";
 
+/// The one folder below [`DEVICES`] that holds plain files.
+const SHARED_MEMORY: &str = "/dev/shm/";
+
 /// What kind of thing a slot is now.
 enum Kind {
     Device,
@@ -101,13 +104,17 @@ fn open_size_bytes(slot: &OwnedFd) -> Result<u64, Errno> {
 
 fn kind(path: &str) -> Result<Kind, Errno> {
     match stat(path) {
-        Err(Errno::NOENT) if !path.starts_with(DEVICES) => Ok(Kind::Fresh),
+        Err(Errno::NOENT) if !names_device(path) => Ok(Kind::Fresh),
         Err(errno) => Err(errno),
         Ok(stat) if file_type(&stat).is_block_device() => Ok(Kind::Device),
         Ok(stat) if !file_type(&stat).is_file() => Err(Errno::NOTBLK),
         Ok(stat) if stat.st_size == 0 => Ok(Kind::Fresh),
         Ok(_) => Ok(Kind::File),
     }
+}
+
+fn names_device(path: &str) -> bool {
+    path.starts_with(DEVICES) && !path.starts_with(SHARED_MEMORY)
 }
 
 /// What tells one slot from another, whatever its path.

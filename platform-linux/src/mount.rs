@@ -19,8 +19,8 @@ pub struct Mounted<'p> {
 }
 
 impl<'p> Mounted<'p> {
-    /// Mounts `device` on `directory` as the first of `types` (`ext4`, `vfat`, …) that the kernel finds there. `object` is what errors
-    /// say it is.
+    /// Mounts `device` on `directory` as the first of `types` (`ext4`, `vfat`, …) that the kernel finds there.
+    /// `object` is what errors say it is.
     ///
     /// # Errors
     /// That of the last type when none fits; any other error at once.

@@ -1,7 +1,8 @@
 //! Which objects an install needs: a filter that tells them from garbage in memory of a fixed size.
 //!
-//! A Bloom filter. Digests are uniformly distributed already, so their own bytes serve as the hashes. It never forgets an object that was added;
-//! of the others it takes some for needed, and these stay until a later install: 1 in 200 with 10,000 objects, 1 in 3 with 50,000.
+//! A Bloom filter. Digests are uniformly distributed already, so their own bytes serve as the hashes. It never forgets
+//! an object that was added; of the others it takes some for needed, and these stay until a later install: 1 in 200
+//! with 10,000 objects, 1 in 3 with 50,000.
 
 use twinseal_core::wire::digest::BlobDigest;
 

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! # Power loss
-//! Each copy has a block of 4 KiB of its own, the largest unit that a medium or the page cache writes in one piece, so a cut while one is
-//! being written leaves the other alone. A new file is filled with zeros first, so that later writes change no metadata.
+//! Each copy has a block of 4 KiB of its own, the largest unit that a medium or the page cache writes in one piece, so
+//! a cut while one is being written leaves the other alone. A new file is filled with zeros first, so that later
+//! writes change no metadata.
 
 use crate::fault::During;
 use crate::file::{open_or_make, read_or_zeros, write_all};

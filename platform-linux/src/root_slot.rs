@@ -5,8 +5,8 @@
 //! - The name of an image appears after its object.
 //!
 //! # Power loss
-//! What was being written lies in `tmp` under its digest; [`RootSlot::open_blob`] goes on with it. Names that were not yet durable
-//! are gone, with their content intact in no place or in `tmp`; the next install writes them again.
+//! What was being written lies in `tmp` under its digest; [`RootSlot::open_blob`] goes on with it. A name that was not
+//! durable yet may be gone again; its content is then back in `tmp`, or gone too, and is written anew.
 
 use crate::fault::During;
 use crate::file::{
@@ -99,8 +99,8 @@ impl RootSlot {
         self.sync()
     }
 
-    /// Removes what an earlier attempt left in `tmp` and is of no use: all but needed digests. When `needed` is all that the set will
-    /// hold, removes the other images and objects too.
+    /// Removes what an earlier attempt left in `tmp` and is of no use: all but needed digests. When `needed` is all
+    /// that the set will hold, removes the other images and objects too.
     pub(crate) fn remove_garbage(&self, needed: &Needed, is_all: bool) -> Result<(), StorageError> {
         let keep = |digest: &BlobDigest| !is_all || needed.may_contain(digest);
         self.clear_temporary(keep)
@@ -212,7 +212,6 @@ impl RootSlot {
     /// The link is made aside and renamed, so that a wrong one of that name is replaced in one step.
     fn list_image(&self, name: &ObjectName) -> Result<(), Errno> {
         let temporary = self.temporary()?;
-        remove(temporary, NEW_LINK)?;
         symlinkat(name.link_target().as_str(), temporary, NEW_LINK)?;
         renameat(temporary, NEW_LINK, &self.repository()?.images, name.hex())
     }

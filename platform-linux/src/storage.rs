@@ -51,7 +51,8 @@ pub enum Verity {
     Absent,
 }
 
-/// Everything that [`LinuxStorage`] must know. All paths are the owner's and may go through symbolic links.
+/// Everything that [`LinuxStorage`] must know. All paths are the owner's and may go through symbolic links; none may
+/// be longer than 255 bytes, which is what fits the buffer on the stack (`ENAMETOOLONG` otherwise).
 #[derive(Clone, Copy, Debug)]
 pub struct LinuxConfig<'p> {
     /// The set that runs: read, never written.
@@ -86,8 +87,8 @@ impl<'p> LinuxStorage<'p> {
     /// Opens the slots. Writes nothing into them.
     ///
     /// # Errors
-    /// When a slot is missing; `VerityUnsupported` when the root slot's file system cannot do what is required; `EINVAL` when both sets
-    /// share a slot.
+    /// When a slot is missing; `VerityUnsupported` when the root slot's file system cannot do what is required;
+    /// `EINVAL` when both sets share a slot.
     pub fn open(config: LinuxConfig<'p>) -> Result<Self, StorageError> {
         check_apart(&config)?;
         let boot = config.target.boot.map(BootSlot::open).transpose()?;
@@ -359,8 +360,8 @@ impl Storage for LinuxStorage<'_> {
     }
 }
 
-/// Whether every object of the bundle has been asked for, so that all others are garbage. A wrong answer would cost a fetch, not more:
-/// nothing is removed after the first blob was opened.
+/// Whether every object of the bundle has been asked for, so that all others are garbage. A wrong answer would cost a
+/// fetch, not more: nothing is removed after the first blob was opened.
 fn knows_all_objects(needed: &Needed, manifest: &Manifest) -> bool {
     manifest
         .composefs()

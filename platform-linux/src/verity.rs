@@ -1,7 +1,7 @@
 //! fs-verity: sealing a file, and asking the kernel for its digest.
 //!
-//! The kernel's measurement costs one `ioctl`, whatever the size of the file: the tree was built when the file was sealed, and every
-//! read is checked against it. Formats: `Documentation/filesystems/fsverity.rst` of Linux.
+//! The kernel's measurement costs one `ioctl`, whatever the size of the file: the tree was built when the file was
+//! sealed, and every read is checked against it. Formats: `Documentation/filesystems/fsverity.rst` of Linux.
 
 use crate::fault::fault_of;
 use crate::file::{FILE_MODE, NO_LINKS, remove, write_all};
