@@ -3,7 +3,7 @@
 //! `install`, `plan` and `device init` differ only in what they do at the plan and after the end; this is what they share.
 //!
 //! # Memory
-//! Everything is allocated once: two buffers of 1 MiB, the front matter, and the decoders' windows. Nothing grows with the bundle.
+//! Everything is allocated once: two buffers of 1 MiB, two more for pieces on their way to the storage, the front matter, and the decoders' windows. Nothing grows with the bundle.
 
 use crate::decoder::Zstd;
 use crate::device::{Device, text};
@@ -11,6 +11,7 @@ use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::journal::Journal;
 use crate::keys::{hex, id_text};
+use crate::overlap::overlapped;
 use crate::progress::{Measured, Meter, MeteredSource, MeteredStorage};
 use crate::report::{Outlet, warn};
 use crate::slots::{OpenSet, Places};
@@ -24,7 +25,7 @@ use twinseal_core::error::Misuse;
 use twinseal_core::install::{Config, Installed, Installer, Plan, Workspace};
 use twinseal_core::journal::{Event as Noted, Release};
 use twinseal_core::source::{RunError, run};
-use twinseal_core::storage::RangeDecoder;
+use twinseal_core::storage::{RangeDecoder, Storage};
 use twinseal_core::verify::Verified;
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::wire::digest::Sha256Digest;
@@ -200,18 +201,21 @@ where
         verity: order.device.description.verity.into(),
         probe_images: target.probe_images,
     };
-    let mut storage = LinuxStorage::open(config).map_err(AgentError::from)?;
-    run_installer(order, bundle, &mut storage, outlet, decide)
+    let storage = LinuxStorage::open(config).map_err(AgentError::from)?;
+    overlapped(storage, |storage| {
+        run_installer(order, bundle, storage, outlet, decide)
+    })
 }
 
-fn run_installer<D>(
+fn run_installer<D, S>(
     order: &Order<'_>,
     bundle: &mut Bundle,
-    storage: &mut LinuxStorage<'_>,
+    storage: &mut S,
     outlet: &mut Outlet,
     mut decide: D,
 ) -> Result<Option<Done>, Stopped>
 where
+    S: Storage,
     D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
 {
     let mut buffers = Buffers::new()?;

@@ -53,6 +53,7 @@ pub mod install;
 pub mod journal;
 pub mod keys;
 pub mod man;
+pub mod overlap;
 pub mod progress;
 pub mod report;
 pub mod select;
