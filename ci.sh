@@ -15,7 +15,7 @@ logs="$cache/ci"
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 
-checks=(fmt clippy no-std build test docs deny fuzz-smoke demo)
+checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo)
 
 check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check); }
 
@@ -48,6 +48,12 @@ check_test() {
   [ "$tests_passed" -gt 0 ] || { echo "no test ran"; status=1; }
   [ "$status" = 0 ] || tail -n 60 "$log"
   return "$status"
+}
+
+# Slots on loop devices: needs root, so a plain `cargo test` leaves these out.
+check_devices() {
+  [ "$EUID" = 0 ] || { echo "loop devices need root: sudo ./ci.sh devices"; return 77; }
+  cargo test --locked --quiet -p twinseal-platform-linux --test devices -- --include-ignored
 }
 
 check_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps; }

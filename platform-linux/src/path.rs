@@ -82,6 +82,17 @@ impl ObjectName {
         self.0.get(2..).unwrap_or_default()
     }
 
+    /// The path of the object in `objects`.
+    pub(crate) fn path(&self) -> String<{ 1 + 2 * SHA512_BYTES }> {
+        let mut path = String::new();
+        // The digest and one separator: the string has room for the longest.
+        let _ = core::fmt::Write::write_fmt(
+            &mut path,
+            format_args!("{}/{}", self.shard(), self.rest()),
+        );
+        path
+    }
+
     /// What `images/<digest>` points to.
     pub(crate) fn link_target(&self) -> String<{ 12 + 2 * SHA512_BYTES }> {
         let mut target = String::new();

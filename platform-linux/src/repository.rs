@@ -1,12 +1,13 @@
 //! The composefs repository of a root slot, as far as reading goes; the same for the running and for the target set.
 
+use crate::fault::fault_of;
 use crate::file::{NO_LINKS, if_there, open_directory, open_directory_path, regular_length};
 use crate::path::{COMPOSEFS, IMAGES, OBJECTS, ObjectName};
 use crate::storage::Verity;
 use crate::verity::measure;
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, openat, readlinkat_raw};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat_raw, statat};
 use rustix::io::Errno;
 use twinseal_core::error::StorageFault;
 use twinseal_core::wire::digest::BlobDigest;
@@ -58,17 +59,29 @@ impl Repository {
     /// Whether a blob is there, whole: sealed with the digest that is its name, or, where nothing is sealed, of the right
     /// size, which it can have only if it was synced before it got its name. A composefs image must be listed too.
     pub(crate) fn holds(&self, blob: &Blob, verity: Verity) -> Result<bool, StorageFault> {
-        let Some(file) = self.object(&blob.digest).map_err(crate::fault::fault_of)? else {
-            return Ok(false);
-        };
         let whole = match verity {
-            Verity::Absent => regular_length(&file) == Ok(blob.size),
-            Verity::Required => match measure(&file) {
-                Err(StorageFault::VerityUnsupported) => false,
-                measured => measured? == Some(blob.digest),
+            Verity::Absent => self.length(&blob.digest).map_err(fault_of)? == Some(blob.size),
+            Verity::Required => match self.object(&blob.digest).map_err(fault_of)? {
+                None => false,
+                Some(file) => match measure(&file) {
+                    Err(StorageFault::VerityUnsupported) => false,
+                    measured => measured? == Some(blob.digest),
+                },
             },
         };
         Ok(whole && (blob.role != Role::Composefs || self.lists(&blob.digest)))
+    }
+
+    /// Size of the regular file of an object, in one system call: every object of a set is asked for in every install.
+    fn length(&self, digest: &BlobDigest) -> Result<Option<u64>, Errno> {
+        let path = ObjectName::new(digest).path();
+        let stat = match statat(&self.objects, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            // A file where a directory must be.
+            Err(Errno::NOTDIR) => None,
+            other => if_there(other)?,
+        };
+        let regular = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        Ok(regular.map(|stat| stat.st_size as u64))
     }
 
     /// Whether `images` has the symbolic link of an image.
