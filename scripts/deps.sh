@@ -13,7 +13,7 @@ set -euo pipefail
 readonly DEMO="build-essential ca-certificates cpio debian-archive-keyring dosfstools e2fsprogs fdisk fsverity kmod libssl-dev
     mmdebstrap mtools openssl pkg-config sbsigntool tar xz-utils zstd"
 # Tests compare our formats with the programs that own them.
-readonly TEST="$DEMO efibootmgr erofs-utils grub-common libubootenv-tool squashfs-tools"
+readonly TEST="$DEMO busybox-static efibootmgr erofs-utils grub-common libubootenv-tool squashfs-tools"
 # Measurements against other update programs.
 readonly BENCH="$DEMO casync hyperfine rauc squashfs-tools swupdate time"
 readonly NOSTD="build-essential debian-archive-keyring"

@@ -24,6 +24,11 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// Whether a folder is that of an earlier run.
+    pub(super) fn is_of_a_demo(path: &Path) -> bool {
+        path.join(MARKER).is_file()
+    }
+
     /// Makes the folder, or takes over and empties that of an earlier run; with `keep`, all but what the maker made.
     pub(super) fn begin(path: &Path, keep: bool) -> Result<Self, DemoError> {
         fs::create_dir_all(path).map_err(DemoError::file(path, "made"))?;
@@ -96,7 +101,9 @@ mod tests {
     fn only_its_own_folder_is_emptied() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("out");
+        assert!(!Folder::is_of_a_demo(&path));
         let folder = Folder::begin(&path, false).unwrap();
+        assert!(Folder::is_of_a_demo(&path));
         fs::write(folder.at("rest"), "").unwrap();
         fs::create_dir(folder.at("device")).unwrap();
         Folder::begin(&path, false).unwrap();

@@ -50,13 +50,13 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     require(&[maker::TOOLS, device::TOOLS, files::TOOLS].concat())?;
     let programs = Programs::find(&options.programs)?;
     let inputs = Inputs::find(&options.inputs)?;
-    let folder = Folder::begin(&options.out, options.keep)?;
+    let story = &mut Story::new(out);
+    introduce(story, &files::DESCRIPTION)?;
+    let folder = begin(story, options)?;
     let transcript = folder.at("transcript.txt");
     let file = File::create(&transcript).map_err(DemoError::file(&transcript, "written"))?;
     let runner = Arc::new(Runner::with_transcript(file));
 
-    let story = &mut Story::new(out);
-    introduce(story, &files::DESCRIPTION)?;
     let maker = Maker {
         runner: &runner,
         programs: &programs,
@@ -74,6 +74,18 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     }
     .live()?;
     summarise(story, &folder, &programs)
+}
+
+/// Makes the output folder. Emptying that of an earlier run can take seconds, so it is told.
+fn begin<W: Write>(story: &mut Story<W>, options: &Options) -> Result<Folder, DemoError> {
+    let begin = || Folder::begin(&options.out, options.keep);
+    if !Folder::is_of_a_demo(&options.out) {
+        return begin();
+    }
+    story.line("")?;
+    step(story, "remove what an earlier run left", || {
+        Ok((begin()?, options.out.display().to_string()))
+    })
 }
 
 fn parts(folder: &Folder, programs: &Programs, made: &Made) -> files::Parts {
