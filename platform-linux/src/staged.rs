@@ -26,6 +26,8 @@ static ZEROS: [u8; HOLE_BYTES] = [0; HOLE_BYTES];
 pub(crate) enum Backing {
     /// A file of the blob's own, cut to its size.
     Own,
+    /// The same, and empty when it was opened: zeros need not be written.
+    New,
     /// A hole of the blob's size: zeros are there already.
     Hole,
     /// A place that is larger than the blob, perhaps, and keeps its size.
@@ -68,7 +70,7 @@ impl Staged {
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
         self.settled = false;
         let written = match self.backing {
-            Backing::Hole => self.write_around_zeros(offset, bytes),
+            Backing::Hole | Backing::New => self.write_around_zeros(offset, bytes),
             Backing::Own | Backing::Fixed => write_all(&self.file, offset, bytes),
         };
         written.during(StorageOperation::Write, self.object())?;
@@ -79,7 +81,7 @@ impl Staged {
     /// Cuts the file to the blob's size where it is the blob's own, brings it to the medium and drops it from the page cache.
     pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
         let settled = || {
-            if self.backing == Backing::Own {
+            if matches!(self.backing, Backing::Own | Backing::New) {
                 retry_on_intr(|| ftruncate(&self.file, self.blob.size))?;
             }
             retry_on_intr(|| fdatasync(&self.file))?;

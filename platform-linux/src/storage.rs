@@ -185,31 +185,36 @@ impl<'p> LinuxStorage<'p> {
 
     fn stage(&self, blob: &Blob, manifest: &Manifest) -> Result<(Staged, u64), StorageError> {
         let object = object_of(blob.role);
-        let ((file, left), backing) = match blob.role {
-            Role::Uki => (
-                self.boot()?
-                    .open_blob(blob)
-                    .during(StorageOperation::Open, object)?,
-                Backing::Own,
-            ),
-            Role::Object | Role::Composefs => (
-                self.root()?
-                    .open_blob(blob)
-                    .during(StorageOperation::Open, object)?,
-                Backing::Own,
-            ),
+        // Bytes that are left have no zeros to spare; a file without any is a hole to its end.
+        let own = |left| {
+            if left == 0 {
+                Backing::New
+            } else {
+                Backing::Own
+            }
+        };
+        let (file, left, backing) = match blob.role {
+            Role::Uki => {
+                let opened = self.boot()?.open_blob(blob);
+                let (file, left) = opened.during(StorageOperation::Open, object)?;
+                // FAT has no holes.
+                (file, left, Backing::Own)
+            }
+            Role::Object | Role::Composefs => {
+                let opened = self.root()?.open_blob(blob);
+                let (file, left) = opened.during(StorageOperation::Open, object)?;
+                (file, left, own(left))
+            }
             Role::Image => {
                 let path = self.slot_of(blob, manifest)?.target;
                 let image = image_slot::open(path, blob, self.config.probe_images);
                 let image = image.during(StorageOperation::Open, object)?;
-                (
-                    (image.file, image.left),
-                    if image.fresh {
-                        Backing::Hole
-                    } else {
-                        Backing::Fixed
-                    },
-                )
+                let backing = if image.fresh {
+                    Backing::Hole
+                } else {
+                    Backing::Fixed
+                };
+                (image.file, image.left, backing)
             }
         };
         Ok((Staged::new(*blob, file, backing), left))

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use support::*;
 use twinseal_core::error::{StorageFault, StorageObject};
 use twinseal_core::storage::{Location, Storage};
@@ -52,6 +52,30 @@ fn an_empty_object_is_an_object() {
     let slots = Slots::new();
     let blob = slots.prepared(1, |storage| put(storage, Role::Object, b""));
     assert_eq!(locate(&slots, &blob), Location::Target);
+}
+
+#[test]
+fn zeros_take_no_room_in_a_new_object_and_are_written_over_old_bytes() {
+    const MIB: usize = 1024 * 1024;
+    let slots = Slots::new();
+    let mut bytes = vec![0; 4 * MIB];
+    bytes[MIB] = 1;
+    let object = slots.prepared(1, |storage| put(storage, Role::Object, &bytes));
+    let path = slots.path(&object_path("b", &object.digest));
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.len(), object.size);
+    assert!(
+        metadata.blocks() * 512 < MIB as u64,
+        "{} blocks",
+        metadata.blocks()
+    );
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    // What an earlier attempt left is not zeros.
+    fs::remove_file(&path).unwrap();
+    let left = format!("b/root/composefs/tmp/{}", object.digest.to_hex());
+    slots.write(&left, noise(7, 4 * MIB));
+    slots.prepared(1, |storage| put(storage, Role::Object, &bytes));
+    assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
 #[test]
