@@ -6,7 +6,7 @@
 //! - A write that failed is reported by the next such call; nothing is settled or published after it.
 //!
 //! # Memory
-//! [`PIECES`] buffers of the largest piece, made when they are first needed.
+//! `PIECES` buffers of the largest piece, made when they are first needed.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
