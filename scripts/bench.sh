@@ -10,8 +10,9 @@
 #
 # Prints tables and keeps them in .cache/bench/results.md. What cannot run is named there, with the command that failed.
 # Needs: root (loop devices), scripts/deps.sh bench, what scripts/appliance.sh makes, and the programs twinseal and
-# twinseal-bundle in target/release (or $TWINSEAL_PROGRAMS). `store` takes 25 GB of disk and some minutes; everything but
-# the results and the image is removed at the end. Status 1: our own programs could not be measured.
+# twinseal-bundle in target/release (or $TWINSEAL_PROGRAMS). `store` takes some minutes and wants 15 GB of free disk, of
+# which it uses 3; everything but the results and the image is removed at the end. Status 1: our own programs could not be
+# measured.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -2,8 +2,7 @@
 
 Both sets of a device are filled with version 1, so that version 2 differs from what the target set holds by the change
 alone, as on a device that has been updated before. The larger store has ten times as many objects, not larger ones. All
-but the changed ones begin with their number and are zeros after it, so that bundles and source trees stay small; on the
-device every byte of them is written.
+but the changed ones begin with their number and are zeros after it, so that bundles and source trees stay small.
 """
 
 import os
@@ -17,8 +16,8 @@ from twinseal import Device, Maker
 OBJECT_BYTES = 500_000
 CHANGED_OBJECTS = 20
 FOLDER_OBJECTS = 1000
-# Both sets, and room for what else is going on.
-FREE_FACTOR = 2.2
+# An install wants room for every byte of its objects, though zeros stay holes; the rest is what is really taken.
+FREE_FACTOR = 1.5
 
 SYSTEM = """level = 1
 cmdline = "quiet"
@@ -144,9 +143,9 @@ def main(megabytes, appliance, work, programs, rounds, report):
     """Measures and reports; whether all went well."""
     report.say("## Store: the same change of 10 MB to a store and to one ten times as large")
     work.mkdir()
-    free, needed = shutil.disk_usage(work).free, sum(megabytes) * 1_000_000 * FREE_FACTOR
+    free, needed = shutil.disk_usage(work).free, max(megabytes) * 1_000_000 * FREE_FACTOR
     if free < needed:
-        report.say(f"Not measured: this takes {needed / 1e9:.0f} GB of free space in {work}, and there are {free / 1e9:.0f} GB.")
+        report.say(f"Not measured: this needs {needed / 1e9:.0f} GB of free space in {work}, and there are {free / 1e9:.0f} GB.")
         return True
     scratch = child_of(work, "scratch")
     stores = [Store(size, appliance, work, programs) for size in megabytes]
