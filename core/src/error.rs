@@ -304,6 +304,7 @@ pub enum StorageObject {
     Scratch,
     BootRecord,
     Journal,
+    BootLoader,
 }
 
 /// Why an operation of the storage failed.

@@ -5,6 +5,7 @@
 //! - [`storage`]: [`LinuxStorage`], the target set as the installer sees it; it dispatches to
 //!   `root_slot` (the composefs repository), `boot_slot` (the UKI), `image_slot` (raw slots), [`scratch`] and [`front`];
 //! - [`verity`]: what the kernel says about a sealed file;
+//! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
@@ -43,6 +44,7 @@ mod fault;
 mod file;
 pub mod front;
 mod image_slot;
+pub mod loader;
 pub mod lock;
 pub mod mount;
 mod needed;

@@ -195,6 +195,7 @@ impl fmt::Display for StorageObject {
             Self::Scratch => "the agent's scratch file",
             Self::BootRecord => "the boot record",
             Self::Journal => "the journal",
+            Self::BootLoader => "the boot loader's state",
         })
     }
 }
