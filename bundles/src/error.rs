@@ -11,6 +11,7 @@ use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Role;
 
 use crate::authenticode::AuthenticodeError;
+use crate::initramfs::EarlyError;
 use crate::keys::KeyError;
 use crate::recipe::RecipeError;
 use crate::rootfs::RootError;
@@ -31,6 +32,9 @@ pub enum Error {
     /// The UKI cannot be signed for Secure Boot.
     #[error(transparent)]
     SecureBoot(#[from] AuthenticodeError),
+    /// The initramfs cannot be made.
+    #[error(transparent)]
+    Early(#[from] EarlyError),
     /// A key or a signature cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),

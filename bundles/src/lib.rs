@@ -4,6 +4,7 @@
 //! From a root file system to a bundle, and back:
 //! - [`recipe`]: what a bundle is made of; TOML, flags, or both;
 //! - [`rootfs`], [`composefs_image`]: a directory or tar archive becomes a composefs image and its objects;
+//! - [`initramfs`]: a program and kernel modules become an initramfs;
 //! - [`uki`], [`pe`], [`authenticode`]: kernel, initramfs and a command line that seals the image become a signed UKI;
 //! - [`build`], [`assemble`]: everything becomes one archive, the same bytes every time;
 //! - [`keys`], [`sign`]: release keys and signatures, made here or elsewhere;
@@ -39,6 +40,7 @@ pub mod diff;
 pub mod error;
 pub mod exit;
 pub mod extract;
+pub mod initramfs;
 pub mod inspect;
 pub mod keys;
 pub mod pe;

@@ -73,6 +73,8 @@ pub enum Command {
     /// Builds a bundle from a recipe, from flags, or from both.
     #[command(after_help = BUILD_EXAMPLES)]
     Build(Box<BuildArguments>),
+    /// Makes an initramfs from a program and kernel modules, as `build` does for a recipe with [early].
+    Initramfs(InitramfsArguments),
     /// Signs a bundle in place, or takes part in a signing elsewhere.
     #[command(after_help = SIGN_EXAMPLES)]
     Sign(SignArguments),
@@ -114,6 +116,20 @@ pub struct KeygenArguments {
     /// Name of the key.
     #[arg(long, value_name = "NAME", default_value = "release")]
     pub name: String,
+}
+
+/// Arguments of `initramfs`.
+#[derive(Clone, Debug, Args)]
+pub struct InitramfsArguments {
+    /// The program that becomes /init; it must need no library.
+    #[arg(long, value_name = "FILE")]
+    pub init: PathBuf,
+    /// Folder of kernel modules, with a file `order` that has one name a line.
+    #[arg(long, value_name = "DIR")]
+    pub modules: Option<PathBuf>,
+    /// The archive to write: an uncompressed cpio.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `sign`.

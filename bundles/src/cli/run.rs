@@ -8,14 +8,16 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use super::{
-    BuildArguments, Cli, Clock, Command, DiffArguments, ExtractArguments, InspectArguments,
-    KeygenArguments, SignArguments, VerifyArguments,
+    BuildArguments, Cli, Clock, Command, DiffArguments, ExtractArguments, InitramfsArguments,
+    InspectArguments, KeygenArguments, SignArguments, VerifyArguments,
 };
+use crate::assemble::write_new;
 use crate::build::build;
 use crate::diff::diff;
 use crate::error::{Error, FileOperation};
 use crate::exit;
 use crate::extract::{extract_all, extract_blob};
+use crate::initramfs::{Early, assemble};
 use crate::inspect::{Bytes, hex, inspect};
 use crate::keys::{KeyError, PublicKey, SIGNATURE_BYTES, SigningKey, generate_into, key_id_text};
 use crate::read::Bundle;
@@ -35,6 +37,7 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     match &cli.command {
         Command::Keygen(arguments) => keygen(arguments),
         Command::Build(arguments) => run_build(arguments),
+        Command::Initramfs(arguments) => run_initramfs(arguments),
         Command::Sign(arguments) => sign(arguments),
         Command::Inspect(arguments) => run_inspect(arguments),
         Command::Extract(arguments) => extract(arguments),
@@ -82,6 +85,15 @@ fn run_build(arguments: &BuildArguments) -> Result<(), Error> {
         text += "signed by nobody: `twinseal-bundle sign` signs it\n";
     }
     print(&text)
+}
+
+fn run_initramfs(arguments: &InitramfsArguments) -> Result<(), Error> {
+    let archive = assemble(&Early {
+        init: arguments.init.clone(),
+        modules: arguments.modules.clone(),
+    })?;
+    let bytes = write_new(&arguments.out, |out| out.write_all(&archive))?;
+    print(&format!("{}: {bytes} bytes\n", arguments.out.display()))
 }
 
 fn sign(arguments: &SignArguments) -> Result<(), Error> {
