@@ -7,6 +7,7 @@
 //! - [`verity`]: what the kernel says about a sealed file;
 //! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
+//! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
 //! # Invariants
@@ -40,24 +41,30 @@ extern crate std;
 
 pub mod append;
 mod boot_slot;
+pub mod efivars;
 mod fault;
 mod file;
 pub mod front;
 mod image_slot;
 pub mod loader;
 pub mod lock;
+pub mod modules;
 pub mod mount;
 mod needed;
+pub mod partition;
 mod path;
 pub mod record;
 mod repository;
+pub mod restart;
 mod root_slot;
 pub mod scratch;
+pub mod sealed;
 mod staged;
 pub mod storage;
 #[allow(unsafe_code, reason = "the one module of the workspace that may")]
 mod sys;
 pub mod verity;
+pub mod watchdog;
 
 pub use append::AppendFile;
 pub use front::read_front;
