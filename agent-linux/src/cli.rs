@@ -1,6 +1,5 @@
 //! The command line.
 
-use crate::config::DEFAULT_FILE;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use twinseal_core::boot::Set;
@@ -9,9 +8,9 @@ use twinseal_core::boot::Set;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "twinseal", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The device description.
-    #[arg(long, global = true, value_name = "FILE", env = "TWINSEAL_DEVICE", default_value = DEFAULT_FILE)]
-    pub device: PathBuf,
+    /// The device description; without this the first of /etc/twinseal/device.toml and /usr/lib/twinseal/device.toml.
+    #[arg(long, global = true, value_name = "FILE", env = "TWINSEAL_DEVICE")]
+    pub device: Option<PathBuf>,
     /// One JSON object a line on standard output, for programs.
     #[arg(long, global = true)]
     pub json: bool,
@@ -44,9 +43,11 @@ pub enum Command {
     RebootNeeded,
     /// Shows the journal: what happened, when, and who signed it.
     History(HistoryArguments),
-    /// Chooses the set to boot, spends an attempt of a trial, and prints the set. For an initramfs or a board's boot script, once
-    /// for each boot.
-    Select,
+    /// Chooses the set to boot, spends an attempt of a trial, and prints the set, once for each boot. With the boot record alone:
+    /// for an initramfs or a board's boot script, before the jump. Where the firmware chooses: a service of the running system,
+    /// early in every boot, that makes the firmware follow the boot record.
+    #[command(after_help = SELECT_EXAMPLES)]
+    Select(SelectArguments),
     /// Prints a completion script.
     Completions {
         /// For which shell.
@@ -69,7 +70,7 @@ impl Command {
             | Self::MarkGood
             | Self::MarkBad
             | Self::Rollback
-            | Self::Select => true,
+            | Self::Select(_) => true,
             Self::History(arguments) => arguments.set_aside,
             Self::Status
             | Self::Plan(_)
@@ -131,6 +132,14 @@ pub struct InstallArguments {
     pub no_trial: bool,
 }
 
+/// Arguments of `select`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SelectArguments {
+    /// Restart at once when another set than the running one must boot.
+    #[arg(long)]
+    pub restart: bool,
+}
+
 /// Arguments of `history`.
 #[derive(Clone, Debug, Args)]
 pub struct HistoryArguments {
@@ -180,6 +189,11 @@ Examples:
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
 
+const SELECT_EXAMPLES: &str = "\
+Examples:
+  twinseal select              before the jump, or to see what must boot
+  twinseal select --restart    as a service, where the firmware chooses";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +207,7 @@ mod tests {
     #[test]
     fn every_example_of_the_help_is_a_command_line_that_parses() {
         let mut seen = 0;
-        for line in [EXAMPLES, PLAN_EXAMPLES, INSTALL_EXAMPLES]
+        for line in [EXAMPLES, PLAN_EXAMPLES, INSTALL_EXAMPLES, SELECT_EXAMPLES]
             .iter()
             .flat_map(|text| text.lines().skip(1))
         {
@@ -214,6 +228,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 11);
+        assert_eq!(seen, 13);
     }
 }

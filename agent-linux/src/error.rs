@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use twinseal_core::Error;
 use twinseal_core::boot::Set;
-use twinseal_core::error::{PolicyRefused, StorageError, StorageFault};
+use twinseal_core::error::{PolicyRefused, StorageError, StorageFault, StorageObject};
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +140,16 @@ pub enum DescriptionProblem {
         "image-only = true says that there are no boot and root slots, and [sets] names some. Take one of them out."
     )]
     ImageOnlyWithSets,
+    /// `variables` says where the firmware's are, and the firmware has no say.
+    #[error(
+        "variables needs loader = \"uefi\": with loader = \"record\" nobody reads the firmware's variables."
+    )]
+    VariablesWithoutUefi,
+    /// The firmware boots from boot slots, and there are none.
+    #[error(
+        "loader = \"uefi\" says that the firmware boots a UKI from each set, and image-only = true that there are no boot slots. Take one of them out."
+    )]
+    UefiWithoutBootSlots,
     /// There is nothing to update.
     #[error("image-only = true needs at least one pair of [slots].")]
     ImageOnlyWithoutSlots,
@@ -233,7 +243,10 @@ impl AgentError {
             Self::Description {
                 problem: DescriptionProblem::Unreadable(_),
                 ..
-            } => "Say where it is with --device FILE or the environment variable TWINSEAL_DEVICE.",
+            } => {
+                "It is looked for at /etc/twinseal/device.toml, then at /usr/lib/twinseal/device.toml; --device FILE or the environment \
+                 variable TWINSEAL_DEVICE names another one."
+            }
             _ => return None,
         };
         Some(fixed.to_owned())
@@ -264,6 +277,9 @@ fn core_help(error: &Error) -> Option<String> {
         }
         Error::PolicyRefused(PolicyRefused::SlotUnknown { .. }) => {
             Some("Name the slot under [slots] in the device description, or take the bundle for this device type.".to_owned())
+        }
+        Error::Storage(StorageError { object: StorageObject::BootLoader, .. }) => {
+            Some("The boot record decides; `twinseal select` tells the boot loader again at every boot.".to_owned())
         }
         Error::Storage(StorageError { fault: StorageFault::Code(code), .. }) => {
             Some(format!("The system says: {}.", io::Error::from_raw_os_error(*code)))

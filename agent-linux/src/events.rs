@@ -274,6 +274,41 @@ pub enum Happened {
     TailCut {
         bytes: u32,
     },
+    Stayed {
+        running: String,
+        chosen: String,
+    },
+    HealthPassed {
+        set: String,
+        checks: u16,
+        objects: u32,
+        bytes: u64,
+    },
+    HealthFailed {
+        set: String,
+        failure: HealthFailure,
+    },
+    ObjectRepaired {
+        set: String,
+        object: String,
+        from: &'static str,
+    },
+}
+
+/// Why a health check failed, under the field `reason`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of core's journal events, which have the text"
+)]
+pub enum HealthFailure {
+    NoChecks,
+    CheckFailed { check: String, exit_code: u8 },
+    CheckTimedOut { check: String, limit_seconds: u32 },
+    CheckUnusable { check: String },
+    ObjectDamaged { object: String },
+    SlotUnreadable,
 }
 
 /// How the journal ends and whether it holds.
@@ -313,6 +348,10 @@ pub struct Selected {
     pub reason: &'static str,
     /// Attempts that the trial has left.
     pub attempts_left: u8,
+    /// The set that runs, where the firmware chooses; `None` before the jump.
+    pub running: Option<String>,
+    /// Whether the device must restart to boot it: it was told to the firmware.
+    pub restart: bool,
 }
 
 /// The state of the device.
@@ -332,6 +371,8 @@ pub struct Status {
     pub default: Option<String>,
     /// The trial.
     pub trial: Option<Trial>,
+    /// The boot loader; `None` where the boot record alone decides.
+    pub loader: Option<LoaderStatus>,
     /// The anti-rollback floor.
     pub floor: Option<u64>,
     /// Highest time ever seen, RFC 3339.
@@ -344,6 +385,19 @@ pub struct Status {
     pub reboot_needed: Option<bool>,
     /// Whether another process is at work on the device.
     pub busy: bool,
+}
+
+/// What the boot loader says.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LoaderStatus {
+    /// The set that it boots when nothing was told for the next boot.
+    pub default: Option<String>,
+    /// The set that it boots next and only once.
+    pub next: Option<String>,
+    /// Whether that is what the boot record says; `None` when it cannot be told.
+    pub agrees: Option<bool>,
+    /// Why it cannot be asked.
+    pub problem: Option<String>,
 }
 
 /// A set on trial.

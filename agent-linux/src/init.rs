@@ -78,6 +78,7 @@ pub fn init(
         made
     };
     record::store(&mut store, &made.with_notes(device.now(), journal.head()))?;
+    device.loader.rest(Some(set))?;
     outlet.tell(&Event::Provisioned(events::Provisioned {
         set: set.to_string(),
         release: release_event(manifest),

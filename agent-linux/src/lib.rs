@@ -15,6 +15,7 @@
 //! | `install`, `progress` | core's installer, run, counted and timed |
 //! | `update`, `init` | `plan` and `install`; `device init` |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
+//! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
 //! | `events`, `report` | what is told: JSON, text |
 //! | `man`, `exit`, `error` | manual pages; exit codes; errors |
@@ -52,10 +53,13 @@ pub mod init;
 pub mod install;
 pub mod journal;
 pub mod keys;
+pub mod loader;
 pub mod man;
+pub mod marks;
 pub mod overlap;
 pub mod progress;
 pub mod report;
+pub mod restart;
 pub mod select;
 pub mod slots;
 pub mod source;
@@ -104,16 +108,16 @@ fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
     match &cli.command {
         Command::Completions { shell } => return man::completions(*shell).map(|()| exit::OK),
         Command::Man { dir } => return man::man(dir.as_deref()).map(|()| exit::OK),
-        Command::Select => {
-            let (device, problem) = Device::open_for_boot(&cli.device)?;
+        Command::Select(arguments) => {
+            let (device, problem) = Device::open_for_boot(cli.device.as_deref())?;
             if let Some(problem) = problem {
                 warn(&problem.to_string());
             }
-            return select::select_set(&device, outlet).map(|()| exit::OK);
+            return select::select_set(&device, *arguments, outlet).map(|()| exit::OK);
         }
         _ => {}
     }
-    let device = Device::open(&cli.device)?;
+    let device = Device::open(cli.device.as_deref())?;
     match &cli.command {
         Command::Device(DeviceCommand::Init(arguments)) => init::init(&device, arguments, outlet)?,
         Command::Status => status::status(&device, outlet)?,
@@ -125,7 +129,7 @@ fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
         Command::RebootNeeded => return verdict::reboot_needed(&device, outlet),
         Command::History(arguments) if arguments.set_aside => history::set_aside(&device, outlet)?,
         Command::History(arguments) => history::history(&device, arguments.verify, outlet)?,
-        Command::Select | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Select(_) | Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(exit::OK)
 }

@@ -4,7 +4,8 @@
 //! changes nothing writes nothing, so that a health check may say `mark-good` as often as it likes.
 //!
 //! # Power loss
-//! The record is the old one or the new one; the same command, run again, finds out which and does the rest.
+//! The record is the old one or the new one; the same command, run again, finds out which and does the rest. A boot loader is told
+//! after the record was stored: one that lags behind is told again by `select` in the next boot.
 
 use crate::audit::Audit;
 use crate::device::{Device, need_record};
@@ -15,7 +16,7 @@ use crate::held::{Held, facts};
 use crate::report::Outlet;
 use crate::slots::Places;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
-use twinseal_core::boot::select::select;
+use twinseal_core::boot::select::{resting, select};
 use twinseal_core::boot::{Set, SetFacts, trial};
 use twinseal_core::journal::Event as Noted;
 use twinseal_platform_linux::{DeviceLock, FileRecordStore};
@@ -61,6 +62,17 @@ impl Case {
         Ok(())
     }
 
+    /// The boot loader follows, after the record was stored.
+    fn tell_loader(&self, device: &Device, record: &BootRecord) -> Result<(), AgentError> {
+        let resting = resting(record, self.facts);
+        if record.trial().is_some() {
+            // Told for the next boot is the trial that waits in the other set.
+            device.loader.rest_later(resting)
+        } else {
+            device.loader.rest(resting)
+        }
+    }
+
     /// The set that a restart would boot with this record.
     fn next_boot(&self, record: &BootRecord) -> String {
         let next = select(&Loaded::Record(*record), self.facts, 0).boot();
@@ -86,7 +98,9 @@ pub fn mark_good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
             },
         )?;
     }
-    let floor = next.as_ref().unwrap_or(&case.record).floor();
+    let record = next.as_ref().unwrap_or(&case.record);
+    case.tell_loader(device, record)?;
+    let floor = record.floor();
     outlet.tell(&Event::Committed(events::Committed {
         set: set.to_string(),
         floor,
@@ -107,6 +121,7 @@ pub fn mark_bad(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> 
     if changed {
         case.change(device, &next, Noted::MarkedBad { set })?;
     }
+    case.tell_loader(device, &next)?;
     let next = case.next_boot(&next);
     outlet.tell(&Event::MarkedBad(events::Returning {
         set: set.to_string(),
@@ -134,6 +149,7 @@ pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
             },
         )?;
     }
+    case.tell_loader(device, &next)?;
     let next = case.next_boot(&next);
     outlet.tell(&Event::WentBack(events::Returning {
         set: set.to_string(),

@@ -1,7 +1,9 @@
 //! Events as lines of text.
 
 use super::count;
-use crate::events::{Event, Installed, Journal, Plan, Release, SetStatus, Status};
+use crate::events::{
+    Event, Installed, Journal, LoaderStatus, Plan, Release, Selected, SetStatus, Status,
+};
 use indicatif::BinaryBytes;
 
 /// An event as lines of text.
@@ -50,17 +52,50 @@ pub(super) fn text(event: &Event) -> String {
             ),
             _ => "The journal holds: nothing was moved.\n".to_owned(),
         },
-        Event::Selected(selected) if selected.reason == "trial" => {
-            format!(
-                "{} {}, {} left\n",
-                selected.set,
-                selected.reason,
-                count(selected.attempts_left, "attempt")
-            )
-        }
-        Event::Selected(selected) => format!("{} {}\n", selected.set, selected.reason),
+        Event::Selected(selected) => selected_text(selected),
         Event::Status(status) => status_text(status),
     }
+}
+
+/// The first word is for scripts: the set.
+fn selected_text(selected: &Selected) -> String {
+    let mut text = format!("{} {}", selected.set, selected.reason);
+    if selected.reason == "trial" {
+        text += &format!(", {} left", count(selected.attempts_left, "attempt"));
+    }
+    match &selected.running {
+        Some(running) if selected.restart => {
+            text += &format!("; set {running} runs, restart to boot set {}", selected.set);
+        }
+        Some(running) if *running != selected.set => {
+            text += &format!(
+                "; set {running} runs, because the firmware did not boot set {}",
+                selected.set
+            );
+        }
+        _ => {}
+    }
+    text + "\n"
+}
+
+fn loader_text(loader: &LoaderStatus) -> String {
+    if let Some(problem) = &loader.problem {
+        return format!("cannot be asked: {problem}");
+    }
+    let default = loader.default.as_deref().unwrap_or("not known");
+    let next = loader
+        .next
+        .as_deref()
+        .map(|set| format!(", next set {set}"));
+    let agrees = match loader.agrees {
+        Some(true) => "as the boot record says",
+        Some(false) => "NOT as the boot record says: `twinseal select` tells it again",
+        None => "there is no boot record to compare with",
+    };
+    format!(
+        "default set {default}{}; {agrees}",
+        next.unwrap_or_default()
+    )
 }
 
 fn returning(what: &str, set: &str, next: &str, changed: bool) -> String {
@@ -278,6 +313,9 @@ fn status_text(status: &Status) -> String {
             );
         }
         other => line("boot record", other.to_owned()),
+    }
+    if let Some(loader) = &status.loader {
+        line("boot loader", loader_text(loader));
     }
     line("verity", status.verity.to_owned());
     for set in &status.sets {
