@@ -38,6 +38,9 @@ pub struct DemoArguments {
     /// Where twinseal and twinseal-bundle are. Default: the folder of twinseal-hil itself.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
+    /// Where the device's own programs are, static; scripts/device-programs.sh builds them.
+    #[arg(long, value_name = "DIR", default_value = "target/device/bin")]
+    pub device_programs: PathBuf,
     /// Keep keys and bundles of an earlier run, and begin at the device.
     #[arg(long)]
     pub keep: bool,
@@ -57,6 +60,7 @@ impl DemoArguments {
             out: self.out,
             inputs: self.inputs,
             programs: self.programs.unwrap_or(own_folder),
+            device_programs: self.device_programs,
             keep: self.keep,
         }
     }
