@@ -1,0 +1,84 @@
+//! The kernel command line, which the UKI's signature covers.
+//!
+//! # Invariants
+//! - The seal is read by core, with the rules by which an install checked it: exactly one, or none.
+
+use twinseal_core::verify::seal::seal_of_command_line;
+use twinseal_core::wire::digest::BlobDigest;
+
+/// Seconds until the watchdog resets the machine, when nothing else is said: a slow first boot fits in.
+pub const WATCHDOG_DEFAULT_SECONDS: u32 = 60;
+
+/// The first program of the system, when nothing else is said.
+pub const INIT_DEFAULT: &str = "/sbin/init";
+
+/// What the command line says to `/init`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// `composefs=`; `None` when it is missing, stands twice, or is no digest.
+    pub seal: Option<BlobDigest>,
+    /// `twinseal.watchdog=SECONDS`; 0 leaves the watchdog alone.
+    pub watchdog_seconds: u32,
+    /// `init=`: the first program of the system.
+    pub init: String,
+}
+
+impl CommandLine {
+    /// Reads what `/proc/cmdline` gives. Of a word that stands several times the last one counts, as for the kernel; a number
+    /// that cannot be read leaves the default.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let mut quoted = false;
+        let words = text.split(|letter: char| {
+            quoted ^= letter == '"';
+            !quoted && letter.is_ascii_whitespace()
+        });
+        let mut line = Self {
+            seal: seal_of_command_line(bytes),
+            watchdog_seconds: WATCHDOG_DEFAULT_SECONDS,
+            init: INIT_DEFAULT.to_owned(),
+        };
+        for word in words {
+            if let Some(seconds) = word.strip_prefix("twinseal.watchdog=") {
+                line.watchdog_seconds = seconds.parse().unwrap_or(WATCHDOG_DEFAULT_SECONDS);
+            }
+            if let Some(init) = word
+                .strip_prefix("init=")
+                .filter(|init| init.starts_with('/'))
+            {
+                init.clone_into(&mut line.init);
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_defaults_stay() {
+        let seal = "1f".repeat(32);
+        let line = CommandLine::parse(format!("console=ttyS0 composefs={seal}\n").as_bytes());
+        assert_eq!(line.seal, Some(BlobDigest::sha256([0x1f; 32])));
+        assert_eq!(
+            (line.watchdog_seconds, line.init.as_str()),
+            (60, "/sbin/init")
+        );
+        let line = CommandLine::parse(b"twinseal.watchdog=0 init=/bin/sh init=/usr/lib/first");
+        assert_eq!((line.seal, line.watchdog_seconds), (None, 0));
+        assert_eq!(line.init, "/usr/lib/first");
+    }
+
+    #[test]
+    fn quoted_and_unreadable_words_change_nothing() {
+        let line = CommandLine::parse(b"a=\"b init=/x\" twinseal.watchdog=soon init=relative");
+        assert_eq!(
+            (line.watchdog_seconds, line.init.as_str()),
+            (60, "/sbin/init")
+        );
+        let twice = format!("composefs={0} composefs={0}", "1f".repeat(32));
+        assert_eq!(CommandLine::parse(twice.as_bytes()).seal, None);
+    }
+}

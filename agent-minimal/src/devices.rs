@@ -1,0 +1,154 @@
+//! Which set this is, and where its slots are.
+//!
+//! The UKI's stub leaves the GUID of the partition that it was loaded from; without one, the set is that whose root slot holds
+//! the sealed image.
+
+use crate::refusal::Refusal;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use twinseal_core::boot::Set;
+use twinseal_core::wire::digest::BlobDigest;
+use twinseal_platform_linux::efivars::{LOADER_VENDOR, Variables};
+use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
+use twinseal_platform_linux::partition::{BlockDevices, guid_of_text};
+
+/// How long a partition may take to appear after its driver was loaded.
+const APPEAR_MAX: Duration = Duration::from_secs(10);
+
+/// Pause between two looks. The kernel tells nobody without a daemon's socket; disks that are there at once cost no pause.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Attributes and the 36 letters of a GUID in UTF-16, with a NUL, and room to see that there is more.
+const VARIABLE_BYTES: usize = 4 + 2 * 37 + 2;
+
+/// Path of the device node of the partition with a label, waited for; `None` when it does not appear.
+pub fn node(label: &str) -> Option<String> {
+    wait(|| {
+        let found = BlockDevices::SYSTEM.by_label(label).unwrap_or(None)?;
+        Some(BlockDevices::SYSTEM.node(&found).to_string())
+    })
+}
+
+/// The set whose boot slot the firmware started; `None` when it does not say.
+pub fn started_set() -> Option<Set> {
+    let variables = Variables::open(VARIABLES_FOLDER).ok()?;
+    let mut buffer = [0; VARIABLE_BYTES];
+    let read = variables.read("LoaderDevicePartUUID", LOADER_VENDOR, &mut buffer);
+    let guid = guid_of_variable(read.unwrap_or(None)?)?;
+    let partition = wait(|| BlockDevices::SYSTEM.by_guid(&guid).unwrap_or(None))?;
+    set_of_boot_label(&partition.label)
+}
+
+/// The set whose root slot holds the image; `preferred` when both do.
+///
+/// # Errors
+/// [`Refusal::NoSet`] when neither does.
+pub fn set_with_image(seal: &BlobDigest, preferred: Set, probe: &Path) -> Result<Set, Refusal> {
+    let holds = |set: &Set| {
+        let mounted = mount_root_slot(*set, probe).is_ok();
+        let image = format!("composefs/images/{}", seal.to_hex());
+        let found = mounted && fs::symlink_metadata(probe.join(image)).is_ok();
+        if mounted {
+            let _ = unmount(probe, UnmountFlags::DETACH);
+        }
+        found
+    };
+    [preferred, preferred.other()]
+        .into_iter()
+        .find(holds)
+        .ok_or(Refusal::NoSet {
+            seal: Box::new(*seal),
+        })
+}
+
+/// Mounts the root slot of a set, read-only, on `directory`, which is made.
+///
+/// # Errors
+/// [`Refusal`] when it is not there or cannot be mounted.
+pub fn mount_root_slot(set: Set, directory: &Path) -> Result<(), Refusal> {
+    let node = node(&format!("root-{set}")).ok_or(Refusal::SlotMissing { set })?;
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOATIME;
+    mount_ext4(&node, directory, flags).map_err(|errno| Refusal::SlotMount { set, errno })
+}
+
+/// Mounts an ext4 file system on a directory, which is made.
+///
+/// # Errors
+/// What the kernel says.
+pub fn mount_ext4(node: &str, directory: &Path, flags: MountFlags) -> Result<(), Errno> {
+    // What cannot be made shows in the mount.
+    let _ = fs::create_dir_all(directory);
+    mount(node, directory, "ext4", flags, None)
+}
+
+/// Text in UTF-16LE, with or without a NUL.
+fn guid_of_variable(value: &[u8]) -> Option<[u8; 16]> {
+    let units = value
+        .chunks_exact(2)
+        .map(|two| two.first_chunk().map_or(0, |two| u16::from_le_bytes(*two)));
+    let text: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+    guid_of_text(String::from_utf16(&text).ok()?.as_bytes())
+}
+
+fn set_of_boot_label(label: &str) -> Option<Set> {
+    Set::BOTH
+        .into_iter()
+        .find(|set| label == format!("boot-{set}"))
+}
+
+/// Looks again and again until there is something, or the time is over.
+fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Some(found) => return Some(found),
+            None if start.elapsed() > APPEAR_MAX => return None,
+            None => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stubs_word_is_read() {
+        let text = "12345678-9ABC-def0-1122-334455667788";
+        let bytes =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let guid = guid_of_text(text.as_bytes());
+        assert!(guid.is_some());
+        assert_eq!(guid_of_variable(&bytes(text)), guid);
+        assert_eq!(guid_of_variable(&bytes(&format!("{text}\0"))), guid);
+        for wrong in [
+            "",
+            "\0",
+            "12345678",
+            "not a GUID of a partition at all.....",
+        ] {
+            assert_eq!(guid_of_variable(&bytes(wrong)), None, "{wrong}");
+        }
+        assert_eq!(guid_of_variable(&[0xd8; 72]), None);
+    }
+
+    #[test]
+    fn labels_name_sets() {
+        assert_eq!(set_of_boot_label("boot-a"), Some(Set::A));
+        assert_eq!(set_of_boot_label("boot-b"), Some(Set::B));
+        assert_eq!(set_of_boot_label("root-a"), None);
+    }
+
+    #[test]
+    fn waiting_ends_when_something_is_there() {
+        let mut looks = 0;
+        let found = wait(|| {
+            looks += 1;
+            (looks == 3).then_some(looks)
+        });
+        assert_eq!(found, Some(3));
+    }
+}

@@ -1,0 +1,207 @@
+//! `/etc`: the sealed one with the device's changes over it, a generation of changes for each set.
+//!
+//! ```text
+//! etc/a/upper, etc/a/work   what an overlay needs
+//! etc/a/seal                the digest of the image that this generation belongs to
+//! etc/a.new                 a generation that is being made
+//! ```
+//!
+//! A set that holds another image than its generation belongs to starts with a copy of the other set's changes: a trial may change
+//! `/etc` as it likes, and the set to go back to never sees that.
+//!
+//! # Invariants
+//! - The other set's generation is only read.
+//!
+//! # Power loss
+//! A generation is made aside and brought to the medium before it gets its name. A cut leaves the old generation, none, or the new
+//! one, and perhaps something aside that the next boot removes.
+
+use crate::tree::{Step, copy, remove, sync};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use twinseal_core::boot::Set;
+use twinseal_core::wire::digest::BlobDigest;
+
+/// The two folders of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The changes.
+    pub upper: PathBuf,
+    /// The kernel's own.
+    pub work: PathBuf,
+}
+
+/// Finds the generation of a set and image in `etc`, or makes it.
+///
+/// # Errors
+/// What cannot be read or made.
+pub fn generation(
+    etc: &Path,
+    set: Set,
+    seal: &BlobDigest,
+    step: Step<'_>,
+) -> io::Result<Generation> {
+    let own = etc.join(set.to_string());
+    let mark = format!("{}\n", seal.to_hex());
+    let belongs = fs::read_to_string(own.join("seal")).is_ok_and(|found| found == mark);
+    if !belongs || !own.join("upper").is_dir() {
+        make(etc, set, &own, &mark, step)?;
+    }
+    let work = own.join("work");
+    if !work.is_dir() {
+        make_directory(&work)?;
+    }
+    let upper = own.join("upper");
+    Ok(Generation { upper, work })
+}
+
+fn make(etc: &Path, set: Set, own: &Path, mark: &str, step: Step<'_>) -> io::Result<()> {
+    let new = etc.join(format!("{set}.new"));
+    remove(&new, step)?;
+    step()?;
+    fs::create_dir_all(etc)?;
+    make_directory(&new)?;
+    let others = etc.join(set.other().to_string()).join("upper");
+    if others.is_dir() {
+        copy(&others, &new.join("upper"), &|_| false, step)?;
+    } else {
+        step()?;
+        make_directory(&new.join("upper"))?;
+    }
+    step()?;
+    make_directory(&new.join("work"))?;
+    fs::write(new.join("seal"), mark)?;
+    sync(etc)?;
+    remove(own, step)?;
+    step()?;
+    fs::rename(&new, own)?;
+    sync(etc)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::tests::{cut_after, listing};
+    use std::os::unix::fs::FileTypeExt;
+    use tempfile::TempDir;
+
+    fn seal(byte: u8) -> BlobDigest {
+        BlobDigest::sha256([byte; 32])
+    }
+
+    fn never() -> impl FnMut() -> io::Result<()> {
+        || Ok(())
+    }
+
+    /// Set A has run and was changed; set B held something else before.
+    fn device() -> TempDir {
+        let etc = tempfile::tempdir().unwrap();
+        let a = generation(etc.path(), Set::A, &seal(1), &mut never()).unwrap();
+        fs::create_dir(a.upper.join("network")).unwrap();
+        fs::write(a.upper.join("network/address"), "10.0.0.7").unwrap();
+        fs::write(a.upper.join("hostname"), "ward-3").unwrap();
+        let b = etc.path().join("b");
+        fs::create_dir_all(b.join("upper")).unwrap();
+        fs::write(b.join("upper/hostname"), "old").unwrap();
+        fs::write(b.join("seal"), format!("{}\n", seal(9).to_hex())).unwrap();
+        etc
+    }
+
+    #[test]
+    fn a_new_image_starts_with_a_copy_of_the_other_sets_changes() {
+        let etc = device();
+        let b = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
+        let a = etc.path().join("a/upper");
+        assert_eq!(listing(&a), listing(&b.upper));
+        assert!(b.work.is_dir());
+        // From here on each has its own.
+        fs::write(b.upper.join("hostname"), "changed in the trial").unwrap();
+        let again = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
+        assert_eq!(
+            fs::read_to_string(again.upper.join("hostname")).unwrap(),
+            "changed in the trial"
+        );
+        assert_eq!(fs::read_to_string(a.join("hostname")).unwrap(), "ward-3");
+        assert!(!etc.path().join("b.new").exists());
+    }
+
+    #[test]
+    fn without_a_mark_the_copy_is_fresh() {
+        let etc = device();
+        let b = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
+        fs::write(b.upper.join("hostname"), "of a trial that failed").unwrap();
+        fs::remove_file(etc.path().join("b/seal")).unwrap();
+        let b = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
+        assert_eq!(
+            fs::read_to_string(b.upper.join("hostname")).unwrap(),
+            "ward-3"
+        );
+    }
+
+    #[test]
+    fn a_first_generation_is_empty() {
+        let etc = tempfile::tempdir().unwrap();
+        let a = generation(&etc.path().join("etc"), Set::A, &seal(1), &mut never()).unwrap();
+        assert_eq!(fs::read_dir(a.upper).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_overlay_noted_is_copied_and_its_origin_is_not() {
+        use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, lsetxattr, mknodat};
+        let etc = device();
+        let upper = etc.path().join("a/upper");
+        mknodat(
+            CWD,
+            upper.join("gone"),
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        )
+        .unwrap();
+        let attribute = |name: &str, value: &[u8]| {
+            lsetxattr(upper.join("network"), name, value, XattrFlags::empty()).unwrap();
+        };
+        attribute("trusted.overlay.opaque", b"y");
+        attribute("trusted.overlay.origin", b"a file handle");
+        let b = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
+        let gone = fs::symlink_metadata(b.upper.join("gone")).unwrap();
+        assert!(gone.file_type().is_char_device());
+        let mut value = [0; 16];
+        let copied = b.upper.join("network");
+        assert_eq!(
+            lgetxattr(&copied, "trusted.overlay.opaque", &mut value),
+            Ok(1)
+        );
+        assert!(lgetxattr(&copied, "trusted.overlay.origin", &mut value).is_err());
+    }
+
+    #[test]
+    fn a_cut_at_any_step_is_made_good_by_the_next_boot() {
+        let mut cuts = 0;
+        loop {
+            let etc = device();
+            let before = listing(&etc.path().join("a"));
+            let cut = generation(etc.path(), Set::B, &seal(2), &mut cut_after(cuts));
+            assert_eq!(listing(&etc.path().join("a")), before, "cut {cuts}");
+            if cut.is_ok() {
+                break;
+            }
+            let b = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
+            assert_eq!(
+                listing(&b.upper),
+                listing(&etc.path().join("a/upper")),
+                "cut {cuts}"
+            );
+            assert!(!etc.path().join("b.new").exists(), "cut {cuts}");
+            cuts += 1;
+        }
+        println!("{cuts} cuts");
+        assert!(cuts > 10);
+    }
+}

@@ -1,0 +1,250 @@
+//! After a refusal: whether the firmware is told to boot the other set next.
+//!
+//! # Invariants
+//! - Another set is named only when it was committed, is not marked bad and is not below the floor; what it holds is judged by the
+//!   manifest kept in its root slot, whose digest must be the one that the record committed.
+//! - Nothing of that manifest is read before its digest is right.
+
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use twinseal_core::boot::record::{BootRecord, Loaded};
+use twinseal_core::boot::{Set, SetFacts};
+use twinseal_core::error::Part;
+use twinseal_core::wire::FRONT_MAX_BYTES;
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_core::wire::tar::{BLOCK_BYTES, check_header};
+use twinseal_platform_linux::read_front;
+
+/// What a refusal does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The firmware is told to boot this set.
+    Other(Set),
+    /// The firmware does what it does: a trial's default set is its default too.
+    Restart,
+}
+
+/// Decides what follows the refusal of `set`. `front` gives the folder where the other set's front matter lies, and is only asked
+/// when the boot record speaks for that set. `is_spent`: the trial has no attempt left.
+///
+/// A trial that is refused with attempts left goes back by itself. One without is sent back, for a firmware that lost its
+/// variables would start it for ever.
+pub fn decide<F>(loaded: Option<&Loaded>, set: Set, is_spent: bool, front: F) -> Next
+where
+    F: FnOnce() -> Option<String>,
+{
+    let Some(Loaded::Record(record)) = loaded else {
+        return Next::Restart;
+    };
+    let on_trial = record.trial().is_some_and(|trial| trial.set == set);
+    if on_trial && !is_spent || record.is_bad(set.other()) {
+        return Next::Restart;
+    }
+    match front() {
+        Some(front) if may_boot(record, set.other(), Path::new(&front)) => Next::Other(set.other()),
+        _ => Next::Restart,
+    }
+}
+
+/// Whether what a set holds was committed there and is no downgrade.
+fn may_boot(record: &BootRecord, set: Set, front: &Path) -> bool {
+    let mut buffer = vec![0; FRONT_MAX_BYTES];
+    let length = front
+        .to_str()
+        .and_then(|front| read_front(front, &mut buffer).unwrap_or(None));
+    let Some(manifest) = length
+        .and_then(|length| buffer.get(..length))
+        .and_then(first_entry)
+    else {
+        return false;
+    };
+    let mut facts = SetFacts {
+        // The firmware looks for the UKI itself, and goes on to its order when there is none.
+        bootable: true,
+        manifest: Some(Sha256::digest(manifest).into()),
+        anti_rollback: None,
+    };
+    if !record.is_good(set, &facts) {
+        return false;
+    }
+    facts.anti_rollback = Manifest::parse(manifest)
+        .ok()
+        .map(|manifest| manifest.anti_rollback);
+    facts.reaches(record.floor())
+}
+
+/// The bytes of the manifest: the first entry of a front matter.
+fn first_entry(front: &[u8]) -> Option<&[u8]> {
+    let (header, rest) = front.split_at_checked(BLOCK_BYTES)?;
+    let size = check_header(header, "manifest", Part::ManifestHeader).ok()?;
+    rest.get(..usize::try_from(size).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::tests::{MANIFEST, record_with_trial_of_b};
+    use std::fs;
+    use tempfile::TempDir;
+    use twinseal_core::boot::trial::mark_bad;
+    use twinseal_core::wire::digest::BlobDigest;
+    use twinseal_core::wire::manifest::{
+        BuildIdentity, Needs, Payload, PayloadKind, Route, ValidityWindow,
+    };
+    use twinseal_core::wire::tar::{emit_header, padding_bytes};
+    use twinseal_core::wire::text::{Line, Name};
+
+    /// A manifest with one image for a slot.
+    fn manifest(anti_rollback: u64) -> Vec<u8> {
+        let kind = PayloadKind::Image {
+            slot: Name::new("fpga").unwrap(),
+        };
+        let digest = BlobDigest::sha256([1; 32]);
+        let route = Route {
+            base: None,
+            blocks: 1,
+            first_block: [2; 32],
+        };
+        let line = Line::new("").unwrap();
+        let manifest = Manifest {
+            format: 1,
+            compatible: Name::new("test-device").unwrap(),
+            version: Line::new("1").unwrap(),
+            anti_rollback,
+            window: ValidityWindow {
+                not_before: 0,
+                not_after: None,
+            },
+            sequence: 1,
+            build: BuildIdentity {
+                source: line.clone(),
+                builder: line,
+            },
+            info: Default::default(),
+            payloads: [Payload {
+                kind,
+                digest,
+                size: 1,
+            }]
+            .into_iter()
+            .collect(),
+            seal: None,
+            routes: [route].into_iter().collect(),
+            data_parts: [1].into_iter().collect(),
+            needs: Needs {
+                range_bytes: 4096,
+                zstd_window_log: 0,
+            },
+        };
+        let mut buffer = [0; 4096];
+        manifest.emit(&mut buffer).unwrap().to_vec()
+    }
+
+    /// The front matter folder of a set that holds this manifest.
+    fn front(manifest: &[u8]) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let size = manifest.len() as u64;
+        let padding = vec![0; padding_bytes(size) as usize];
+        let tar = [&emit_header("manifest", size)[..], manifest, &padding].concat();
+        fs::write(folder.path().join("manifest.tar"), tar).unwrap();
+        folder
+    }
+
+    fn next(record: &BootRecord, set: Set, is_spent: bool, front: &TempDir) -> Next {
+        let path = front.path().to_str().map(str::to_owned);
+        decide(Some(&Loaded::Record(*record)), set, is_spent, || path)
+    }
+
+    fn committed(manifest: &[u8], floor: u64) -> BootRecord {
+        let digest = Sha256::digest(manifest).into();
+        BootRecord::provisioned(Set::A, floor, digest).provisioned_twice(digest)
+    }
+
+    #[test]
+    fn a_committed_set_that_is_refused_gives_way_to_the_other() {
+        let release = manifest(5);
+        let record = committed(&release, 5);
+        let front = front(&release);
+        assert_eq!(next(&record, Set::A, false, &front), Next::Other(Set::B));
+        assert_eq!(next(&record, Set::B, false, &front), Next::Other(Set::A));
+    }
+
+    #[test]
+    fn what_was_never_committed_is_below_the_floor_or_bad_is_not_named() {
+        let release = manifest(5);
+        let holds = front(&release);
+        assert_eq!(
+            next(&committed(&release, 6), Set::A, false, &holds),
+            Next::Restart,
+            "floor"
+        );
+        let other = front(&manifest(6));
+        assert_eq!(
+            next(&committed(&release, 5), Set::A, false, &other),
+            Next::Restart,
+            "another release"
+        );
+        let facts = SetFacts {
+            bootable: true,
+            manifest: Some(Sha256::digest(&release).into()),
+            anti_rollback: Some(5),
+        };
+        let bad = mark_bad(&committed(&release, 5), Set::B, [facts; 2]);
+        // B was the running set of that record only in this call: it is the other one of A.
+        assert_eq!(
+            next(&bad.unwrap(), Set::A, false, &holds),
+            Next::Restart,
+            "bad"
+        );
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(
+            next(&committed(&release, 5), Set::A, false, &empty),
+            Next::Restart,
+            "nothing kept"
+        );
+    }
+
+    #[test]
+    fn a_lost_record_names_nothing() {
+        for loaded in [None, Some(Loaded::Blank), Some(Loaded::Corrupt)] {
+            let next = decide(loaded.as_ref(), Set::A, false, || panic!("is not asked"));
+            assert_eq!(next, Next::Restart);
+        }
+    }
+
+    #[test]
+    fn a_trial_goes_back_by_itself_and_is_sent_back_when_it_is_spent() {
+        let release = manifest(1);
+        let record = record_with_trial_of_b();
+        let front_of_a = front(&release);
+        assert_eq!(next(&record, Set::B, false, &front_of_a), Next::Restart);
+        // The record of that trial committed something else in A than what lies there.
+        assert_eq!(next(&record, Set::B, true, &front_of_a), Next::Restart);
+        assert_ne!(Sha256::digest(&release).as_slice(), MANIFEST);
+        let digest: [u8; 32] = Sha256::digest(&release).into();
+        let record = crate::gate::tests::record_with_trial(digest);
+        assert_eq!(
+            next(&record, Set::B, true, &front_of_a),
+            Next::Other(Set::A)
+        );
+    }
+
+    #[test]
+    fn no_cut_of_a_front_matter_is_believed() {
+        let release = manifest(5);
+        let whole = fs::read(front(&release).path().join("manifest.tar")).unwrap();
+        let record = committed(&release, 5);
+        let mut cuts = 0;
+        for end in 0..BLOCK_BYTES + release.len() {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("manifest.tar"), &whole[..end]).unwrap();
+            assert_eq!(
+                next(&record, Set::A, false, &folder),
+                Next::Restart,
+                "{end} bytes"
+            );
+            cuts += 1;
+        }
+        assert!(cuts > BLOCK_BYTES);
+    }
+}

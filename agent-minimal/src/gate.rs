@@ -1,0 +1,116 @@
+//! The gate: whether the boot record lets this set start, and an attempt spent before it does.
+//!
+//! Who tells the firmware to start a trial spends the attempt first and leaves the file `boot-attempt`: that start is paid. A trial
+//! that starts without it (its boot slot was chosen in the firmware's menu, say) is paid here.
+//!
+//! # Invariants
+//! - A set on trial starts only when its attempt is off the record on the medium, and one payment is good for one start.
+//! - A set that is not on trial changes nothing here.
+//!
+//! # Power loss
+//! `boot-attempt` is removed durably before the set starts; a cut in between costs the attempt, as every start does.
+
+use crate::refusal::Refusal;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use twinseal_core::boot::record::{self, BootRecord, Loaded};
+use twinseal_core::boot::select::select;
+use twinseal_core::boot::{Set, SetFacts};
+use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_platform_linux::FileRecordStore;
+
+/// What the boot record says about starting a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It is not on trial, or there is no record that could say so.
+    Open,
+    /// It is on trial, and the attempt was spent before the restart.
+    Paid,
+    /// It is on trial, and an attempt was spent now.
+    Spent {
+        /// Attempts that are left.
+        left: u8,
+    },
+}
+
+/// Reads the boot record in the agent's state; `None` when there is no file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_record(state: &Path) -> Result<Option<Loaded>, StorageError> {
+    match open_record(state)? {
+        Some(mut store) => record::load(&mut store).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Asks whether `set` may start, and spends what that costs.
+///
+/// # Errors
+/// [`Refusal`] when the trial is used up, or its attempt cannot be spent.
+pub fn pass(state: &Path, loaded: Option<&Loaded>, set: Set) -> Result<Gate, Refusal> {
+    let Some(Loaded::Record(record)) = loaded else {
+        return Ok(Gate::Open);
+    };
+    if record.trial().is_none_or(|trial| trial.set != set) {
+        return Ok(Gate::Open);
+    }
+    // A payment that cannot be taken away would be good for the next start too, so it is not taken.
+    if matches!(take_payment(state), Ok(true)) {
+        return Ok(Gate::Paid);
+    }
+    spend(state, record, set)
+}
+
+/// Removes `boot-attempt`, durably; gives whether it was there.
+fn take_payment(state: &Path) -> io::Result<bool> {
+    match fs::remove_file(state.join("boot-attempt")) {
+        Ok(()) => File::open(state)?.sync_all().map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn spend(state: &Path, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
+    let not_stored = |error| Refusal::AttemptNotStored { set, error };
+    // The firmware started this set by its signature; which manifest it holds is checked when it is committed.
+    let facts = SetFacts {
+        bootable: true,
+        manifest: record.trial().map(|trial| trial.manifest),
+        anti_rollback: record.trial().map(|trial| trial.anti_rollback),
+    };
+    let selection = select(&Loaded::Record(*record), [facts; 2], record.floor());
+    let (true, Some(next)) = (
+        selection.boot() == Some(set)
+            && record.trial().is_some_and(|trial| trial.attempts_left > 0),
+        selection.record(),
+    ) else {
+        return Err(Refusal::NoAttemptLeft { set });
+    };
+    let store = open_record(state).map_err(not_stored)?;
+    let mut store = store.ok_or(not_stored(missing()))?;
+    let stored = record::store(&mut store, next).map_err(not_stored)?;
+    let left = stored.trial().map_or(0, |trial| trial.attempts_left);
+    Ok(Gate::Spent { left })
+}
+
+/// Opens the record's file, and never makes one: that would be a record of nothing.
+fn open_record(state: &Path) -> Result<Option<FileRecordStore>, StorageError> {
+    let path = state.join("boot-record");
+    match path.to_str() {
+        Some(text) if path.exists() => FileRecordStore::open(text).map(Some),
+        _ => Ok(None),
+    }
+}
+
+const fn missing() -> StorageError {
+    StorageError {
+        operation: StorageOperation::Open,
+        object: StorageObject::BootRecord,
+        fault: StorageFault::Short,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,110 @@
+//! From the initramfs to the sealed system: the mounts move along, the initramfs' memory is freed, the first program starts.
+//!
+//! # Invariants
+//! - Only the file system that the initramfs lies in is emptied: nothing behind a mount is touched.
+
+use crate::refusal::Refusal;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::mount::{mount_bind, mount_move};
+use rustix::process::{chdir, chroot};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// What goes along, with all that is mounted below.
+const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+
+/// Shows the device's `/var` in the new root.
+///
+/// # Errors
+/// [`Refusal::Directory`] when the sealed root has no `/var`.
+pub fn show_var(data: &Path, root: &Path) -> Result<(), Refusal> {
+    let directory = "/var";
+    mount_bind(data.join("var"), root.join("var"))
+        .map_err(|errno| Refusal::Directory { directory, errno })
+}
+
+/// Moves the mounts, makes `root` the root, and starts the system's first program with the arguments that the kernel gave us.
+/// Comes back only when that fails.
+///
+/// # Errors
+/// [`Refusal`] says what is missing in the sealed root.
+pub fn start(root: &Path, init: &str, arguments: Vec<OsString>) -> Refusal {
+    match switch(root) {
+        Err(refusal) => refusal,
+        Ok(()) => {
+            let error = Command::new(init).args(arguments).exec();
+            let code = error.raw_os_error().unwrap_or(0);
+            Refusal::Start { code }
+        }
+    }
+}
+
+fn switch(root: &Path) -> Result<(), Refusal> {
+    let old = openat(
+        CWD,
+        "/",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    for directory in MOVED {
+        let new = root.join(directory.trim_start_matches('/'));
+        mount_move(directory, new).map_err(|errno| Refusal::Directory { directory, errno })?;
+    }
+    let entered = chdir(root).and_then(|()| mount_move(".", "/"));
+    let entered = entered.and_then(|()| chroot(".")).and_then(|()| chdir("/"));
+    let directory = "/";
+    entered.map_err(|errno| Refusal::Directory { directory, errno })?;
+    if let Ok(old) = old {
+        // Memory that stays in use is all that a failure costs.
+        let _ = empty(&old);
+    }
+    Ok(())
+}
+
+/// Removes all that lies in the same file system as `directory`.
+fn empty(directory: &OwnedFd) -> Result<(), Errno> {
+    let device = fstat(directory)?.st_dev;
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let about = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if about.st_dev != device {
+            continue;
+        }
+        let mut flags = AtFlags::empty();
+        if FileType::from_raw_mode(about.st_mode).is_dir() {
+            let below = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            empty(&openat(directory, name, below, Mode::empty())?)?;
+            flags = AtFlags::REMOVEDIR;
+        }
+        // A directory that is a mount point stays.
+        let _ = unlinkat(directory, name, flags);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn a_tree_is_emptied_and_links_are_not_followed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().join("root");
+        fs::create_dir_all(root.join("deep/er")).unwrap();
+        fs::write(root.join("deep/er/file"), "x").unwrap();
+        fs::write(temporary.path().join("outside"), "x").unwrap();
+        std::os::unix::fs::symlink("..", root.join("deep/up")).unwrap();
+        empty(&File::open(&root).unwrap().into()).unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        assert!(temporary.path().join("outside").exists());
+    }
+}

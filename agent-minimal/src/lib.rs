@@ -1,0 +1,37 @@
+//! The `/init` of a sealed appliance: it mounts the root that the signed command line names, and starts it.
+//!
+//! - [`init`]: the steps, in their order; the others are one concern each:
+//! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
+//! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
+//! - [`gate`]: what the boot record says about starting this set; [`fallback`]: what a refusal does next;
+//! - [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
+//!
+//! # Invariants
+//! - Nothing runs from a root that the kernel did not measure to be the one on the command line.
+//! - An attempt of a trial is spent on the medium before the set's own code runs, and the watchdog runs by then.
+//! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
+)]
+
+pub mod command_line;
+pub mod console;
+pub mod devices;
+pub mod early;
+pub mod etc_overlay;
+pub mod fallback;
+pub mod gate;
+pub mod handover;
+pub mod init;
+pub mod refusal;
+pub mod tree;
+pub mod var;

@@ -1,0 +1,89 @@
+//! Why a set is not started.
+
+use rustix::io::Errno;
+use thiserror::Error;
+use twinseal_core::boot::Set;
+use twinseal_core::error::StorageError;
+use twinseal_core::wire::digest::BlobDigest;
+use twinseal_platform_linux::sealed::SealRefused;
+
+/// Why this set is not started. The sentence stands on the console behind `REFUSED:`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The command line does not name one image.
+    #[error(
+        "The command line must name exactly one image, as `composefs=` and a digest; build the UKI again."
+    )]
+    NoSeal,
+    /// Neither the firmware nor the slots say which set this is.
+    #[error("No root slot holds the composefs image {}, and the firmware does not say what it booted.", .seal.to_hex())]
+    NoSet {
+        /// The seal.
+        seal: Box<BlobDigest>,
+    },
+    /// A slot did not appear.
+    #[error("There is no partition with the label root-{set}.")]
+    SlotMissing {
+        /// Whose.
+        set: Set,
+    },
+    /// A slot cannot be mounted.
+    #[error("The root slot of set {set} cannot be mounted (error {}).", .errno.raw_os_error())]
+    SlotMount {
+        /// Whose.
+        set: Set,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The trial has no attempts left.
+    #[error("Set {set} is on trial and has no boot attempt left.")]
+    NoAttemptLeft {
+        /// The set on trial.
+        set: Set,
+    },
+    /// An attempt cannot be spent, so this start would not be counted.
+    #[error("A boot attempt of set {set} cannot be spent: {error}")]
+    AttemptNotStored {
+        /// The set on trial.
+        set: Set,
+        /// Why not.
+        error: StorageError,
+    },
+    /// The image is not what the seal says.
+    #[error(transparent)]
+    Seal(Box<SealRefused>),
+    /// The sealed root lacks a directory, or something cannot be mounted there.
+    #[error("{directory} of the sealed root cannot be used (error {}); it must be an empty directory.", .errno.raw_os_error())]
+    Directory {
+        /// Which.
+        directory: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The first program of the system does not start.
+    #[error("The first program of the sealed root cannot be started (error {code}).")]
+    Start {
+        /// What the kernel said.
+        code: i32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_a_sentence_with_its_facts() {
+        let [expected, found] = [0x1f, 0x2e].map(|byte| BlobDigest::sha256([byte; 32]));
+        let seal =
+            Refusal::Seal(Box::new(SealRefused::OtherDigest { expected, found })).to_string();
+        assert!(seal.contains(&"1f".repeat(32)) && seal.contains(&"2e".repeat(32)));
+        let set = Refusal::NoAttemptLeft { set: Set::B }.to_string();
+        assert_eq!(set, "Set b is on trial and has no boot attempt left.");
+        let none = Refusal::NoSet {
+            seal: Box::new(expected),
+        }
+        .to_string();
+        assert!(none.contains(&"1f".repeat(32)));
+    }
+}
