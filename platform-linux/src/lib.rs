@@ -40,6 +40,7 @@ extern crate std;
 
 pub mod append;
 mod boot_slot;
+pub mod efivars;
 mod fault;
 mod file;
 pub mod front;
@@ -48,6 +49,7 @@ pub mod loader;
 pub mod lock;
 pub mod mount;
 mod needed;
+pub mod partition;
 mod path;
 pub mod record;
 mod repository;

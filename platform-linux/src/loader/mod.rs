@@ -12,6 +12,11 @@
 //! The caller stores the boot record first and tells the loader second. A cut between the two leaves a loader that lags
 //! behind; the next boot, of either set, compares and tells it again.
 
+mod load_option;
+pub mod uefi;
+
+pub use uefi::{BootPartition, UefiLoader};
+
 use twinseal_core::boot::Set;
 use twinseal_core::error::StorageError;
 
