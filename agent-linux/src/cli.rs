@@ -33,6 +33,10 @@ pub enum Command {
     /// Installs a bundle into the set that is not running and makes it the next trial.
     #[command(after_help = INSTALL_EXAMPLES)]
     Install(InstallArguments),
+    /// Checks a running trial: runs the health checks of the sealed system, then reads every object of the running set. Outside a
+    /// trial nothing is checked. Exit code 0 when the trial is healthy or none runs, 80 when it is not.
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(HealthArguments),
     /// Commits the running set: it becomes the default, and the anti-rollback floor rises to it.
     MarkGood,
     /// Says that the running set is bad: the next restart boots the other one.
@@ -67,6 +71,7 @@ impl Command {
         match self {
             Self::Device(_)
             | Self::Install(_)
+            | Self::Health(_)
             | Self::MarkGood
             | Self::MarkBad
             | Self::Rollback
@@ -132,6 +137,20 @@ pub struct InstallArguments {
     pub no_trial: bool,
 }
 
+/// Arguments of `health`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct HealthArguments {
+    /// Act on the verdict: commit a healthy trial; mark an unhealthy one bad and restart.
+    #[arg(long)]
+    pub commit: bool,
+    /// Seconds that each check has.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub time_limit: u32,
+    /// Leave the restart after an unhealthy trial to somebody else.
+    #[arg(long, requires = "commit")]
+    pub no_restart: bool,
+}
+
 /// Arguments of `select`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct SelectArguments {
@@ -189,6 +208,12 @@ Examples:
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
 
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  twinseal health                            would this trial be kept?
+  twinseal health --commit                   as a service, once the system is up
+  twinseal health --commit --time-limit 10";
+
 const SELECT_EXAMPLES: &str = "\
 Examples:
   twinseal select              before the jump, or to see what must boot
@@ -207,9 +232,15 @@ mod tests {
     #[test]
     fn every_example_of_the_help_is_a_command_line_that_parses() {
         let mut seen = 0;
-        for line in [EXAMPLES, PLAN_EXAMPLES, INSTALL_EXAMPLES, SELECT_EXAMPLES]
-            .iter()
-            .flat_map(|text| text.lines().skip(1))
+        for line in [
+            EXAMPLES,
+            PLAN_EXAMPLES,
+            INSTALL_EXAMPLES,
+            HEALTH_EXAMPLES,
+            SELECT_EXAMPLES,
+        ]
+        .iter()
+        .flat_map(|text| text.lines().skip(1))
         {
             let command = line
                 .split("| jq")
@@ -228,6 +259,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 13);
+        assert_eq!(seen, 16);
     }
 }

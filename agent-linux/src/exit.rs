@@ -1,7 +1,8 @@
 //! Exit codes: one table for the program, its man page and its tests.
 //!
 //! The tens say who is to blame, as core's errors do: 2 the command line or the device description, 20 the bundle, 30 and 40 this
-//! device's policy, 50 its storage, 60 our own code or an order that does not fit the device's state, 70 the source.
+//! device's policy, 50 its storage, 60 our own code or an order that does not fit the device's state, 70 the source,
+//! 80 what a set holds.
 //!
 //! # Invariants
 //! - A code never changes its meaning; scripts and the journal keep them.
@@ -64,6 +65,8 @@ pub const BOOT_LOADER: u8 = 55;
 pub const MISUSE: u8 = 60;
 /// The source of the bundle failed.
 pub const SOURCE: u8 = 70;
+/// The running trial failed a health check.
+pub const HEALTH: u8 = 80;
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +207,11 @@ pub const TABLE: &[Row] = &[
         "source",
         "The bundle's source could not be opened or read.",
     ),
+    row(
+        HEALTH,
+        "unhealthy",
+        "The running trial failed a health check.",
+    ),
 ];
 
 /// The short name of a code; empty for a code that is not in the table.
@@ -321,6 +329,7 @@ mod tests {
                 (55, "boot-loader"),
                 (60, "misuse"),
                 (70, "source"),
+                (80, "unhealthy"),
             ]
         );
     }

@@ -14,6 +14,7 @@
 //! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
 //! | `install`, `progress` | core's installer, run, counted and timed |
 //! | `update`, `init` | `plan` and `install`; `device init` |
+//! | `health`, `objects` | the checks of a trial; every object of a set, read |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
 //! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
@@ -47,6 +48,7 @@ pub mod device;
 pub mod error;
 pub mod events;
 pub mod exit;
+pub mod health;
 pub mod held;
 pub mod history;
 pub mod init;
@@ -56,6 +58,7 @@ pub mod keys;
 pub mod loader;
 pub mod man;
 pub mod marks;
+pub mod objects;
 pub mod overlap;
 pub mod progress;
 pub mod report;
@@ -72,6 +75,7 @@ use device::Device;
 use error::AgentError;
 use events::{Event, Failed};
 use report::{Outlet, fail, warn};
+use verdict::Patience;
 
 /// Runs a command and gives its exit code. All that it has to say is said.
 pub fn run(cli: &Cli) -> u8 {
@@ -123,9 +127,10 @@ fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
         Command::Status => status::status(&device, outlet)?,
         Command::Plan(arguments) => update::plan(&device, arguments, outlet)?,
         Command::Install(arguments) => update::install_bundle(&device, arguments, outlet)?,
-        Command::MarkGood => verdict::mark_good(&device, outlet)?,
-        Command::MarkBad => verdict::mark_bad(&device, outlet)?,
+        Command::MarkGood => verdict::mark_good(&device, outlet, Patience::None)?,
+        Command::MarkBad => verdict::mark_bad(&device, outlet, Patience::None)?,
         Command::Rollback => verdict::roll_back(&device, outlet)?,
+        Command::Health(arguments) => return health::health(&device, arguments, outlet),
         Command::RebootNeeded => return verdict::reboot_needed(&device, outlet),
         Command::History(arguments) if arguments.set_aside => history::set_aside(&device, outlet)?,
         Command::History(arguments) => history::history(&device, arguments.verify, outlet)?,

@@ -11,10 +11,11 @@
 //! A cut leaves a loader that lags behind. `select` runs in every boot and tells it again.
 
 use crate::config::{Description, Loader, Pair, SetSlots};
+use crate::device::text;
 use crate::error::AgentError;
 use twinseal_core::boot::Set;
 use twinseal_core::error::StorageError;
-use twinseal_platform_linux::loader::BootLoader;
+use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
 
 /// Opens a boot loader.
 type Opener = Box<dyn Fn() -> Result<Box<dyn BootLoader>, AgentError>>;
@@ -41,9 +42,7 @@ impl Follower {
             return Self { open: None };
         };
         let (variables, sets) = (variables.clone(), sets.clone());
-        Self::with(Box::new(move || {
-            open_uefi(crate::device::text(&variables)?, &sets)
-        }))
+        Self::with(Box::new(move || open_uefi(text(&variables)?, &sets)))
     }
 
     /// One that opens its loader in a way of the caller's.
@@ -118,11 +117,9 @@ impl Follower {
 
 /// The one place that makes the loader of the UEFI firmware.
 fn open_uefi(variables: &str, sets: &Pair<SetSlots>) -> Result<Box<dyn BootLoader>, AgentError> {
-    use twinseal_core::error::{StorageFault, StorageObject, StorageOperation};
-    let _ = (variables, sets);
-    Err(AgentError::from(StorageError {
-        operation: StorageOperation::Open,
-        object: StorageObject::BootLoader,
-        fault: StorageFault::Code(rustix::io::Errno::NOSYS.raw_os_error()),
-    }))
+    let boot = |set: Set| -> Result<BootPartition, AgentError> {
+        Ok(BootPartition::of_device(text(&sets.of(set).boot)?)?)
+    };
+    let boot = [boot(Set::A)?, boot(Set::B)?];
+    Ok(Box::new(UefiLoader::open(variables, boot)?))
 }

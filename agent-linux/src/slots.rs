@@ -229,6 +229,11 @@ impl OpenSet<'_> {
         self.boot
     }
 
+    /// The root slot.
+    pub const fn root(&self) -> Option<&str> {
+        self.root
+    }
+
     /// Folder of the front matter.
     pub fn front(&self) -> &str {
         &self.front

@@ -19,7 +19,8 @@ use twinseal::held::{Held, facts};
 use twinseal::loader::Follower;
 use twinseal::report::Outlet;
 use twinseal::slots::Places;
-use twinseal::{select, update, verdict};
+use twinseal::verdict::{self, Patience};
+use twinseal::{select, update};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::select::resting;
@@ -252,6 +253,14 @@ impl Machine {
     }
 }
 
+fn good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    verdict::mark_good(device, outlet, Patience::None)
+}
+
+fn bad(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    verdict::mark_bad(device, outlet, Patience::None)
+}
+
 fn sink() -> Outlet {
     Outlet::new(Box::new(std::io::sink()), true)
 }
@@ -295,7 +304,7 @@ fn an_update_is_tried_at_once_and_committed() {
     assert_eq!(machine.boot(), Set::B);
     assert_eq!(machine.record().trial().unwrap().attempts_left, 2);
     assert!(!machine.select().unwrap());
-    verdict::mark_good(&machine.device(), &mut sink()).unwrap();
+    good(&machine.device(), &mut sink()).unwrap();
     machine.check_agreement("after the commit");
     assert_eq!(machine.boot_until_it_rests(), [Set::B]);
     machine.check_agreement("after a restart");
@@ -356,7 +365,7 @@ fn every_cut_of_an_install_leaves_a_device_that_comes_together_again() {
                 None => assert_eq!(last, Set::A, "{what}"),
             }
             if record.trial().is_some() {
-                verdict::mark_good(&machine.device(), &mut sink()).unwrap();
+                good(&machine.device(), &mut sink()).unwrap();
                 assert_eq!(machine.boot_until_it_rests(), [Set::B], "{what}");
             } else {
                 machine.install(2).unwrap();
@@ -398,11 +407,8 @@ fn every_cut_of_a_verdict_is_repaired() {
         machine
     };
     type Verdict = fn(&Device, &mut Outlet) -> Result<(), AgentError>;
-    let verdicts: [(Verdict, Set); 3] = [
-        (verdict::mark_good, Set::B),
-        (verdict::mark_bad, Set::A),
-        (verdict::roll_back, Set::A),
-    ];
+    let verdicts: [(Verdict, Set); 3] =
+        [(good, Set::B), (bad, Set::A), (verdict::roll_back, Set::A)];
     let mut tried = 0;
     for (verdict, ends_in) in verdicts {
         tried += at_every_call(
@@ -461,7 +467,7 @@ fn lost_variables_are_told_again() {
     let machine = Machine::new();
     machine.install(2).unwrap();
     assert_eq!(machine.boot_until_it_rests(), [Set::B]);
-    verdict::mark_good(&machine.device(), &mut sink()).unwrap();
+    good(&machine.device(), &mut sink()).unwrap();
     *machine.variables.borrow_mut() = Variables::default();
     // A firmware without variables starts the first disk entry that it finds: set a.
     assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::B]);
@@ -473,7 +479,7 @@ fn a_default_set_that_the_firmware_refuses_is_tried_once_and_can_be_installed_ov
     let machine = Machine::new();
     machine.install(2).unwrap();
     assert_eq!(machine.boot_until_it_rests(), [Set::B]);
-    verdict::mark_good(&machine.device(), &mut sink()).unwrap();
+    good(&machine.device(), &mut sink()).unwrap();
     machine.refuses.set(Some(Set::B));
     assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
     assert_eq!(

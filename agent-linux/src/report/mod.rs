@@ -151,6 +151,7 @@ const fn phase(phase: Phase) -> &'static str {
         Phase::Writing => "writing",
         Phase::Syncing => "syncing",
         Phase::Activating => "activating",
+        Phase::Checking => "checking",
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::count;
 use crate::events::{
-    Event, Installed, Journal, LoaderStatus, Plan, Release, Selected, SetStatus, Status,
+    Check, Event, Health, Installed, Journal, LoaderStatus, Plan, Release, Selected, SetStatus,
+    Status,
 };
 use indicatif::BinaryBytes;
 
@@ -19,6 +20,8 @@ pub(super) fn text(event: &Event) -> String {
                 "The device is provisioned: set {set} is the default, the floor is {floor}. Restart to boot it.\n"
             )
         }
+        Event::Check(check) => check_text(check),
+        Event::Health(health) => health_text(health),
         Event::Committed(done) if done.changed => {
             format!(
                 "Set {} is committed: it is the default, the floor is {}.\n",
@@ -76,6 +79,33 @@ fn selected_text(selected: &Selected) -> String {
         _ => {}
     }
     text + "\n"
+}
+
+fn check_text(check: &Check) -> String {
+    let verdict = if check.passed { "passed" } else { "FAILED" };
+    let mut text = format!("check {} {verdict} ({:.2} s)\n", check.check, check.seconds);
+    for line in check.output.lines() {
+        // What a program prints must not move the cursor of whoever looks at it.
+        let plain = |letter: char| if letter.is_control() { '.' } else { letter };
+        text += &format!("  | {}\n", line.chars().map(plain).collect::<String>());
+    }
+    text
+}
+
+fn health_text(health: &Health) -> String {
+    let set = &health.set;
+    match &health.problem {
+        _ if !health.on_trial => {
+            format!("Set {set} is not on trial: there is nothing to decide.\n")
+        }
+        Some(problem) => format!("Set {set} is NOT healthy: {problem}.\n"),
+        None => format!(
+            "Set {set} is healthy: {} passed, {} could be read ({}).\n",
+            count(health.checks, "check"),
+            count(health.objects, "object"),
+            bytes(health.bytes)
+        ),
+    }
 }
 
 fn loader_text(loader: &LoaderStatus) -> String {

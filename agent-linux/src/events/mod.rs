@@ -1,10 +1,14 @@
 //! What a command has to tell, as values; with `--json` each is one line on standard output.
 //!
-//! `report.rs` writes the same values for people, so both always say the same.
+//! `report` writes the same values for people, so both always say the same.
 //!
 //! # Invariants
 //! - An event has the field `event`, its name. Fields are added, never renamed; sizes are in bytes and end in `_bytes`, times
 //!   are in seconds and end in `_seconds`, digests and key ids are lower-case hex.
+
+mod health;
+
+pub use health::{Check, Health, HealthFailure};
 
 use serde::Serialize;
 use std::io::{self, Write};
@@ -23,6 +27,10 @@ pub enum Event {
     Failed(Failed),
     /// A new device has been provisioned.
     Provisioned(Provisioned),
+    /// `health`: one check has ended.
+    Check(Check),
+    /// `health`: the verdict.
+    Health(Health),
     /// `mark-good`: the running set is the default.
     Committed(Committed),
     /// `mark-bad`: the running set is bad.
@@ -83,7 +91,7 @@ pub struct Plan {
     pub budget_bytes: Option<u64>,
 }
 
-/// What an install is doing.
+/// What an install, or a look at every object, is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -95,6 +103,8 @@ pub enum Phase {
     Syncing,
     /// The set is being made bootable.
     Activating,
+    /// Objects are being read.
+    Checking,
 }
 
 /// How far an install is.
@@ -293,22 +303,6 @@ pub enum Happened {
         object: String,
         from: &'static str,
     },
-}
-
-/// Why a health check failed, under the field `reason`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
-#[expect(
-    missing_docs,
-    reason = "the names are those of core's journal events, which have the text"
-)]
-pub enum HealthFailure {
-    NoChecks,
-    CheckFailed { check: String, exit_code: u8 },
-    CheckTimedOut { check: String, limit_seconds: u32 },
-    CheckUnusable { check: String },
-    ObjectDamaged { object: String },
-    SlotUnreadable,
 }
 
 /// How the journal ends and whether it holds.
