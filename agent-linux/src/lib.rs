@@ -39,10 +39,12 @@
     )
 )]
 
+pub mod ahead;
 pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crew;
 pub mod decoder;
 pub mod device;
 pub mod error;

@@ -63,6 +63,14 @@ impl Bundle {
         &self.name
     }
 
+    /// The same file for another reader, which has its own place; `None` for a pipe, and when there is no descriptor left.
+    pub fn second_reader(&self) -> Option<File> {
+        match &self.reader {
+            Reader::File(Seekable(file)) => file.inner().try_clone().ok(),
+            Reader::Pipe(_) => None,
+        }
+    }
+
     /// Its length, when that is known before it is read.
     pub const fn bytes(&self) -> Option<u64> {
         self.bytes

@@ -72,4 +72,5 @@ pub use lock::DeviceLock;
 pub use mount::Mounted;
 pub use record::FileRecordStore;
 pub use scratch::Scratch;
+pub use staged::EarlySync;
 pub use storage::{ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity};

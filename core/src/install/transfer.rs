@@ -7,11 +7,13 @@
 use super::blob::{self, Writing};
 use super::planning::{locate, read_block};
 use super::walk::{Step, Walk};
-use super::{Need, Purpose, Session, State, ending};
+use super::{Ahead, Need, Purpose, Request, Session, State, ending};
 use crate::error::{BundleInvalid, Error, Field, Misuse};
 use crate::storage::{Location, Storage};
 use crate::verify::digest::VerityDigest;
-use crate::wire::index::{Blob, Range};
+use crate::verify::hashed::HashedBytes;
+use crate::wire::index::{Blob, Encoding, Range};
+use crate::wire::layout::Extent;
 use sha2::{Digest, Sha256};
 
 /// The work under way.
@@ -89,13 +91,44 @@ impl Transfer {
                 Purpose::Framing,
             ));
         }
-        Ok(session.request(place.offset, place.size, *purpose))
+        Ok(Need::Bytes(Request {
+            offset: place.offset,
+            bytes: range.stored_bytes,
+            purpose: *purpose,
+            ahead: self.ahead(session, range, entry, &place)?,
+        }))
+    }
+
+    /// What will be asked for after a range, when that is certain: the other ranges of a blob of which nothing is there yet. Of
+    /// ranges that are decoded the lengths differ, so that nothing is gained by guessing them.
+    fn ahead(
+        &self,
+        session: &Session<'_>,
+        range: &Range,
+        entry: usize,
+        place: &Extent,
+    ) -> Result<Ahead, Error> {
+        let (certain, trees) = match &self.blob {
+            Some(Current::Write(writing)) => (writing.is_new(), writing.takes_digest()),
+            Some(Current::Settled { audit }) => (*audit, false),
+            None => (false, false),
+        };
+        if !certain || range.encoding != Encoding::Stored {
+            return Ok(Ahead::default());
+        }
+        let data = session.layout()?.content(entry);
+        let data_left = (data.offset + data.size).saturating_sub(place.offset + place.size);
+        Ok(Ahead {
+            bytes: self.walk.stored_left().min(data_left),
+            trees,
+        })
     }
 
     pub fn feed<S: Storage>(
         mut self,
         session: &mut Session<'_>,
         bytes: &[u8],
+        hashed: Option<HashedBytes<'_>>,
         storage: &mut S,
     ) -> Result<State, Error> {
         let Task::Range { range, purpose } = self.task else {
@@ -107,14 +140,15 @@ impl Transfer {
             self.seam += 1;
             return Ok(State::Transfer(self));
         }
-        if Sha256::digest(bytes).as_slice() != range.stored_sha256 {
+        let sha256 = hashed.map_or_else(|| Sha256::digest(bytes).into(), |hashed| *hashed.sha256());
+        if sha256 != range.stored_sha256 {
             return Err(BundleInvalid::RangeDamaged {
                 stored_offset: range.stored_offset,
             }
             .into());
         }
         if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
-            writing.take_range(session, &range, bytes, storage)?;
+            writing.take_range(session, &range, bytes, hashed, storage)?;
         }
         self.task = Task::Walk;
         Ok(State::Transfer(self))
@@ -315,11 +349,20 @@ impl Transfer {
         mut digest: VerityDigest,
         over: Over,
     ) -> Result<(), Error> {
-        let piece = blob::piece(session.workspace.output, blob.size - done);
-        storage.read(done, piece)?;
-        digest.update(piece);
-        session.tally.read_back_bytes += piece.len() as u64;
-        let done = done + piece.len() as u64;
+        let left = blob.size - done;
+        let trees = storage
+            .read_trees(done, blob.size)?
+            .filter(|trees| (1..=left).contains(&trees.bytes()) && digest.update_trees(trees));
+        let bytes = if let Some(trees) = trees {
+            trees.bytes()
+        } else {
+            let piece = blob::piece(session.workspace.output, left);
+            storage.read(done, piece)?;
+            digest.update(piece);
+            piece.len() as u64
+        };
+        session.tally.read_back_bytes += bytes;
+        let done = done + bytes;
         if done < blob.size {
             self.task = Task::ReadBack {
                 blob,
@@ -357,10 +400,7 @@ impl Transfer {
 }
 
 /// The entry and the place in the bundle of a range; `IndexFetch` has checked that there is one.
-fn place(
-    session: &Session<'_>,
-    range: &Range,
-) -> Result<(usize, crate::wire::layout::Extent), Error> {
+fn place(session: &Session<'_>, range: &Range) -> Result<(usize, Extent), Error> {
     let place = session
         .layout()?
         .data(range.stored_offset, u64::from(range.stored_bytes));

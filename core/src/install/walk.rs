@@ -86,6 +86,11 @@ impl Walk {
             .saturating_sub(u32::from(self.loaded))
     }
 
+    /// Stored bytes of the ranges that follow in the current run: those that store the blob whole, or those of an alternative.
+    pub const fn stored_left(&self) -> u64 {
+        self.grammar.stored_left
+    }
+
     /// Whether `block` is the one that is needed next.
     pub fn accepts(&self, block: &[u8; BLOCK_BYTES]) -> bool {
         Sha256::digest(block).as_slice() == self.expected
