@@ -13,6 +13,7 @@ use crate::config::{self, Description, KEYS_FOLDER};
 use crate::error::{AgentError, RunningSetProblem};
 use crate::journal::Journal;
 use crate::keys;
+use crate::labels;
 use crate::loader::Follower;
 use crate::restart::restart;
 use std::fs;
@@ -43,7 +44,8 @@ impl Device {
     /// # Errors
     /// When one of them is missing or wrong.
     pub fn open(named: Option<&Path>) -> Result<Self, AgentError> {
-        let description = Description::read(&config::file(named))?;
+        let mut description = Description::read(&config::file(named))?;
+        labels::resolve(&mut description);
         let keys = keys::load(description.trusted_keys.as_deref(), Path::new(KEYS_FOLDER))?;
         Ok(Self::new(description, keys))
     }
@@ -53,7 +55,8 @@ impl Device {
     /// # Errors
     /// When the description is missing or wrong.
     pub fn open_for_boot(named: Option<&Path>) -> Result<(Self, Option<AgentError>), AgentError> {
-        let description = Description::read(&config::file(named))?;
+        let mut description = Description::read(&config::file(named))?;
+        labels::resolve(&mut description);
         let (keys, problem) =
             match keys::load(description.trusted_keys.as_deref(), Path::new(KEYS_FOLDER)) {
                 Ok(keys) => (keys, None),

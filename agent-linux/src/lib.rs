@@ -9,6 +9,7 @@
 //! | `cli` | the command line |
 //! | `config` | the device description |
 //! | `device`, `slots` | record, lock, running set; slots opened and mounted |
+//! | `labels` | slots by partition label, without udev |
 //! | `held` | what a set holds, proved anew |
 //! | `keys`, `decoder`, `clock`, `source` | keys, zstd, time, the bundle's bytes |
 //! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
@@ -57,6 +58,7 @@ pub mod init;
 pub mod install;
 pub mod journal;
 pub mod keys;
+pub mod labels;
 pub mod loader;
 pub mod man;
 pub mod marks;
