@@ -27,9 +27,11 @@ readonly ROOT_PACKAGES=systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-cert
 # Kernel, boot stub and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
-# What the initramfs loads: disk, sealed root, boot partition, firmware variables, watchdog, network.
-readonly INITRD_MODULES="virtio_blk erofs overlay loop vfat nls_ascii nls_cp437 efivarfs i6300esb virtio_net"
-readonly ROOT_MODULES="$INITRD_MODULES autofs4 tun"
+# What the initramfs loads: disk, sealed root, firmware variables, watchdog. Each module is some 20 ms of every boot in the
+# emulator, so what can wait (boot partitions, network) is loaded from the sealed root.
+readonly INITRD_MODULES="virtio_blk i6300esb efivarfs erofs overlay"
+readonly LIGHT_MODULES="vfat nls_ascii nls_cp437 virtio_net"
+readonly ROOT_MODULES="$INITRD_MODULES $LIGHT_MODULES loop autofs4 tun"
 # What v3 lacks. Only libcurl uses it.
 readonly PRUNED='./usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
 # No file in the root is younger than this (2026-06-01).
@@ -79,6 +81,12 @@ modules() {
         mkdir -p "$root/$(dirname "$name")"
         xz -dc "$path" >"$root/${name%.xz}"
     done <"$work/root-modules-list"
+    mkdir -p "$work/light-modules"
+    modules_of $LIGHT_MODULES | while read -r path; do
+        name=$(basename "$path" .ko.xz)
+        xz -dc "$path" >"$work/light-modules/$name.ko"
+        echo "$name" >>"$work/light-modules/order"
+    done
     cp "$work/kernel/usr/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$root/usr/lib/modules/$version/"
     ln -s usr/lib "$root/lib"
     depmod -b "$root" "$version"
@@ -88,6 +96,7 @@ modules() {
 light() {
     local tree=$work/light/tree busybox name
     mkdir -p "$tree"/{dev,proc,sys,run,tmp,root,etc/twinseal,usr/bin,usr/sbin,usr/lib/twinseal/health.d,var/lib,var/log}
+    cp -r "$work/light-modules" "$tree/usr/lib/modules"
     busybox=$(find "$work/kernel" -path '*bin/busybox' -type f)
     install -m 755 "$busybox" "$tree/usr/bin/busybox"
     for name in $("$busybox" --list); do
@@ -180,7 +189,7 @@ upgrades() {
 finish() {
     cp "$work/upgraded.txt" "$work/v2/upgraded.txt"
     (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub ovmf/* light/rootfs.tar v?/rootfs.tar >SHA256SUMS)
-    rm -rf "$work"/{kernel,firmware,web,root-modules,root-modules-list,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
+    rm -rf "$work"/{kernel,firmware,web,light-modules,root-modules,root-modules-list,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
     mark_made "$work" "$made"
     rm -rf "$out"
     mv "$work" "$out"

@@ -63,6 +63,10 @@ mod tests {
         ] {
             fs::write(part.join(name), text).unwrap();
         }
+        let disk = folder.path().join("block/vda");
+        fs::create_dir(disk.join("queue")).unwrap();
+        fs::write(disk.join("queue/logical_block_size"), "512\n").unwrap();
+        fs::write(disk.join("uevent"), "DEVNAME=vda\nDEVTYPE=disk\n").unwrap();
         let class = folder.path().join("class/block");
         fs::create_dir_all(&class).unwrap();
         std::os::unix::fs::symlink("../../block/vda/vda3", class.join("vda3")).unwrap();
