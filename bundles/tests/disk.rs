@@ -1,6 +1,8 @@
 //! Promise: a disk made from a bundle is one that the programs that own its formats find nothing wrong with; what is sealed on
-//! it has the digests of its names; the same bundle makes the same bytes; and a bundle with a fault makes no disk.
+//! it has the digests of its names; and the same bundle makes the same bytes.
 
+#[path = "support/factory.rs"]
+mod factory;
 mod support;
 #[path = "../src/pe/synthetic.rs"]
 mod synthetic;
@@ -8,77 +10,14 @@ mod synthetic;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use support::{Workshop, tool, try_tool};
-use twinseal_bundle::disk::{ByteSize, DiskError, DiskOptions, Format, Made, Wanted, make};
-use twinseal_bundle::error::Error;
+use factory::Factory;
+use support::{tool, try_tool};
+use twinseal_bundle::disk::{DiskOptions, Format};
 use twinseal_bundle::extract::extract_all;
 
 const MIB: u64 = 1 << 20;
-
-/// A workshop with a bundle of a system and an image.
-struct Factory {
-    workshop: Workshop,
-    bundle: PathBuf,
-}
-
-impl Factory {
-    fn new() -> Self {
-        let workshop = Workshop::new();
-        // Zeros within, a whole tree block (128 hashes), and more: what holes and levels could spoil.
-        let mut large = vec![0x5a; 700_000];
-        large[100_000..400_000].fill(0);
-        workshop.put("over/usr/lib/large", &large);
-        workshop.put("over/usr/lib/zeros", &[0; 50_000]);
-        workshop.put("fpga.bin", &vec![0xf9; 1_500_000]);
-        let recipe = Workshop::system_recipe().replace(
-            "tar = 'root.tar',",
-            "tar = 'root.tar', overlays = ['over'],",
-        ) + "image = [{ slot = 'fpga', file = 'fpga.bin' }]\n";
-        let bundle = workshop.build(&recipe, "b.tseal").unwrap();
-        Self { workshop, bundle }
-    }
-
-    fn options(&self) -> DiskOptions {
-        DiskOptions {
-            keys: self.workshop.device().keys,
-            ..DiskOptions::default()
-        }
-    }
-
-    fn disk(&self, name: &str, options: &DiskOptions) -> Disk {
-        let path = self.workshop.at(name);
-        let made = make(&self.bundle, &path, options).unwrap();
-        Disk { path, made }
-    }
-}
-
-struct Disk {
-    path: PathBuf,
-    made: Made,
-}
-
-impl Disk {
-    /// Copies a partition out of the disk.
-    fn part(&self, label: &str) -> PathBuf {
-        let place = self
-            .made
-            .partitions
-            .iter()
-            .find(|place| place.label == label);
-        let place = place.unwrap_or_else(|| panic!("no partition {label}"));
-        let out = self.path.with_extension(label);
-        let mut disk = fs::File::open(&self.path).unwrap();
-        disk.seek(SeekFrom::Start(place.start)).unwrap();
-        std::io::copy(
-            &mut disk.take(place.bytes),
-            &mut fs::File::create(&out).unwrap(),
-        )
-        .unwrap();
-        out
-    }
-}
 
 /// Runs a program with words, and a path at their end.
 fn run(program: &str, line: &str, path: &Path) -> String {
@@ -371,151 +310,4 @@ fn qcow2_holds_the_same_disk() {
     let compared = tool("qemu-img", &[Path::new("compare"), &raw.path, &qcow2.path]);
     assert!(compared.contains("identical"), "{compared}");
     assert!(run("qemu-img", "info", &qcow2.path).contains("file format: qcow2"));
-}
-
-#[test]
-fn a_bundle_with_a_fault_makes_no_disk_and_leaves_nothing() {
-    let factory = Factory::new();
-    let good = fs::read(&factory.bundle).unwrap();
-    fs::create_dir(factory.workshop.at("empty")).unwrap();
-    let out = factory.workshop.at("empty/disk.img");
-    let refused = |bytes: &[u8], options: &DiskOptions| {
-        let bundle = factory.workshop.put("bad.tseal", bytes);
-        let error = make(&bundle, &out, options).unwrap_err();
-        let left = fs::read_dir(factory.workshop.at("empty")).unwrap().count();
-        assert_eq!(left, 0, "nothing is left behind");
-        error
-    };
-    let trusting = factory.options();
-    let mut cuts = 0;
-    for position in (0..good.len()).step_by(good.len() / 40) {
-        let mut bad = good.clone();
-        bad[position] ^= 1;
-        let error = refused(&bad, &trusting);
-        assert!(
-            matches!(error, Error::Bundle(_)),
-            "byte {position}: {error}"
-        );
-        cuts += 1;
-    }
-    assert!(cuts >= 40);
-    // The last range belongs to the composefs image: seen without keys too, by its digest alone.
-    let mut bad = good.clone();
-    let end = bad.len() - 4096;
-    bad[end] ^= 1;
-    assert!(matches!(
-        refused(&bad, &DiskOptions::default()),
-        Error::Bundle(_)
-    ));
-    let stranger = twinseal_bundle::keys::SigningKey::generate().public();
-    let error = refused(
-        &good,
-        &DiskOptions {
-            keys: vec![stranger],
-            ..DiskOptions::default()
-        },
-    );
-    assert_eq!(twinseal_bundle::exit::exit_code_of(&error), 30, "{error}");
-}
-
-#[test]
-fn sizes_that_do_not_do_are_refused_with_the_size_that_does() {
-    let factory = Factory::new();
-    let out = factory.workshop.at("disk.img");
-    let refused = |wanted: Wanted| {
-        let options = DiskOptions {
-            wanted,
-            ..factory.options()
-        };
-        make(&factory.bundle, &out, &options).unwrap_err()
-    };
-    let small = Some(ByteSize(MIB));
-    for (wanted, flag) in [
-        (
-            Wanted {
-                disk: small,
-                ..Wanted::default()
-            },
-            "size",
-        ),
-        (
-            Wanted {
-                boot: small,
-                ..Wanted::default()
-            },
-            "boot-bytes",
-        ),
-        (
-            Wanted {
-                root: small,
-                ..Wanted::default()
-            },
-            "root-bytes",
-        ),
-    ] {
-        let error = refused(wanted);
-        let Error::Disk(DiskError::TooSmall { needed, .. }) = &error else {
-            panic!("{error}")
-        };
-        let advice = format!("Give `--{flag} {}M` or more", needed / MIB);
-        assert!(error.to_string().contains(&advice), "{error}");
-    }
-    // The least that is named is enough.
-    let (mut wanted, mut error) = (
-        Wanted {
-            boot: small,
-            root: small,
-            ..Wanted::default()
-        },
-        None,
-    );
-    for _ in 0..3 {
-        match refused_or_made(&factory, &out, wanted) {
-            Ok(made) => {
-                assert!(made.bytes < 500 * MIB);
-                return;
-            }
-            Err(Error::Disk(DiskError::TooSmall { flag, needed, .. })) => match flag {
-                "boot-bytes" => wanted.boot = Some(ByteSize(needed)),
-                _ => wanted.root = Some(ByteSize(needed)),
-            },
-            Err(other) => error = Some(other),
-        }
-    }
-    panic!("{error:?}");
-}
-
-fn refused_or_made(factory: &Factory, out: &Path, wanted: Wanted) -> Result<Made, Error> {
-    let options = DiskOptions {
-        wanted,
-        ..factory.options()
-    };
-    make(&factory.bundle, out, &options)
-}
-
-#[test]
-fn a_bundle_of_images_makes_no_disk() {
-    let factory = Factory::new();
-    let recipe = "compatible = 'test-device'\nversion = '1'\nanti-rollback = 1\nsign = ['keys/release.key']\n\
-        image = [{ slot = 'fpga', file = 'fpga.bin' }]\n";
-    let bundle = factory.workshop.build(recipe, "images.tseal").unwrap();
-    let error = make(
-        &bundle,
-        &factory.workshop.at("disk.img"),
-        &factory.options(),
-    )
-    .unwrap_err();
-    assert!(error.to_string().contains("no UKI"), "{error}");
-    for (slot, problem) in [("root", "already"), (&"x".repeat(40), "36 letters")] {
-        let recipe = Workshop::system_recipe().to_owned()
-            + &format!("image = [{{ slot = '{slot}', file = 'fpga.bin' }}]\n");
-        let bundle = factory.workshop.build(&recipe, "slots.tseal").unwrap();
-        let error = make(
-            &bundle,
-            &factory.workshop.at("disk.img"),
-            &factory.options(),
-        );
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains(problem), "{error}");
-    }
 }
