@@ -11,6 +11,7 @@ use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Role;
 
 use crate::authenticode::AuthenticodeError;
+use crate::disk::DiskError;
 use crate::initramfs::EarlyError;
 use crate::keys::KeyError;
 use crate::recipe::RecipeError;
@@ -53,6 +54,9 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The disk image cannot be made.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The bundle could not be read while it was being verified.
     #[error("Reading the bundle failed: {0}.")]
     Source(#[source] io::Error),

@@ -10,6 +10,7 @@
 //! - [`keys`], [`sign`]: release keys and signatures, made here or elsewhere;
 //! - [`read`], [`inspect`], [`extract`], [`diff`]: what is in a bundle;
 //! - [`verify`]: what a device would say to it;
+//! - [`disk`]: the disk of a new device, made from a bundle;
 //! - [`vectors`]: small bundles, good and bad, for testing readers;
 //! - [`cli`], [`exit`], [`error`]: the program.
 //!
@@ -37,6 +38,7 @@ pub mod build;
 pub mod cli;
 pub mod composefs_image;
 pub mod diff;
+pub mod disk;
 pub mod error;
 pub mod exit;
 pub mod extract;
