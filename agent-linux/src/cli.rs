@@ -96,7 +96,7 @@ pub enum DeviceCommand {
 /// Arguments of `device init`.
 #[derive(Clone, Debug, Args)]
 pub struct InitArguments {
-    /// The bundle: a file, or - for standard input.
+    /// The bundle: a file, an address (http://…), or - for standard input.
     #[arg(value_name = "BUNDLE")]
     pub source: PathBuf,
     /// The set to fill; it becomes the default.
@@ -110,12 +110,12 @@ pub struct InitArguments {
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArguments {
-    /// The bundle: a file, or - for standard input.
+    /// The bundle: a file, an address (http://…), or - for standard input.
     pub source: PathBuf,
-    /// Most bytes that may be read from the bundle.
+    /// Most bytes that may be read from the bundle. From a web server nothing but these is fetched then, in more requests.
     #[arg(long, value_name = "BYTES")]
     pub budget: Option<u64>,
-    /// Do not check what this device does not need of the bundle.
+    /// Do not check what this device does not need of the bundle. From a web server with ranges that is not fetched anyway.
     #[arg(long)]
     pub no_audit: bool,
 }
@@ -205,6 +205,7 @@ Examples:
 const INSTALL_EXAMPLES: &str = "\
 Examples:
   twinseal install release-2.tseal
+  twinseal install http://updates.example/release-2.tseal
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
 
@@ -259,6 +260,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 16);
+        assert_eq!(seen, 17);
     }
 }

@@ -21,6 +21,8 @@ pub enum Event {
     Plan(Plan),
     /// How far an install is.
     Progress(Progress),
+    /// What a bundle on a web server cost, when a `plan` or an `install` of it has ended.
+    Traffic(Traffic),
     /// An install has ended well.
     Installed(Installed),
     /// A command has failed.
@@ -122,6 +124,36 @@ pub struct Progress {
     pub written_bytes: u64,
     /// Read back from the medium.
     pub read_back_bytes: u64,
+}
+
+/// What went over the network, above TCP.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
+    /// Bytes that came in, headers included.
+    pub received_bytes: u64,
+    /// Bytes that went out, headers included.
+    pub sent_bytes: u64,
+    /// Requests.
+    pub requests: u32,
+    /// Of these, new tries after a cut.
+    pub tries: u32,
+}
+
+impl From<crate::source::http::Traffic> for Traffic {
+    fn from(traffic: crate::source::http::Traffic) -> Self {
+        let crate::source::http::Traffic {
+            received_bytes,
+            sent_bytes,
+            requests,
+            tries,
+        } = traffic;
+        Self {
+            received_bytes,
+            sent_bytes,
+            requests,
+            tries,
+        }
+    }
 }
 
 /// What an install did; the sizes are those of [`twinseal_core::install::Tally`].

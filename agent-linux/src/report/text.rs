@@ -13,6 +13,13 @@ pub(super) fn text(event: &Event) -> String {
         Event::Plan(plan) => plan_text(plan),
         // A failure is told on standard error.
         Event::Progress(_) | Event::Failed(_) => String::new(),
+        Event::Traffic(traffic) => format!(
+            "Over the network: {} received, {} sent; {}, {}.\n",
+            bytes(traffic.received_bytes),
+            bytes(traffic.sent_bytes),
+            count(traffic.requests, "request"),
+            count(traffic.tries, "new try")
+        ),
         Event::Installed(installed) => installed_text(installed),
         Event::Provisioned(made) => {
             let (set, floor) = (&made.set, made.floor);
