@@ -37,6 +37,13 @@ pub enum Command {
     /// trial nothing is checked. Exit code 0 when the trial is healthy or none runs, 80 when it is not.
     #[command(after_help = HEALTH_EXAMPLES)]
     Health(HealthArguments),
+    /// Reads every object of both sets and names each one that is missing, damaged or not sealed; the UKIs too. Changes nothing.
+    /// Exit code 0 when all is well, 81 when something is damaged.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArguments),
+    /// Replaces damaged objects of a set by whole ones with the same digest. Exit code 0 when all is well then, 81 otherwise.
+    #[command(after_help = REPAIR_EXAMPLES)]
+    Repair(RepairArguments),
     /// Commits the running set: it becomes the default, and the anti-rollback floor rises to it.
     MarkGood,
     /// Says that the running set is bad: the next restart boots the other one.
@@ -72,12 +79,14 @@ impl Command {
             Self::Device(_)
             | Self::Install(_)
             | Self::Health(_)
+            | Self::Repair(_)
             | Self::MarkGood
             | Self::MarkBad
             | Self::Rollback
             | Self::Select(_) => true,
             Self::History(arguments) => arguments.set_aside,
             Self::Status
+            | Self::Check(_)
             | Self::Plan(_)
             | Self::RebootNeeded
             | Self::Completions { .. }
@@ -135,6 +144,25 @@ pub struct InstallArguments {
     /// Leave the default set to boot next. A later install of the same bundle finds what is there and arms the trial.
     #[arg(long, conflicts_with = "attempts")]
     pub no_trial: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CheckArguments {
+    /// Look at this set alone.
+    #[arg(long, value_enum)]
+    pub set: Option<SetName>,
+}
+
+/// Arguments of `repair`.
+#[derive(Clone, Debug, Args)]
+pub struct RepairArguments {
+    /// Take whole objects from the other set.
+    #[arg(long, required = true)]
+    pub from_other_set: bool,
+    /// The set to repair, instead of the running one.
+    #[arg(long, value_enum)]
+    pub set: Option<SetName>,
 }
 
 /// Arguments of `health`.
@@ -209,6 +237,16 @@ Examples:
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  twinseal check
+  twinseal check --set b";
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  twinseal repair --from-other-set
+  twinseal repair --from-other-set --set b";
+
 const HEALTH_EXAMPLES: &str = "\
 Examples:
   twinseal health                            would this trial be kept?
@@ -238,6 +276,8 @@ mod tests {
             PLAN_EXAMPLES,
             INSTALL_EXAMPLES,
             HEALTH_EXAMPLES,
+            CHECK_EXAMPLES,
+            REPAIR_EXAMPLES,
             SELECT_EXAMPLES,
         ]
         .iter()
@@ -260,6 +300,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 17);
+        assert_eq!(seen, 21);
     }
 }

@@ -70,6 +70,9 @@ pub const SOURCE_CHANGED: u8 = 71;
 /// The running trial failed a health check.
 pub const HEALTH: u8 = 80;
 
+/// Something that a set holds is damaged.
+pub const DAMAGED: u8 = 81;
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -219,6 +222,11 @@ pub const TABLE: &[Row] = &[
         "unhealthy",
         "The running trial failed a health check.",
     ),
+    row(
+        DAMAGED,
+        "damaged",
+        "An object or the UKI of a set is missing, damaged or not sealed (check, repair).",
+    ),
 ];
 
 /// The short name of a code; empty for a code that is not in the table.
@@ -338,6 +346,7 @@ mod tests {
                 (70, "source"),
                 (71, "source-changed"),
                 (80, "unhealthy"),
+                (81, "damaged"),
             ]
         );
     }

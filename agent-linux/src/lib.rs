@@ -15,6 +15,7 @@
 //! | `install`, `progress` | core's installer, run, counted and timed |
 //! | `update`, `init` | `plan` and `install`; `device init` |
 //! | `health`, `objects` | the checks of a trial; every object of a set, read |
+//! | `check`, `repair` | a set looked through; damaged objects replaced |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
 //! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
@@ -40,6 +41,7 @@
 )]
 
 pub mod audit;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -61,6 +63,7 @@ pub mod marks;
 pub mod objects;
 pub mod overlap;
 pub mod progress;
+pub mod repair;
 pub mod report;
 pub mod restart;
 pub mod select;
@@ -130,6 +133,8 @@ fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
         Command::MarkGood => verdict::mark_good(&device, outlet, Patience::None)?,
         Command::MarkBad => verdict::mark_bad(&device, outlet, Patience::None)?,
         Command::Rollback => verdict::roll_back(&device, outlet)?,
+        Command::Check(arguments) => return check::check(&device, arguments, outlet),
+        Command::Repair(arguments) => return repair::repair(&device, arguments, outlet),
         Command::Health(arguments) => return health::health(&device, arguments, outlet),
         Command::RebootNeeded => return verdict::reboot_needed(&device, outlet),
         Command::History(arguments) if arguments.set_aside => history::set_aside(&device, outlet)?,

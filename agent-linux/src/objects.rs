@@ -106,8 +106,15 @@ impl Objects {
         self.unread.is_empty()
     }
 
+    /// Where an object is in the root slot that is mounted at `root`.
+    pub fn path_in(root: &Path, digest: &BlobDigest) -> PathBuf {
+        let hex = digest.to_hex();
+        let (shard, rest) = hex.split_at_checked(2).unwrap_or((&hex, ""));
+        root.join("composefs/objects").join(shard).join(rest)
+    }
+
     /// Where an object is.
-    pub fn path(&self, hex: &str) -> PathBuf {
+    fn path(&self, hex: &str) -> PathBuf {
         let (shard, rest) = hex.split_at_checked(2).unwrap_or((hex, ""));
         self.folder.join(shard).join(rest)
     }
@@ -167,6 +174,16 @@ pub fn check_object(
         return Err(Damage::OtherDigest);
     }
     Ok(())
+}
+
+/// The fs-verity digest of a file outside the object store, from the medium.
+///
+/// # Errors
+/// When it is not there or cannot be read.
+pub fn file_digest(path: &Path) -> Result<BlobDigest, Damage> {
+    let file = File::open(path).map_err(damage)?;
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    digest_of(file, |_| ()).map_err(damage)
 }
 
 /// Reads a file to its end and computes its fs-verity digest.

@@ -8,7 +8,7 @@
 
 mod health;
 
-pub use health::{Check, Health, HealthFailure};
+pub use health::{Check, CheckedSet, DamagedPart, Health, HealthFailure, Repaired};
 
 use serde::Serialize;
 use std::io::{self, Write};
@@ -33,6 +33,10 @@ pub enum Event {
     Check(Check),
     /// `health`: the verdict.
     Health(Health),
+    /// `check`: a set has been looked through.
+    CheckedSet(CheckedSet),
+    /// `repair`: what was replaced.
+    Repaired(Repaired),
     /// `mark-good`: the running set is the default.
     Committed(Committed),
     /// `mark-bad`: the running set is bad.
