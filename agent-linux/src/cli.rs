@@ -157,9 +157,19 @@ pub struct CheckArguments {
 /// Arguments of `repair`.
 #[derive(Clone, Debug, Args)]
 pub struct RepairArguments {
+    /// Take whole objects from this bundle: a file, an address (http://…), or - for standard input. Any release that a trusted key
+    /// signed will do, if it has them.
+    #[arg(
+        required_unless_present = "from_other_set",
+        conflicts_with = "from_other_set"
+    )]
+    pub source: Option<PathBuf>,
     /// Take whole objects from the other set.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub from_other_set: bool,
+    /// Most bytes that may be read from the bundle.
+    #[arg(long, value_name = "BYTES", requires = "source")]
+    pub budget: Option<u64>,
     /// The set to repair, instead of the running one.
     #[arg(long, value_enum)]
     pub set: Option<SetName>,
@@ -245,6 +255,7 @@ Examples:
 const REPAIR_EXAMPLES: &str = "\
 Examples:
   twinseal repair --from-other-set
+  twinseal repair http://updates.example/release-2.tseal
   twinseal repair --from-other-set --set b";
 
 const HEALTH_EXAMPLES: &str = "\
@@ -300,6 +311,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 21);
+        assert_eq!(seen, 22);
     }
 }

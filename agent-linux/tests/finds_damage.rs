@@ -135,3 +135,44 @@ fn a_damaged_uki_and_a_missing_image_are_named() {
     assert_eq!(run.code, 81);
     assert!(run.err.contains("UKI"), "{}", run.err);
 }
+
+#[test]
+fn what_is_damaged_in_both_sets_comes_from_a_bundle_and_nothing_else_does() {
+    let board = updated();
+    let before = board.slots();
+    for set in ["a", "b"] {
+        fs::write(shared(&board, set).1, "short").unwrap();
+    }
+    let bundle = board.bundle(&Release::sealed(1).bundle(&[&key(1)]));
+    for set in ["a", "b"] {
+        let run = board.run(&["--json", "repair", "--set", set, &bundle]);
+        assert_eq!(run.code, 0, "set {set}: {}", run.err);
+        let events = run.events();
+        assert_eq!(events.last().unwrap()["repaired"], 1);
+        let plan = events
+            .iter()
+            .find(|event| event["event"] == "plan")
+            .unwrap();
+        println!("set {set}: {plan}");
+        assert_eq!(damaged(&board, &["--set", set]).0, 0);
+        let entry = board.history().pop().unwrap();
+        assert_eq!(entry["kind"], "object-repaired");
+        assert_eq!(entry["from"], "bundle");
+    }
+    assert_eq!(board.slots(), before, "the same bytes, and nothing else");
+    assert_eq!(
+        board.status()["trial"]["set"],
+        "b",
+        "the trial waits as before"
+    );
+}
+
+#[test]
+fn a_bundle_of_a_stranger_repairs_nothing() {
+    let board = updated();
+    fs::write(shared(&board, "a").1, "short").unwrap();
+    let bundle = board.bundle(&Release::sealed(1).bundle(&[&key(2)]));
+    assert_eq!(board.run(&["repair", &bundle]).code, 30);
+    assert_eq!(fs::read(shared(&board, "a").1).unwrap(), b"short");
+    assert_eq!(board.run(&["repair"]).code, 2, "from where?");
+}

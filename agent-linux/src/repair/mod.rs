@@ -12,8 +12,10 @@
 //! The name is the damaged object's or the whole one's. What was being written lies in `composefs/tmp`; the next repair or install
 //! removes it.
 
+mod bundle;
+
 use crate::audit::Audit;
-use crate::check::{Found, look_through};
+use crate::check::{look_through, open_root};
 use crate::cli::RepairArguments;
 use crate::config::Sealing;
 use crate::device::{Device, need_record};
@@ -29,7 +31,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use twinseal_core::boot::Set;
-use twinseal_core::boot::record::Loaded;
 use twinseal_core::journal::{Event as Noted, RepairSource};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::verity::enable;
@@ -61,93 +62,148 @@ pub fn repair(
             "The UKI {uki} of set {set} is damaged. It is not replaced here: install the release again from the other set."
         ));
     }
-    let repaired = replace(device, &places, set, running, &found, &loaded)?;
+    let damaged = found.damaged.iter().map(|(object, _)| *object).collect();
+    let mut job = Job {
+        device,
+        places: &places,
+        set,
+        damaged,
+        audit: Audit::open(device, Some(&loaded)),
+    };
+    let repaired = replace(&mut job, running, arguments, outlet)?;
     let left = found.damaged.len() - repaired;
     outlet.tell(&Event::Repaired(repaired_event(set, repaired, left)));
     let well = left == 0 && found.uki.is_none();
     Ok(if well { exit::OK } else { exit::DAMAGED })
 }
 
-/// Replaces what the other set has whole; gives how many objects that were.
-fn replace(
-    device: &Device,
-    places: &Places,
+/// What is being repaired.
+struct Job<'j> {
+    device: &'j Device,
+    places: &'j Places,
     set: Set,
+    damaged: Vec<BlobDigest>,
+    audit: Audit,
+}
+
+/// Opens the set for writing and replaces what can be replaced; gives how many objects that were.
+fn replace(
+    job: &mut Job<'_>,
     running: Set,
-    found: &Found,
-    loaded: &Loaded,
+    arguments: &RepairArguments,
+    outlet: &mut Outlet,
 ) -> Result<usize, AgentError> {
-    if found.damaged.is_empty() {
+    if job.damaged.is_empty() {
         return Ok(0);
     }
-    let (_other, whole) = crate::check::open_root(device, places, set.other())?;
-    let Some(whole) = whole else { return Ok(0) };
-    let mut audit = Audit::open(device, Some(loaded));
     // A root slot that is a mounted device is opened for writing no longer than this takes.
-    let mounted = (set == running).then(|| running_root(device)).flatten();
+    let mounted = (job.set == running)
+        .then(|| running_root(job.device))
+        .flatten();
     let _writable = mounted.clone().map(Writable::open).transpose()?;
     let opened = match mounted {
         Some(_) => None,
-        None => Some(places.open(set, Access::Write)?),
+        None => Some(job.places.open(job.set, Access::Write)?),
     };
     let root = mounted.or_else(|| opened.as_ref()?.root().map(PathBuf::from));
-    let Some(root) = root else { return Ok(0) };
+    match (root, &arguments.source) {
+        (None, _) => Ok(0),
+        (Some(root), Some(source)) => bundle::replace(job, &root, source, arguments, outlet),
+        (Some(root), None) => replace_from_other_set(job, &root),
+    }
+}
+
+fn replace_from_other_set(job: &mut Job<'_>, root: &Path) -> Result<usize, AgentError> {
+    let (_other, whole) = open_root(job.device, job.places, job.set.other())?;
+    let Some(whole) = whole else { return Ok(0) };
     let mut repaired = 0;
-    for (object, _) in &found.damaged {
-        let from = Objects::path_in(&whole, object);
-        let sealing = device.description.verity;
-        if check_object(&from, object, sealing, |_| ()).is_err() {
+    for object in job.damaged.clone() {
+        let from = Objects::path_in(&whole, &object);
+        let sealing = job.device.description.verity;
+        if check_object(&from, &object, sealing, |_| ()).is_err() {
+            let other = job.set.other();
             warn(&format!(
-                "Object {object} is not whole in set {} either.",
-                set.other()
+                "Object {object} is not whole in set {other} either."
             ));
             continue;
         }
-        // Told first: an entry for a repair that did not happen is better than a repair without an entry.
-        audit.tell(Noted::ObjectRepaired {
-            set,
-            object: *object,
-            from: RepairSource::OtherSet,
+        let copied = aside(root).and_then(|(new, mut file)| {
+            io::copy(&mut File::open(&from)?, &mut file)?;
+            file.sync_all()?;
+            Ok(new)
         });
-        put(&root, &from, object, sealing).map_err(|error| AgentError::File {
-            file: Objects::path_in(&root, object),
-            done: "replaced",
-            error,
-        })?;
+        job.put(root, &object, copied, RepairSource::OtherSet)?;
         repaired += 1;
     }
     Ok(repaired)
 }
 
-/// Writes an object aside, seals it, checks it, and gives it its name.
-fn put(root: &Path, from: &Path, object: &BlobDigest, sealing: Sealing) -> io::Result<()> {
+impl Job<'_> {
+    /// Gives an object that was written aside its name. The journal is told first: an entry for a repair that did not happen is
+    /// better than a repair without an entry.
+    fn put(
+        &mut self,
+        root: &Path,
+        object: &BlobDigest,
+        written: io::Result<PathBuf>,
+        from: RepairSource,
+    ) -> Result<(), AgentError> {
+        let sealing = self.device.description.verity;
+        let sealed = written.and_then(|new| {
+            seal(&new, object, sealing)?;
+            Ok(new)
+        });
+        let named = sealed.and_then(|new| {
+            self.audit.tell(Noted::ObjectRepaired {
+                set: self.set,
+                object: *object,
+                from,
+            });
+            rename(root, &new, object)
+        });
+        named.map_err(|error| AgentError::File {
+            file: Objects::path_in(root, object),
+            done: "replaced",
+            error,
+        })
+    }
+}
+
+/// A new file for an object, under a name that nobody reads.
+fn aside(root: &Path) -> io::Result<(PathBuf, File)> {
     let folder = root.join("composefs/tmp");
     fs::create_dir_all(&folder)?;
     let new = folder.join(NEW_OBJECT);
-    if let Err(error) = fs::remove_file(&new)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    let mut file = File::create_new(&new)?;
-    io::copy(&mut File::open(from)?, &mut file)?;
-    file.sync_all()?;
-    // The kernel seals a file only when nobody has it open for writing.
-    drop(file);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&new)?;
+    Ok((new, file))
+}
+
+/// Seals what was written, and checks it. The kernel seals a file only when nobody has it open for writing.
+fn seal(new: &Path, object: &BlobDigest, sealing: Sealing) -> io::Result<()> {
     if sealing == Sealing::Required {
-        enable(&File::open(&new)?, object.algorithm())
+        enable(&File::open(new)?, object.algorithm())
             .map_err(|fault| io::Error::other(format!("it could not be sealed ({fault:?})")))?;
     }
-    check_object(&new, object, sealing, |_| ())
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    check_object(new, object, sealing, |_| ())
+        .map_err(|_| io::Error::other("what was written has another digest than its name"))
+}
+
+fn rename(root: &Path, new: &Path, object: &BlobDigest) -> io::Result<()> {
     let name = Objects::path_in(root, object);
     if let Some(shard) = name.parent() {
         fs::create_dir_all(shard)?;
-        fs::rename(&new, &name)?;
+        fs::rename(new, &name)?;
         File::open(shard)?.sync_all()?;
     }
-    rustix::fs::syncfs(File::open(root)?)?;
-    Ok(())
+    Ok(rustix::fs::syncfs(File::open(root)?)?)
 }
 
 /// The running set's root slot, writable until this is dropped. A slot that is a folder is writable anyway.
