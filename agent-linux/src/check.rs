@@ -27,6 +27,8 @@ pub struct Found {
     pub bytes: u64,
     /// Objects that are not well.
     pub damaged: Vec<(BlobDigest, Damage)>,
+    /// The image that the set must have, when it is not listed among its images.
+    pub unlisted: Option<BlobDigest>,
     /// What is wrong with the UKI.
     pub uki: Option<(BlobDigest, Damage)>,
 }
@@ -34,7 +36,7 @@ pub struct Found {
 impl Found {
     /// Whether nothing is damaged.
     pub const fn is_well(&self) -> bool {
-        self.damaged.is_empty() && self.uki.is_none()
+        self.damaged.is_empty() && self.uki.is_none() && self.unlisted.is_none()
     }
 }
 
@@ -77,7 +79,8 @@ pub fn look_through(
     let Some(root) = root else {
         return Ok(None);
     };
-    let objects = match Objects::list(&root, seal(device, places, set).as_ref()) {
+    let seal = seal(device, places, set);
+    let objects = match Objects::list(&root, seal.as_ref()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|error| AgentError::File {
             file: root,
@@ -100,6 +103,7 @@ pub fn look_through(
     Ok(Some(Found {
         objects: objects.count(),
         bytes: objects.bytes(),
+        unlisted: seal.filter(|_| !objects.is_listed()),
         damaged,
         uki: uki_damage(device, places, set, opened.boot()),
     }))
@@ -147,6 +151,7 @@ fn checked_event(set: Set, found: Option<&Found>) -> events::CheckedSet {
     };
     let objects = found.into_iter().flat_map(|found| &found.damaged);
     let uki = found.and_then(|found| found.uki.as_ref());
+    let unlisted = found.and_then(|found| Some((found.unlisted?, Damage::Missing)));
     events::CheckedSet {
         set: set.to_string(),
         holds_something: found.is_some(),
@@ -154,6 +159,7 @@ fn checked_event(set: Set, found: Option<&Found>) -> events::CheckedSet {
         bytes: found.map_or(0, |found| found.bytes),
         damaged: objects
             .map(|damaged| part("object", damaged))
+            .chain(unlisted.iter().map(|damaged| part("image", damaged)))
             .chain(uki.map(|damaged| part("uki", damaged)))
             .collect(),
     }

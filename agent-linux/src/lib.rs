@@ -17,6 +17,7 @@
 //! | `health`, `objects` | the checks of a trial; every object of a set, read |
 //! | `check`, `repair` | a set looked through; damaged objects replaced |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
+//! | `secure_boot` | whether the firmware checks signatures |
 //! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
 //! | `events`, `report` | what is told: JSON, text |
@@ -66,6 +67,7 @@ pub mod progress;
 pub mod repair;
 pub mod report;
 pub mod restart;
+pub mod secure_boot;
 pub mod select;
 pub mod slots;
 pub mod source;

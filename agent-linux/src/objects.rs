@@ -53,6 +53,8 @@ pub struct Objects {
     needed: BTreeSet<String>,
     /// Images that cannot be read whole: what they ask for is not all known.
     unread: Vec<String>,
+    /// Whether the image that the set must have is listed among its images, which is where an initramfs looks for it.
+    listed: bool,
 }
 
 impl Objects {
@@ -67,19 +69,15 @@ impl Objects {
             folder,
             needed: BTreeSet::new(),
             unread: Vec::new(),
+            listed: true,
         };
-        let mut images: BTreeSet<String> = seal
-            .map(|seal| seal.to_hex().to_string())
-            .into_iter()
-            .collect();
+        let mut images = BTreeSet::new();
         for entry in fs::read_dir(root.join("composefs/images"))? {
-            images.extend(
-                entry?
-                    .file_name()
-                    .into_string()
-                    .ok()
-                    .filter(|name| is_digest(name)),
-            );
+            let name = entry?.file_name().into_string().ok();
+            images.extend(name.filter(|name| is_digest(name)));
+        }
+        if let Some(seal) = seal {
+            found.listed = !images.insert(seal.to_hex().to_string());
         }
         for image in images {
             if redirects(&found.path(&image), &mut found.needed).is_err() {
@@ -88,6 +86,11 @@ impl Objects {
             found.needed.insert(image);
         }
         Ok(found)
+    }
+
+    /// Whether the image that the set must have is listed among its images.
+    pub const fn is_listed(&self) -> bool {
+        self.listed
     }
 
     /// Bytes of everything that is there.
@@ -376,7 +379,7 @@ mod tests {
         let (folder, _) = repository(b"image", &[]);
         let seal = BlobDigest::sha256([7; 32]);
         let objects = Objects::list(folder.path(), Some(&seal)).unwrap();
-        assert!(!objects.is_complete());
+        assert!(!objects.is_complete() && !objects.is_listed());
         let (_, damaged) = check(&objects, Sealing::Absent);
         assert!(matches!(&damaged[..], [(name, Damage::Missing)] if *name == seal.to_string()));
         assert!(Objects::list(Path::new("/no/such"), None).is_err());

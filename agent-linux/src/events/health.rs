@@ -70,7 +70,7 @@ pub struct CheckedSet {
 /// A damaged part of a set.
 #[derive(Clone, Debug, Serialize)]
 pub struct DamagedPart {
-    /// "object" or "uki".
+    /// "object", "image" (its name among the images) or "uki".
     pub part: &'static str,
     /// Its fs-verity digest, as it must be.
     pub digest: String,

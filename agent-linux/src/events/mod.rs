@@ -401,6 +401,8 @@ pub struct Status {
     pub default: Option<String>,
     /// The trial.
     pub trial: Option<Trial>,
+    /// Whether the firmware checks signatures; `None` when it does not say.
+    pub secure_boot: Option<bool>,
     /// The boot loader; `None` where the boot record alone decides.
     pub loader: Option<LoaderStatus>,
     /// The anti-rollback floor.

@@ -70,10 +70,15 @@ pub fn repair(
         damaged,
         audit: Audit::open(device, Some(&loaded)),
     };
+    if let Some(image) = &found.unlisted {
+        warn(&format!(
+            "Image {image} is not listed among the images of set {set}. It is not repaired here: install the release again from the other set."
+        ));
+    }
     let repaired = replace(&mut job, running, arguments, outlet)?;
     let left = found.damaged.len() - repaired;
     outlet.tell(&Event::Repaired(repaired_event(set, repaired, left)));
-    let well = left == 0 && found.uki.is_none();
+    let well = left == 0 && found.uki.is_none() && found.unlisted.is_none();
     Ok(if well { exit::OK } else { exit::DAMAGED })
 }
 

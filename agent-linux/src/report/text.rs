@@ -123,8 +123,12 @@ fn checked_text(checked: &CheckedSet) -> String {
         ),
     };
     for part in &checked.damaged {
-        let uki = if part.part == "uki" { "UKI: " } else { "" };
-        text += &format!("  {uki}{}\n", part.text);
+        let what = match part.part {
+            "uki" => "UKI: ",
+            "image" => "Among the images: ",
+            _ => "",
+        };
+        text += &format!("  {what}{}\n", part.text);
     }
     text
 }
@@ -383,6 +387,9 @@ fn status_text(status: &Status) -> String {
     }
     if let Some(loader) = &status.loader {
         line("boot loader", loader_text(loader));
+    }
+    if let Some(on) = status.secure_boot {
+        line("secure boot", if on { "on" } else { "OFF" }.to_owned());
     }
     line("verity", status.verity.to_owned());
     for set in &status.sets {
