@@ -37,6 +37,13 @@ pub enum Command {
     /// trial nothing is checked. Exit code 0 when the trial is healthy or none runs, 80 when it is not.
     #[command(after_help = HEALTH_EXAMPLES)]
     Health(HealthArguments),
+    /// Reads every object of both sets and names each one that is missing, damaged or not sealed; the UKIs too. Changes nothing.
+    /// Exit code 0 when all is well, 81 when something is damaged.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArguments),
+    /// Replaces damaged objects of a set by whole ones with the same digest. Exit code 0 when all is well then, 81 otherwise.
+    #[command(after_help = REPAIR_EXAMPLES)]
+    Repair(RepairArguments),
     /// Commits the running set: it becomes the default, and the anti-rollback floor rises to it.
     MarkGood,
     /// Says that the running set is bad: the next restart boots the other one.
@@ -72,12 +79,14 @@ impl Command {
             Self::Device(_)
             | Self::Install(_)
             | Self::Health(_)
+            | Self::Repair(_)
             | Self::MarkGood
             | Self::MarkBad
             | Self::Rollback
             | Self::Select(_) => true,
             Self::History(arguments) => arguments.set_aside,
             Self::Status
+            | Self::Check(_)
             | Self::Plan(_)
             | Self::RebootNeeded
             | Self::Completions { .. }
@@ -96,7 +105,7 @@ pub enum DeviceCommand {
 /// Arguments of `device init`.
 #[derive(Clone, Debug, Args)]
 pub struct InitArguments {
-    /// The bundle: a file, or - for standard input.
+    /// The bundle: a file, an address (http://…), or - for standard input.
     #[arg(value_name = "BUNDLE")]
     pub source: PathBuf,
     /// The set to fill; it becomes the default.
@@ -110,12 +119,12 @@ pub struct InitArguments {
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArguments {
-    /// The bundle: a file, or - for standard input.
+    /// The bundle: a file, an address (http://…), or - for standard input.
     pub source: PathBuf,
-    /// Most bytes that may be read from the bundle.
+    /// Most bytes that may be read from the bundle. From a web server nothing but these is fetched then, in more requests.
     #[arg(long, value_name = "BYTES")]
     pub budget: Option<u64>,
-    /// Do not check what this device does not need of the bundle.
+    /// Do not check what this device does not need of the bundle. From a web server with ranges that is not fetched anyway.
     #[arg(long)]
     pub no_audit: bool,
 }
@@ -135,6 +144,35 @@ pub struct InstallArguments {
     /// Leave the default set to boot next. A later install of the same bundle finds what is there and arms the trial.
     #[arg(long, conflicts_with = "attempts")]
     pub no_trial: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CheckArguments {
+    /// Look at this set alone.
+    #[arg(long, value_enum)]
+    pub set: Option<SetName>,
+}
+
+/// Arguments of `repair`.
+#[derive(Clone, Debug, Args)]
+pub struct RepairArguments {
+    /// Take whole objects from this bundle: a file, an address (http://…), or - for standard input. Any release that a trusted key
+    /// signed will do, if it has them.
+    #[arg(
+        required_unless_present = "from_other_set",
+        conflicts_with = "from_other_set"
+    )]
+    pub source: Option<PathBuf>,
+    /// Take whole objects from the other set.
+    #[arg(long)]
+    pub from_other_set: bool,
+    /// Most bytes that may be read from the bundle.
+    #[arg(long, value_name = "BYTES", requires = "source")]
+    pub budget: Option<u64>,
+    /// The set to repair, instead of the running one.
+    #[arg(long, value_enum)]
+    pub set: Option<SetName>,
 }
 
 /// Arguments of `health`.
@@ -205,8 +243,20 @@ Examples:
 const INSTALL_EXAMPLES: &str = "\
 Examples:
   twinseal install release-2.tseal
+  twinseal install http://updates.example/release-2.tseal
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  twinseal check
+  twinseal check --set b";
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  twinseal repair --from-other-set
+  twinseal repair http://updates.example/release-2.tseal
+  twinseal repair --from-other-set --set b";
 
 const HEALTH_EXAMPLES: &str = "\
 Examples:
@@ -237,6 +287,8 @@ mod tests {
             PLAN_EXAMPLES,
             INSTALL_EXAMPLES,
             HEALTH_EXAMPLES,
+            CHECK_EXAMPLES,
+            REPAIR_EXAMPLES,
             SELECT_EXAMPLES,
         ]
         .iter()
@@ -259,6 +311,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 16);
+        assert_eq!(seen, 22);
     }
 }

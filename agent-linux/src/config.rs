@@ -48,7 +48,7 @@ pub const DEFAULT_FILES: [&str; 2] = ["/etc/twinseal/device.toml", "/usr/lib/twi
 const HEALTH_FOLDER: &str = "/usr/lib/twinseal/health.d";
 
 /// Where Linux shows the firmware's variables (Documentation/filesystems/efivarfs.rst).
-const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
+pub const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
 /// Where keys are when the description names none. Part of the sealed system, so that only an update changes them.
 pub const KEYS_FOLDER: &str = "/usr/lib/twinseal/keys";

@@ -4,6 +4,7 @@
 
 use crate::clock::Utc;
 use crate::exit;
+use crate::source::http::{HttpProblem, problem_of};
 use std::io;
 use std::path::PathBuf;
 use twinseal_core::Error;
@@ -195,7 +196,7 @@ impl AgentError {
     }
 
     /// The exit code; `exit.rs` has the table.
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::Core(error) => exit::code(error),
             Self::Description { .. }
@@ -209,7 +210,10 @@ impl AgentError {
             Self::NoSystem => exit::SLOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
-            Self::Source { .. } => exit::SOURCE,
+            Self::Source { error, .. } => match problem_of(error) {
+                Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
+                _ => exit::SOURCE,
+            },
             Self::File { .. } | Self::NoMemory => exit::STORAGE,
         }
     }

@@ -65,8 +65,13 @@ pub const BOOT_LOADER: u8 = 55;
 pub const MISUSE: u8 = 60;
 /// The source of the bundle failed.
 pub const SOURCE: u8 = 70;
+/// The bundle at its address was replaced while it was read.
+pub const SOURCE_CHANGED: u8 = 71;
 /// The running trial failed a health check.
 pub const HEALTH: u8 = 80;
+
+/// Something that a set holds is damaged.
+pub const DAMAGED: u8 = 81;
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,9 +213,19 @@ pub const TABLE: &[Row] = &[
         "The bundle's source could not be opened or read.",
     ),
     row(
+        SOURCE_CHANGED,
+        "source-changed",
+        "The bundle at its address was replaced while it was read.",
+    ),
+    row(
         HEALTH,
         "unhealthy",
         "The running trial failed a health check.",
+    ),
+    row(
+        DAMAGED,
+        "damaged",
+        "An object or the UKI of a set is missing, damaged or not sealed (check, repair).",
     ),
 ];
 
@@ -329,7 +344,9 @@ mod tests {
                 (55, "boot-loader"),
                 (60, "misuse"),
                 (70, "source"),
+                (71, "source-changed"),
                 (80, "unhealthy"),
+                (81, "damaged"),
             ]
         );
     }

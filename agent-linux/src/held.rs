@@ -20,7 +20,7 @@ use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
 use twinseal_platform_linux::read_front;
 
 /// The removable-media path of the machine that this code is built for (UEFI specification 2.10, section 3.5.1.1).
-const BOOTABLE_UKI: &str = if cfg!(target_arch = "x86_64") {
+pub const BOOTABLE_UKI: &str = if cfg!(target_arch = "x86_64") {
     "EFI/BOOT/BOOTX64.EFI"
 } else if cfg!(target_arch = "aarch64") {
     "EFI/BOOT/BOOTAA64.EFI"

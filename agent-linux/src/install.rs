@@ -214,7 +214,11 @@ where
     })
 }
 
-fn run_installer<D, S>(
+/// The same into a storage of the caller's.
+///
+/// # Errors
+/// As [`install`].
+pub fn run_installer<D, S>(
     order: &Order<'_>,
     bundle: &mut Bundle,
     crew: &Crew<'_>,

@@ -16,7 +16,9 @@
 //! | `install`, `progress` | core's installer, run, counted and timed |
 //! | `update`, `init` | `plan` and `install`; `device init` |
 //! | `health`, `objects` | the checks of a trial; every object of a set, read |
+//! | `check`, `repair` | a set looked through; damaged objects replaced |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
+//! | `secure_boot` | whether the firmware checks signatures |
 //! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
 //! | `events`, `report` | what is told: JSON, text |
@@ -42,6 +44,7 @@
 
 pub mod ahead;
 pub mod audit;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -65,8 +68,10 @@ pub mod marks;
 pub mod objects;
 pub mod overlap;
 pub mod progress;
+pub mod repair;
 pub mod report;
 pub mod restart;
+pub mod secure_boot;
 pub mod select;
 pub mod slots;
 pub mod source;
@@ -134,6 +139,8 @@ fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
         Command::MarkGood => verdict::mark_good(&device, outlet, Patience::None)?,
         Command::MarkBad => verdict::mark_bad(&device, outlet, Patience::None)?,
         Command::Rollback => verdict::roll_back(&device, outlet)?,
+        Command::Check(arguments) => return check::check(&device, arguments, outlet),
+        Command::Repair(arguments) => return repair::repair(&device, arguments, outlet),
         Command::Health(arguments) => return health::health(&device, arguments, outlet),
         Command::RebootNeeded => return verdict::reboot_needed(&device, outlet),
         Command::History(arguments) if arguments.set_aside => history::set_aside(&device, outlet)?,

@@ -53,6 +53,8 @@ pub struct Objects {
     needed: BTreeSet<String>,
     /// Images that cannot be read whole: what they ask for is not all known.
     unread: Vec<String>,
+    /// Whether the image that the set must have is listed among its images, which is where an initramfs looks for it.
+    listed: bool,
 }
 
 impl Objects {
@@ -67,19 +69,15 @@ impl Objects {
             folder,
             needed: BTreeSet::new(),
             unread: Vec::new(),
+            listed: true,
         };
-        let mut images: BTreeSet<String> = seal
-            .map(|seal| seal.to_hex().to_string())
-            .into_iter()
-            .collect();
+        let mut images = BTreeSet::new();
         for entry in fs::read_dir(root.join("composefs/images"))? {
-            images.extend(
-                entry?
-                    .file_name()
-                    .into_string()
-                    .ok()
-                    .filter(|name| is_digest(name)),
-            );
+            let name = entry?.file_name().into_string().ok();
+            images.extend(name.filter(|name| is_digest(name)));
+        }
+        if let Some(seal) = seal {
+            found.listed = !images.insert(seal.to_hex().to_string());
         }
         for image in images {
             if redirects(&found.path(&image), &mut found.needed).is_err() {
@@ -88,6 +86,11 @@ impl Objects {
             found.needed.insert(image);
         }
         Ok(found)
+    }
+
+    /// Whether the image that the set must have is listed among its images.
+    pub const fn is_listed(&self) -> bool {
+        self.listed
     }
 
     /// Bytes of everything that is there.
@@ -106,8 +109,15 @@ impl Objects {
         self.unread.is_empty()
     }
 
+    /// Where an object is in the root slot that is mounted at `root`.
+    pub fn path_in(root: &Path, digest: &BlobDigest) -> PathBuf {
+        let hex = digest.to_hex();
+        let (shard, rest) = hex.split_at_checked(2).unwrap_or((&hex, ""));
+        root.join("composefs/objects").join(shard).join(rest)
+    }
+
     /// Where an object is.
-    pub fn path(&self, hex: &str) -> PathBuf {
+    fn path(&self, hex: &str) -> PathBuf {
         let (shard, rest) = hex.split_at_checked(2).unwrap_or((hex, ""));
         self.folder.join(shard).join(rest)
     }
@@ -167,6 +177,16 @@ pub fn check_object(
         return Err(Damage::OtherDigest);
     }
     Ok(())
+}
+
+/// The fs-verity digest of a file outside the object store, from the medium.
+///
+/// # Errors
+/// When it is not there or cannot be read.
+pub fn file_digest(path: &Path) -> Result<BlobDigest, Damage> {
+    let file = File::open(path).map_err(damage)?;
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    digest_of(file, |_| ()).map_err(damage)
 }
 
 /// Reads a file to its end and computes its fs-verity digest.
@@ -359,7 +379,7 @@ mod tests {
         let (folder, _) = repository(b"image", &[]);
         let seal = BlobDigest::sha256([7; 32]);
         let objects = Objects::list(folder.path(), Some(&seal)).unwrap();
-        assert!(!objects.is_complete());
+        assert!(!objects.is_complete() && !objects.is_listed());
         let (_, damaged) = check(&objects, Sealing::Absent);
         assert!(matches!(&damaged[..], [(name, Damage::Missing)] if *name == seal.to_string()));
         assert!(Objects::list(Path::new("/no/such"), None).is_err());

@@ -10,6 +10,7 @@ use crate::history::journal_event;
 use crate::install::release_event;
 use crate::keys::id_text;
 use crate::report::{Outlet, warn};
+use crate::secure_boot;
 use crate::slots::Places;
 use crate::verdict::reboot_answer;
 use twinseal_core::Error;
@@ -49,6 +50,7 @@ pub fn status(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
             attempts_left: trial.attempts_left,
             anti_rollback: trial.anti_rollback,
         }),
+        secure_boot: secure_boot::is_on(&device.description),
         loader: loader(device, record.as_ref(), facts(&held)),
         floor: record.map(|record| record.floor()),
         highest_time: record

@@ -19,6 +19,7 @@ use crate::audit::required;
 use crate::cli::{InstallArguments, PlanArguments};
 use crate::device::{Device, need_record};
 use crate::error::AgentError;
+use crate::events::Event;
 use crate::held::Held;
 use crate::install::{
     Decision, Done, Order, Stopped, Target, install, installed_event, journal_release,
@@ -232,7 +233,7 @@ where
     D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
 {
     let target = start.running.other();
-    let mut bundle = Bundle::open(&arguments.source)?;
+    let mut bundle = Bundle::open(&arguments.source, arguments.budget.is_some())?;
     let running_set = start.places.open(start.running, Access::Read)?;
     let target_set = start.places.open(target, Access::Write)?;
     let order = Order {
@@ -245,7 +246,7 @@ where
             highest_time_seen: start.record.highest_time().max(past.highest_time),
         },
         budget: arguments.budget,
-        audit: !arguments.no_audit,
+        audit: !arguments.no_audit && bundle.is_free_to_read(),
         read_back,
     };
     let slots = Target {
@@ -254,5 +255,9 @@ where
         target: &target_set,
         probe_images: past.is_unfinished(target),
     };
-    install(&order, &mut bundle, &slots, outlet, decide)
+    let ended = install(&order, &mut bundle, &slots, outlet, decide);
+    if let Some(traffic) = bundle.traffic() {
+        outlet.tell(&Event::Traffic(traffic.into()));
+    }
+    ended
 }

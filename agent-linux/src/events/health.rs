@@ -1,4 +1,4 @@
-//! What `health` has to tell.
+//! What `health`, `check` and `repair` have to tell.
 
 use serde::Serialize;
 
@@ -50,4 +50,43 @@ pub enum HealthFailure {
     CheckUnusable { check: String },
     ObjectDamaged { object: String },
     SlotUnreadable,
+}
+
+/// A set has been looked through.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckedSet {
+    /// The set.
+    pub set: String,
+    /// Whether there is anything in it.
+    pub holds_something: bool,
+    /// Objects that are there or should be.
+    pub objects: u32,
+    /// Bytes of those that are there.
+    pub bytes: u64,
+    /// What is not well.
+    pub damaged: Vec<DamagedPart>,
+}
+
+/// A damaged part of a set.
+#[derive(Clone, Debug, Serialize)]
+pub struct DamagedPart {
+    /// "object", "image" (its name among the images) or "uki".
+    pub part: &'static str,
+    /// Its fs-verity digest, as it must be.
+    pub digest: String,
+    /// "missing", "refused", "not-sealed", "other-digest" or "unreadable".
+    pub problem: &'static str,
+    /// The same as a sentence.
+    pub text: String,
+}
+
+/// Objects have been replaced.
+#[derive(Clone, Debug, Serialize)]
+pub struct Repaired {
+    /// The set.
+    pub set: String,
+    /// Objects that were replaced.
+    pub repaired: u64,
+    /// Objects that are damaged still.
+    pub left: u64,
 }

@@ -8,7 +8,7 @@
 
 mod health;
 
-pub use health::{Check, Health, HealthFailure};
+pub use health::{Check, CheckedSet, DamagedPart, Health, HealthFailure, Repaired};
 
 use serde::Serialize;
 use std::io::{self, Write};
@@ -21,6 +21,8 @@ pub enum Event {
     Plan(Plan),
     /// How far an install is.
     Progress(Progress),
+    /// What a bundle on a web server cost, when a `plan` or an `install` of it has ended.
+    Traffic(Traffic),
     /// An install has ended well.
     Installed(Installed),
     /// A command has failed.
@@ -31,6 +33,10 @@ pub enum Event {
     Check(Check),
     /// `health`: the verdict.
     Health(Health),
+    /// `check`: a set has been looked through.
+    CheckedSet(CheckedSet),
+    /// `repair`: what was replaced.
+    Repaired(Repaired),
     /// `mark-good`: the running set is the default.
     Committed(Committed),
     /// `mark-bad`: the running set is bad.
@@ -122,6 +128,36 @@ pub struct Progress {
     pub written_bytes: u64,
     /// Read back from the medium.
     pub read_back_bytes: u64,
+}
+
+/// What went over the network, above TCP.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
+    /// Bytes that came in, headers included.
+    pub received_bytes: u64,
+    /// Bytes that went out, headers included.
+    pub sent_bytes: u64,
+    /// Requests.
+    pub requests: u32,
+    /// Of these, new tries after a cut.
+    pub tries: u32,
+}
+
+impl From<crate::source::http::Traffic> for Traffic {
+    fn from(traffic: crate::source::http::Traffic) -> Self {
+        let crate::source::http::Traffic {
+            received_bytes,
+            sent_bytes,
+            requests,
+            tries,
+        } = traffic;
+        Self {
+            received_bytes,
+            sent_bytes,
+            requests,
+            tries,
+        }
+    }
 }
 
 /// What an install did; the sizes are those of [`twinseal_core::install::Tally`].
@@ -365,6 +401,8 @@ pub struct Status {
     pub default: Option<String>,
     /// The trial.
     pub trial: Option<Trial>,
+    /// Whether the firmware checks signatures; `None` when it does not say.
+    pub secure_boot: Option<bool>,
     /// The boot loader; `None` where the boot record alone decides.
     pub loader: Option<LoaderStatus>,
     /// The anti-rollback floor.

@@ -2,8 +2,8 @@
 
 use super::count;
 use crate::events::{
-    Check, Event, Health, Installed, Journal, LoaderStatus, Plan, Release, Selected, SetStatus,
-    Status,
+    Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, Plan, Release, Selected,
+    SetStatus, Status,
 };
 use indicatif::BinaryBytes;
 
@@ -13,6 +13,13 @@ pub(super) fn text(event: &Event) -> String {
         Event::Plan(plan) => plan_text(plan),
         // A failure is told on standard error.
         Event::Progress(_) | Event::Failed(_) => String::new(),
+        Event::Traffic(traffic) => format!(
+            "Over the network: {} received, {} sent; {}, {}.\n",
+            bytes(traffic.received_bytes),
+            bytes(traffic.sent_bytes),
+            count(traffic.requests, "request"),
+            count(traffic.tries, "new try")
+        ),
         Event::Installed(installed) => installed_text(installed),
         Event::Provisioned(made) => {
             let (set, floor) = (&made.set, made.floor);
@@ -22,6 +29,12 @@ pub(super) fn text(event: &Event) -> String {
         }
         Event::Check(check) => check_text(check),
         Event::Health(health) => health_text(health),
+        Event::CheckedSet(checked) => checked_text(checked),
+        Event::Repaired(done) => {
+            let (set, left) = (&done.set, count(done.left, "object"));
+            let repaired = count(done.repaired, "object");
+            format!("Set {set}: {repaired} replaced, {left} still damaged.\n")
+        }
         Event::Committed(done) if done.changed => {
             format!(
                 "Set {} is committed: it is the default, the floor is {}.\n",
@@ -88,6 +101,34 @@ fn check_text(check: &Check) -> String {
         // What a program prints must not move the cursor of whoever looks at it.
         let plain = |letter: char| if letter.is_control() { '.' } else { letter };
         text += &format!("  | {}\n", line.chars().map(plain).collect::<String>());
+    }
+    text
+}
+
+fn checked_text(checked: &CheckedSet) -> String {
+    let set = &checked.set;
+    if !checked.holds_something {
+        return format!("Set {set} holds nothing.\n");
+    }
+    let read = format!(
+        "{}, {}",
+        count(checked.objects, "object"),
+        bytes(checked.bytes)
+    );
+    let mut text = match checked.damaged.len() {
+        0 => format!("Set {set} is well: {read}.\n"),
+        number => format!(
+            "Set {set} is DAMAGED in {}: {read}.\n",
+            count(number as u64, "place")
+        ),
+    };
+    for part in &checked.damaged {
+        let what = match part.part {
+            "uki" => "UKI: ",
+            "image" => "Among the images: ",
+            _ => "",
+        };
+        text += &format!("  {what}{}\n", part.text);
     }
     text
 }
@@ -346,6 +387,9 @@ fn status_text(status: &Status) -> String {
     }
     if let Some(loader) = &status.loader {
         line("boot loader", loader_text(loader));
+    }
+    if let Some(on) = status.secure_boot {
+        line("secure boot", if on { "on" } else { "OFF" }.to_owned());
     }
     line("verity", status.verity.to_owned());
     for set in &status.sets {

@@ -1,7 +1,7 @@
 //! `select`: the choice of a set at boot.
 //!
 //! On a board without a boot loader that chooses, an initramfs or a boot script runs it once for each boot, with the agent's state
-//! mounted, and boots the set that it prints. Where the firmware chooses, the running system does it ([`firmware`]). The choice itself
+//! mounted, and boots the set that it prints. Where the firmware chooses, the running system does it (`firmware`). The choice itself
 //! is core's (`twinseal_core::boot::select`); this gathers the facts and keeps the order.
 //!
 //! # Invariants
