@@ -106,10 +106,20 @@ impl BlobDigest {
     /// The digest in lower-case hex, as file names and command lines have it.
     pub fn to_hex(&self) -> heapless::String<{ 2 * SHA512_BYTES }> {
         let mut text = heapless::String::new();
-        // The string has room for the longest digest.
-        let _ = fmt::Write::write_fmt(&mut text, format_args!("{self}"));
+        for byte in self.as_bytes() {
+            // The string has room for the longest digest. Not through `write!`: an install names every object of a set.
+            let _ = text.push(hex_digit(byte >> 4));
+            let _ = text.push(hex_digit(byte & 15));
+        }
         text
     }
+}
+
+const fn hex_digit(value: u8) -> char {
+    (match value {
+        0..=9 => b'0' + value,
+        _ => b'a' + value - 10,
+    }) as char
 }
 
 const fn hex_value(digit: u8) -> Option<u8> {
@@ -123,9 +133,7 @@ const fn hex_value(digit: u8) -> Option<u8> {
 
 impl fmt::Display for BlobDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes()
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&self.to_hex())
     }
 }
 
