@@ -122,13 +122,27 @@ const fn hex_digit(value: u8) -> char {
     }) as char
 }
 
-const fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// What is no hex digit.
+const NO_VALUE: u8 = 0xff;
+
+/// The value of each hex digit. A table, since an install reads the name of every object of a set.
+static HEX_VALUES: [u8; 256] = {
+    let mut values = [NO_VALUE; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = hex_digit(value) as u8;
+        values[digit as usize] = value;
+        values[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
     }
+    values
+};
+
+fn hex_value(digit: u8) -> Option<u8> {
+    HEX_VALUES
+        .get(usize::from(digit))
+        .copied()
+        .filter(|value| *value != NO_VALUE)
 }
 
 impl fmt::Display for BlobDigest {
