@@ -18,6 +18,7 @@ from twinseal import Device, Maker
 OBJECT_BYTES = 500_000
 CHANGED_OBJECTS = 20
 FOLDER_OBJECTS = 1000
+INITRAMFS_BYTES = 500_000
 # An install wants room for every byte of its objects, though zeros stay holes; the rest is what is really taken.
 FREE_FACTOR = 1.5
 
@@ -26,7 +27,7 @@ cmdline = "quiet"
 os-release = "{folder}/v1/os-release"
 uname = "{uname}"
 kernel = "{folder}/vmlinuz"
-initramfs = "{folder}/initrd.cpio"
+initramfs = "{initramfs}"
 stub = "{folder}/linuxx64.efi.stub"
 
 [root]
@@ -66,7 +67,10 @@ class Store:
         root, maker = child_of(self.folder, "tree"), Maker(self.programs, self.folder)
         self.plant(root, range(self.objects), lambda number: number.to_bytes(8, "little"))
         uname = (self.appliance / "kernel-version").read_text().strip()
-        content = SYSTEM.format(folder=self.appliance, uname=uname, root=root)
+        # Any bytes will do: nothing of this is ever booted.
+        initramfs = self.folder / "initramfs"
+        initramfs.write_bytes(random.Random(0).randbytes(INITRAMFS_BYTES))
+        content = SYSTEM.format(folder=self.appliance, initramfs=initramfs, uname=uname, root=root)
         first = maker.bundle(1, content, "zstd")
         noise = random.Random(1)
         self.plant(root, self.changed, lambda _: noise.randbytes(OBJECT_BYTES))
