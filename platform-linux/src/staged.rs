@@ -235,3 +235,51 @@ pub(crate) const fn object_of(role: Role) -> StorageObject {
         Role::Composefs => StorageObject::ComposefsImage,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+    use twinseal_core::wire::digest::BlobDigest;
+
+    #[test]
+    fn direct_and_other_pieces_of_a_device_follow_each_other() {
+        const PAGE: usize = ALIGNMENT_BYTES as usize;
+        let size = 4 * PAGE + 100;
+        let blob = Blob {
+            role: Role::Image,
+            payload: 0,
+            digest: BlobDigest::sha256([0; 32]),
+            size: size as u64,
+            ranges: 1,
+            stored_bytes: size as u64,
+            alternatives: 0,
+        };
+        let file = tempfile::tempfile().unwrap();
+        let mut staged = Staged::new(blob, file.into(), Backing::Device);
+        let mut memory = vec![0; size + PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
+        let content: Vec<u8> = (0..size).map(|byte| (byte % 251) as u8).collect();
+        memory[start..start + size].copy_from_slice(&content);
+        let aligned = &memory[start..start + size];
+        // Direct where the file system can, then not at a page in memory, direct again, and an end that fills no page.
+        staged.write(0, &aligned[..PAGE]).unwrap();
+        let went = staged.direct;
+        assert_ne!(went, Direct::Off, "it was tried");
+        let mut apart = vec![0; PAGE + 1];
+        apart[1..].copy_from_slice(&aligned[PAGE..2 * PAGE]);
+        staged.write(PAGE as u64, &apart[1..]).unwrap();
+        staged
+            .write(2 * PAGE as u64, &aligned[2 * PAGE..4 * PAGE])
+            .unwrap();
+        assert_eq!(staged.direct, went);
+        staged.write(4 * PAGE as u64, &aligned[4 * PAGE..]).unwrap();
+        staged.early_sync().unwrap().sync().unwrap();
+        staged.settle().unwrap();
+        let mut found = vec![0; size];
+        staged.read(0, &mut found).unwrap();
+        assert_eq!(found, content);
+        assert_ne!(staged.direct, Direct::On);
+    }
+}

@@ -247,7 +247,7 @@ impl Storage for LinuxStorage<'_> {
         let boot_bytes = self.boot.as_ref().map(BootSlot::space_bytes).transpose();
         let root_bytes = self
             .root
-            .as_ref()
+            .as_mut()
             .map(|root| root.space_bytes(&self.needed))
             .transpose();
         Ok(Space {

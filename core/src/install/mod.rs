@@ -35,6 +35,7 @@ mod info;
 mod other_routes;
 mod plan;
 mod planning;
+mod present;
 mod request;
 mod transfer;
 mod walk;
@@ -171,6 +172,8 @@ struct Session<'w> {
     tally: Tally,
     /// The index block that was taken last.
     block: [u8; BLOCK_BYTES],
+    /// What the plan found at its place.
+    present: present::Present,
 }
 
 impl Session<'_> {
@@ -277,6 +280,7 @@ impl<'w> Installer<'w> {
             front_bytes: 0,
             tally: Tally::default(),
             block: [0; BLOCK_BYTES],
+            present: present::Present::new(),
         };
         Ok(Self {
             session,

@@ -19,6 +19,8 @@ use sha2::{Digest, Sha256};
 /// The work under way.
 pub(super) struct Transfer {
     walk: Walk,
+    /// Blobs begun.
+    blobs: u32,
     /// The first seam that has not been checked.
     seam: usize,
     blob: Option<Current>,
@@ -58,6 +60,16 @@ enum Task {
     },
 }
 
+/// How far a step along the index went.
+enum Went {
+    /// Past a record.
+    On,
+    /// As far as is right for one piece of work.
+    Far,
+    /// To the end of the route.
+    ToEnd,
+}
+
 /// What follows a blob that has been published.
 #[derive(Clone, Copy)]
 enum Over {
@@ -72,6 +84,7 @@ impl Transfer {
         let seam = session.layout()?.data_entry();
         Ok(Self {
             walk: Walk::new(session.manifest()?),
+            blobs: 0,
             seam,
             blob: None,
             task: Task::Walk,
@@ -179,19 +192,39 @@ impl Transfer {
         Ok(State::Transfer(self))
     }
 
-    /// One step along the index.
+    /// Along the index to the next thing to do, or to the end of a block: blobs that are there cost no more than reading past
+    /// their records.
     fn walk<S: Storage>(
         mut self,
         session: &mut Session<'_>,
         storage: &mut S,
     ) -> Result<State, Error> {
+        while let Task::Walk = self.task {
+            match self.step(session, storage)? {
+                Went::On => {}
+                Went::Far => break,
+                Went::ToEnd => return Ok(State::Ending(ending::Ending::new(self.seam))),
+            }
+        }
+        Ok(State::Transfer(self))
+    }
+
+    /// One step along the index.
+    fn step<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+    ) -> Result<Went, Error> {
         let manifest = session
             .manifest
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
         match self.walk.step(&session.block, manifest)? {
-            Step::Block => read_block(&mut self.walk, &mut session.block, storage)?,
+            Step::Block => {
+                read_block(&mut self.walk, &mut session.block, storage)?;
+                return Ok(Went::Far);
+            }
             Step::Blob(blob) => self.begin(session, storage, blob)?,
             Step::Range(range) => self.range(session, storage, range)?,
             Step::OtherRange(range) => {
@@ -207,11 +240,12 @@ impl Transfer {
                 if let Some(Current::Write(writing)) = self.blob.take() {
                     let blob = writing.finish(storage)?;
                     self.settle(session, storage, blob, Over::Ranges)?;
+                    return Ok(Went::Far);
                 }
             }
-            Step::End => return Ok(State::Ending(ending::Ending::new(self.seam))),
+            Step::End => return Ok(Went::ToEnd),
         }
-        Ok(State::Transfer(self))
+        Ok(Went::On)
     }
 
     /// A blob begins: is it there, is it in the running set, else it is fetched.
@@ -226,7 +260,14 @@ impl Transfer {
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
-        match locate(&blob, manifest, storage)? {
+        let present = session.present.contains(self.blobs);
+        self.blobs += 1;
+        let location = if present {
+            Location::Target
+        } else {
+            locate(&blob, manifest, storage)?
+        };
+        match location {
             Location::Target => {
                 session.tally.present_bytes += blob.size;
                 self.blob = Some(Current::Settled { audit: false });
