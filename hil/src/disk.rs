@@ -12,9 +12,18 @@ use std::path::{Path, PathBuf};
 
 /// What disks are worked on with.
 pub const TOOLS: &[Tool] = &[
-    Tool { program: "sfdisk", package: "fdisk" },
-    Tool { program: "debugfs", package: "e2fsprogs" },
-    Tool { program: "mcopy", package: "mtools" },
+    Tool {
+        program: "sfdisk",
+        package: "fdisk",
+    },
+    Tool {
+        program: "debugfs",
+        package: "e2fsprogs",
+    },
+    Tool {
+        program: "mcopy",
+        package: "mtools",
+    },
 ];
 
 /// What went wrong with a disk image.
@@ -120,7 +129,9 @@ impl Disk<'_> {
     /// # Errors
     /// [`DiskError::NoPartition`], or when sfdisk fails.
     pub fn partition(&self, label: &str) -> Result<Partition, DiskError> {
-        let list = Invocation::new("sfdisk").argument("--json").argument(self.file);
+        let list = Invocation::new("sfdisk")
+            .argument("--json")
+            .argument(self.file);
         let listing: Listing = self.runner.run(&list)?.expect_success()?.json()?;
         let table = listing.partitiontable;
         let labels = || table.partitions.iter().map(|row| row.name.as_str());
@@ -148,11 +159,18 @@ impl Disk<'_> {
         let ask = Invocation::new("debugfs").arguments(["-w", "-R", request, &place]);
         let output = self.runner.run(&ask)?.expect_success()?;
         // The first line of its errors is always its name and version.
-        let said: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with("debugfs ")).collect();
+        let said: Vec<_> = output
+            .stderr
+            .lines()
+            .filter(|line| !line.starts_with("debugfs "))
+            .collect();
         if said.is_empty() {
             return Ok(output.stdout);
         }
-        Err(DiskError::Debugfs { request: request.to_owned(), said: said.join(" ") })
+        Err(DiskError::Debugfs {
+            request: request.to_owned(),
+            said: said.join(" "),
+        })
     }
 
     /// Copies a file out of a FAT partition.
@@ -160,7 +178,11 @@ impl Disk<'_> {
     /// # Errors
     /// When mcopy fails.
     pub fn copy_out(&self, label: &str, name: &str, to: &Path) -> Result<(), DiskError> {
-        let copy = self.mcopy(label)?.argument("-o").argument(format!("::{name}")).argument(to);
+        let copy = self
+            .mcopy(label)?
+            .argument("-o")
+            .argument(format!("::{name}"))
+            .argument(to);
         self.runner.run(&copy)?.expect_success()?;
         Ok(())
     }
@@ -170,7 +192,11 @@ impl Disk<'_> {
     /// # Errors
     /// When mcopy fails.
     pub fn copy_in(&self, label: &str, from: &Path, name: &str) -> Result<(), DiskError> {
-        let copy = self.mcopy(label)?.argument("-o").argument(from).argument(format!("::{name}"));
+        let copy = self
+            .mcopy(label)?
+            .argument("-o")
+            .argument(from)
+            .argument(format!("::{name}"));
         self.runner.run(&copy)?.expect_success()?;
         Ok(())
     }

@@ -71,7 +71,8 @@ impl Guarded {
                 return Err(error.into());
             }
         };
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let end = Arc::new(End::default());
         let told = Arc::clone(&end);
         thread::spawn(move || {
@@ -90,7 +91,11 @@ impl Guarded {
 
     /// Waits for its end, no longer than `limit`; whether it has ended.
     pub fn wait(&self, limit: Duration) -> bool {
-        let status = self.end.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = self
+            .end
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (status, _) = self
             .end
             .changed
@@ -149,7 +154,9 @@ mod tests {
     fn a_process_ends_with_the_thread_that_started_it() {
         let (mut stdout, guarded) = thread::spawn(|| {
             let mut command = command("sh");
-            command.args(["-c", "echo up; exec sleep 1000"]).stdout(Stdio::piped());
+            command
+                .args(["-c", "echo up; exec sleep 1000"])
+                .stdout(Stdio::piped());
             let mut guarded = Guarded::start(command).unwrap();
             let mut stdout = BufReader::new(guarded.stdout.take().unwrap());
             stdout.read_line(&mut String::new()).unwrap();

@@ -14,7 +14,9 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Demo(arguments) => run(arguments).map_err(|error| error.to_string()),
         Command::Run(arguments) => return scenarios(arguments),
-        Command::Relay { port } => relay::run(port).map_err(|error| format!("The relay broke: {error}.")),
+        Command::Relay { port } => {
+            relay::run(port).map_err(|error| format!("The relay broke: {error}."))
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,9 +13,11 @@ impl Moments {
     /// Numbers for one scenario: those of another have nothing to do with them.
     pub fn new(seed: u64, scenario: &str) -> Self {
         // FNV-1a over the name.
-        let hash = scenario.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = scenario
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         Self { state: seed ^ hash }
     }
 
@@ -30,7 +32,11 @@ impl Moments {
     /// A moment of at most so many milliseconds.
     pub fn within(&mut self, milliseconds: u64) -> Duration {
         let number = self.next();
-        Duration::from_millis(number.checked_rem(milliseconds.saturating_add(1)).unwrap_or(number))
+        Duration::from_millis(
+            number
+                .checked_rem(milliseconds.saturating_add(1))
+                .unwrap_or(number),
+        )
     }
 }
 
@@ -42,7 +48,14 @@ mod tests {
     fn the_generator_is_the_published_one() {
         let mut moments = Moments { state: 1_234_567 };
         let first: Vec<_> = (0..3).map(|_| moments.next()).collect();
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            first,
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
+        );
     }
 
     #[test]

@@ -204,7 +204,12 @@ impl Stream {
             };
             let tail = state.tail();
             let (what, stream) = (what.to_owned(), self.name);
-            return Err(WaitError { what, stream, why, tail });
+            return Err(WaitError {
+                what,
+                stream,
+                why,
+                tail,
+            });
         }
     }
 
@@ -313,7 +318,11 @@ enum Escape {
 
 impl Filter {
     fn text(&mut self, bytes: &[u8]) -> String {
-        let kept: Vec<u8> = bytes.iter().copied().filter(|byte| self.keeps(*byte)).collect();
+        let kept: Vec<u8> = bytes
+            .iter()
+            .copied()
+            .filter(|byte| self.keeps(*byte))
+            .collect();
         String::from_utf8_lossy(&kept).into_owned()
     }
 
@@ -349,11 +358,14 @@ mod tests {
 
     #[test]
     fn words_are_found_in_their_order_and_once() {
-        let (stream, _child, reader) = child("echo one two; echo two; printf 'half a li'; exec sleep 1000");
+        let (stream, _child, reader) =
+            child("echo one two; echo two; printf 'half a li'; exec sleep 1000");
         assert_eq!(stream.wait_for("two", 1, LIMIT).unwrap().text, "one two");
         assert_eq!(stream.wait_for("two", 1, LIMIT).unwrap().text, "two");
         assert!(!stream.wait_for("half", 1, LIMIT).unwrap().complete);
-        let error = stream.wait_for("two", 1, Duration::from_millis(50)).unwrap_err();
+        let error = stream
+            .wait_for("two", 1, Duration::from_millis(50))
+            .unwrap_err();
         assert!(matches!(error.why, Why::TimedOut { .. }), "{error}");
         assert!(error.tail.contains("half a li"), "{error}");
         drop(_child);
@@ -366,7 +378,10 @@ mod tests {
         let begin = Instant::now();
         let error = stream.wait_for("never said", 1, LIMIT).unwrap_err();
         assert_eq!(error.why, Why::Ended);
-        assert!(begin.elapsed() < LIMIT && error.to_string().contains("last words"), "{error}");
+        assert!(
+            begin.elapsed() < LIMIT && error.to_string().contains("last words"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -374,13 +389,16 @@ mod tests {
         let (stream, _child, _) = child("echo x x; echo x; echo y; exec sleep 1000");
         assert_eq!(stream.wait_for("x", 3, LIMIT).unwrap().text, "x");
         assert!(stream.wait_for("x", 1, Duration::from_millis(20)).is_err());
-        let error = stream.wait_for("y", 2, Duration::from_millis(20)).unwrap_err();
+        let error = stream
+            .wait_for("y", 2, Duration::from_millis(20))
+            .unwrap_err();
         assert!(error.what.contains("2 times"), "{error}");
     }
 
     #[test]
     fn what_a_terminal_understands_is_left_out() {
-        let (stream, _child, reader) = child(r"printf '\033[2J\033[01;01Hboot\r\n\033=now\033[0m\n'");
+        let (stream, _child, reader) =
+            child(r"printf '\033[2J\033[01;01Hboot\r\n\033=now\033[0m\n'");
         reader.join().unwrap();
         let lines: Vec<_> = stream.since(0).into_iter().map(|line| line.text).collect();
         assert_eq!(lines, ["boot", "now"]);
@@ -400,7 +418,10 @@ mod tests {
         reader.join().unwrap();
         assert_eq!(stream.last("sai").unwrap().text, "said");
         stream.skip();
-        assert_eq!(stream.wait_for("said", 1, LIMIT).unwrap_err().why, Why::Ended);
+        assert_eq!(
+            stream.wait_for("said", 1, LIMIT).unwrap_err().why,
+            Why::Ended
+        );
         let mark = stream.mark();
         stream.note("power cut");
         assert_eq!(stream.since(mark)[0].text, "power cut");

@@ -35,7 +35,9 @@ pub struct WebServer {
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
     /// There is no program for it.
-    #[error("There is no web server: neither nginx nor busybox is in PATH. Install one with: sudo apt-get install --no-install-recommends nginx-light")]
+    #[error(
+        "There is no web server: neither nginx nor busybox is in PATH. Install one with: sudo apt-get install --no-install-recommends nginx-light"
+    )]
     NoProgram,
     /// It could not be set up or started.
     #[error("The web server could not be started: {0}.")]
@@ -66,7 +68,9 @@ impl WebServer {
         let scratch = fs::canonicalize(scratch)?;
         let mut last = None;
         for _ in 0..PORT_TRIES {
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+                .local_addr()?
+                .port();
             let started = match (&nginx, crate::programs::find_in_path("busybox")) {
                 (Some(nginx), _) => start_nginx(nginx, port, &served, &scratch),
                 (None, Some(busybox)) => start_busybox(&busybox, port, &served, &scratch),
@@ -81,7 +85,12 @@ impl WebServer {
     }
 }
 
-fn start_nginx(nginx: &Path, port: u16, served: &Path, scratch: &Path) -> Result<WebServer, WebError> {
+fn start_nginx(
+    nginx: &Path,
+    port: u16,
+    served: &Path,
+    scratch: &Path,
+) -> Result<WebServer, WebError> {
     let configuration = scratch.join("nginx.conf");
     fs::write(&configuration, nginx_configuration(port, served, scratch))?;
     let mut command = guard::command(nginx);
@@ -104,9 +113,16 @@ fn nginx_configuration(port: u16, served: &Path, scratch: &Path) -> String {
     )
 }
 
-fn start_busybox(busybox: &Path, port: u16, served: &Path, scratch: &Path) -> Result<WebServer, WebError> {
+fn start_busybox(
+    busybox: &Path,
+    port: u16,
+    served: &Path,
+    scratch: &Path,
+) -> Result<WebServer, WebError> {
     let mut command = guard::command(busybox);
-    command.args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"]).arg(served);
+    command
+        .args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"])
+        .arg(served);
     listening("busybox httpd", command, port, &scratch.join("busybox.log"))
 }
 
@@ -117,17 +133,27 @@ fn listening(
     log: &Path,
 ) -> Result<WebServer, WebError> {
     let said = fs::OpenOptions::new().create(true).append(true).open(log)?;
-    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+    command
+        .stdin(Stdio::null())
+        .stdout(said.try_clone()?)
+        .stderr(said);
     let process = Guarded::start(command)?;
     for _ in 0..START_ROUNDS {
         if process.wait(START_ROUND) {
             break;
         }
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(WebServer { port, name, _process: process });
+            return Ok(WebServer {
+                port,
+                name,
+                _process: process,
+            });
         }
     }
-    Err(WebError::NotListening { name, log: log.to_owned() })
+    Err(WebError::NotListening {
+        name,
+        log: log.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -137,7 +163,11 @@ mod tests {
 
     fn get(port: u16, range: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        write!(stream, "GET /bundle HTTP/1.1\r\nHost: x\r\nRange: bytes={range}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET /bundle HTTP/1.1\r\nHost: x\r\nRange: bytes={range}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
@@ -151,7 +181,10 @@ mod tests {
         fs::write(served.join("bundle"), "0123456789").unwrap();
         let server = WebServer::start(&served, &folder.path().join("scratch"), None).unwrap();
         let answer = get(server.port, "3-5");
-        assert!(answer.contains(" 206 ") && answer.ends_with("345"), "{answer}");
+        assert!(
+            answer.contains(" 206 ") && answer.ends_with("345"),
+            "{answer}"
+        );
         let port = server.port;
         drop(server);
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());

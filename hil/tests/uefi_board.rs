@@ -11,16 +11,16 @@ use std::time::Duration;
 use twinseal_hil::boards::uefi::variables::{self, Certificates};
 use twinseal_hil::boards::uefi::{Parts, Uefi, UefiError, qemu};
 use twinseal_hil::command::Runner;
-use twinseal_hil::tamper::{Scene, Set, Tamper, apply};
 use twinseal_hil::disk::DiskError;
+use twinseal_hil::tamper::{Scene, Set, Tamper, apply};
 use twinseal_hil::web::WebServer;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
-busybox mkdir -p /proc /sys /dev /bin
-busybox --install -s /bin
+/bin/busybox mkdir -p /proc /sys /dev
+for name in $(/bin/busybox --list); do [ $name = busybox ] || /bin/busybox ln -s busybox /bin/$name; done
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
 exec >/dev/console 2>&1
 for module in $(cat /modules/order); do insmod /modules/${module%.ko}.ko; done
@@ -41,8 +41,13 @@ struct StandIn {
 impl StandIn {
     fn new() -> Self {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let inputs = std::env::var_os("TWINSEAL_HIL_INPUTS").map_or_else(|| workspace.join(".cache/appliance"), PathBuf::from);
-        let new = Self { folder: tempfile::tempdir().unwrap(), runner: Runner::default(), inputs };
+        let inputs = std::env::var_os("TWINSEAL_HIL_INPUTS")
+            .map_or_else(|| workspace.join(".cache/appliance"), PathBuf::from);
+        let new = Self {
+            folder: tempfile::tempdir().unwrap(),
+            runner: Runner::default(),
+            inputs,
+        };
         qemu::check("qemu-system-x86_64".as_ref()).unwrap();
         new.keys();
         new.uki();
@@ -55,7 +60,11 @@ impl StandIn {
     }
 
     fn shell(&self, script: &str) {
-        let status = Command::new("sh").args(["-ec", script]).current_dir(self.folder.path()).status().unwrap();
+        let status = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(self.folder.path())
+            .status()
+            .unwrap();
         assert!(status.success(), "{script}");
     }
 
@@ -65,14 +74,28 @@ impl StandIn {
                 "openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN={name} -keyout {name}.key -out {name}.crt 2>/dev/null"
             ));
         }
-        let keys = Certificates { platform: self.at("pk.crt"), exchange: self.at("kek.crt"), signer: self.at("db.crt") };
+        let keys = Certificates {
+            platform: self.at("pk.crt"),
+            exchange: self.at("kek.crt"),
+            signer: self.at("db.crt"),
+        };
         let program = variables::find_program(&self.inputs).unwrap();
-        variables::make(&self.runner, &program, &self.inputs.join("ovmf/OVMF_VARS_4M.fd"), &keys, &self.at("new.fd")).unwrap();
+        variables::make(
+            &self.runner,
+            &program,
+            &self.inputs.join("ovmf/OVMF_VARS_4M.fd"),
+            &keys,
+            &self.at("new.fd"),
+        )
+        .unwrap();
         fs::copy(self.at("new.fd"), self.at("vars.fd")).unwrap();
     }
 
     fn uki(&self) {
-        let (inputs, busybox) = (fs::canonicalize(&self.inputs).unwrap(), support::require_root_and_busybox());
+        let (inputs, busybox) = (
+            fs::canonicalize(&self.inputs).unwrap(),
+            support::require_root_and_busybox(),
+        );
         fs::create_dir_all(self.at("initramfs/bin")).unwrap();
         fs::write(self.at("initramfs/init"), INIT).unwrap();
         self.shell(&format!(
@@ -127,7 +150,10 @@ impl StandIn {
             stranger_certificate: &certificate,
             scratch: self.folder.path(),
         };
-        apply(&scene, tamper, |_, _| -> Result<String, DiskError> { unreachable!("only UKIs are changed here") }).unwrap();
+        apply(&scene, tamper, |_, _| -> Result<String, DiskError> {
+            unreachable!("only UKIs are changed here")
+        })
+        .unwrap();
     }
 }
 
@@ -148,12 +174,19 @@ fn a_guest_boots_answers_downloads_restarts_hangs_and_loses_power() {
 
     let answer = board.run("echo one; echo two >&2; exit 7", LIMIT).unwrap();
     assert_eq!((answer.code, answer.text.as_str()), (7, "one\ntwo"));
-    let fetched = board.run("wget -q -O - http://10.0.2.100/bundle | wc -c", LIMIT).unwrap();
+    let fetched = board
+        .run("wget -q -O - http://10.0.2.100/bundle | wc -c", LIMIT)
+        .unwrap();
     assert_eq!(fetched.text.trim(), (3 << 20).to_string());
-    let outside = board.run("wget -T 3 -q -O - http://10.0.2.2/", LIMIT).unwrap();
+    let outside = board
+        .run("wget -T 3 -q -O - http://10.0.2.2/", LIMIT)
+        .unwrap();
     assert_ne!(outside.code, 0, "nothing but the web server is in reach");
     let secure = board.run("mount -t efivarfs e /sys/firmware/efi/efivars; od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*", LIMIT);
-    assert!(secure.unwrap().text.trim().ends_with('1'), "Secure Boot is on");
+    assert!(
+        secure.unwrap().text.trim().ends_with('1'),
+        "Secure Boot is on"
+    );
 
     board.begin("reboot -f").unwrap();
     board.wait_for("twinseal: init: set a", 1, LIMIT).unwrap();
@@ -171,12 +204,18 @@ fn a_guest_boots_answers_downloads_restarts_hangs_and_loses_power() {
 fn the_firmware_refuses_each_changed_uki() {
     let stand_in = StandIn::new();
     let set = Set::A;
-    for tamper in [Tamper::FlipUki { set }, Tamper::ResignUki { set }, Tamper::UnsignUki { set }] {
+    for tamper in [
+        Tamper::FlipUki { set },
+        Tamper::ResignUki { set },
+        Tamper::UnsignUki { set },
+    ] {
         stand_in.disk();
         stand_in.tamper(&tamper);
         let mut board = stand_in.board(None, false);
         board.power_on().unwrap();
-        board.wait_for("Access Denied", 1, LIMIT).unwrap_or_else(|error| panic!("{tamper:?}: {error}"));
+        board
+            .wait_for("Access Denied", 1, LIMIT)
+            .unwrap_or_else(|error| panic!("{tamper:?}: {error}"));
         assert!(board.console().last("twinseal: init").is_none());
     }
     stand_in.disk();
@@ -193,6 +232,10 @@ fn the_firmware_refuses_each_changed_uki() {
 fn a_machine_that_cannot_start_says_why() {
     let stand_in = StandIn::new();
     fs::remove_file(stand_in.at("disk.img")).unwrap();
-    let error = stand_in.board(None, false).power_on().unwrap_err();
-    assert!(matches!(&error, UefiError::NotStarted { said } if said.contains("disk.img")), "{error}");
+    let mut board = stand_in.board(None, false);
+    let ended = board
+        .power_on()
+        .and_then(|()| board.wait_for("twinseal", 1, LIMIT).map(drop));
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("disk.img"), "{error}");
 }

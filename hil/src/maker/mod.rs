@@ -6,8 +6,8 @@
 mod overlay;
 mod recipe;
 
-use crate::boards::uefi::variables::{self, Certificates};
 use crate::boards::uefi::UefiError;
+use crate::boards::uefi::variables::{self, Certificates};
 use crate::command::{CommandError, Invocation, Output, Runner};
 use crate::programs::{Programs, Tool};
 use crate::scenario::Bundle;
@@ -20,9 +20,18 @@ use std::thread;
 
 /// What the maker runs besides the programs under test.
 pub const TOOLS: &[Tool] = &[
-    Tool { program: "openssl", package: "openssl" },
-    Tool { program: "fsverity", package: "fsverity" },
-    Tool { program: "tar", package: "tar" },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+    },
+    Tool {
+        program: "fsverity",
+        package: "fsverity",
+    },
+    Tool {
+        program: "tar",
+        package: "tar",
+    },
 ];
 
 /// What releases are made from.
@@ -62,7 +71,9 @@ pub enum MakerError {
         by: &'static str,
     },
     /// A recipe could not be written.
-    #[error("The recipe of {name} cannot be written as TOML: {source}. A path that is not UTF-8 is one cause.")]
+    #[error(
+        "The recipe of {name} cannot be written as TOML: {source}. A path that is not UTF-8 is one cause."
+    )]
     Recipe {
         /// The release.
         name: &'static str,
@@ -123,14 +134,24 @@ impl Made {
     ///
     /// # Errors
     /// When the release has no such file.
-    pub fn digest_of(&self, runner: &Runner, bundle: Bundle, file: &str, scratch: &Path) -> Result<String, MakerError> {
+    pub fn digest_of(
+        &self,
+        runner: &Runner,
+        bundle: Bundle,
+        file: &str,
+        scratch: &Path,
+    ) -> Result<String, MakerError> {
         let name = file.trim_start_matches('/');
         let own = overlay::folder(&self.folder, bundle).join(name);
         if own.is_file() {
             return digest(runner, &own);
         }
         let member = format!("./{name}");
-        let unpack = Invocation::new("tar").argument("-xf").argument(&self.root).argument("-C").argument(scratch);
+        let unpack = Invocation::new("tar")
+            .argument("-xf")
+            .argument(&self.root)
+            .argument("-C")
+            .argument(scratch);
         runner.run(&unpack.argument(member))?.expect_success()?;
         digest(runner, &scratch.join(name))
     }
@@ -138,8 +159,15 @@ impl Made {
 
 /// The fs-verity digest of a file, by other people's program.
 fn digest(runner: &Runner, file: &Path) -> Result<String, MakerError> {
-    let measure = Invocation::new("fsverity").arguments(["digest", "--compact"]).argument(file);
-    Ok(runner.run(&measure)?.expect_success()?.stdout.trim().to_owned())
+    let measure = Invocation::new("fsverity")
+        .arguments(["digest", "--compact"])
+        .argument(file);
+    Ok(runner
+        .run(&measure)?
+        .expect_success()?
+        .stdout
+        .trim()
+        .to_owned())
 }
 
 impl Inputs {
@@ -150,7 +178,10 @@ impl Inputs {
 
     /// A program of a device.
     fn program(&self, name: &str) -> Result<PathBuf, MakerError> {
-        there(self.device_programs.join(name), "scripts/device-programs.sh")
+        there(
+            self.device_programs.join(name),
+            "scripts/device-programs.sh",
+        )
     }
 
     /// The firmware's code.
@@ -163,37 +194,64 @@ impl Inputs {
 }
 
 fn there(file: PathBuf, by: &'static str) -> Result<PathBuf, MakerError> {
-    if file.exists() { Ok(file) } else { Err(MakerError::InputMissing { file, by }) }
+    if file.exists() {
+        Ok(file)
+    } else {
+        Err(MakerError::InputMissing { file, by })
+    }
 }
 
 /// Makes everything.
 ///
 /// # Errors
 /// [`MakerError`] for the first thing that cannot be made.
-pub fn make(runner: &Runner, programs: &Programs, inputs: &Inputs, folder: &Path) -> Result<Made, MakerError> {
+pub fn make(
+    runner: &Runner,
+    programs: &Programs,
+    inputs: &Inputs,
+    folder: &Path,
+) -> Result<Made, MakerError> {
     for name in ["keys", "bundles", "scratch"] {
         let made = folder.join(name);
         fs::create_dir_all(&made).map_err(MakerError::file(&made, "made"))?;
     }
-    let maker = Maker { runner, programs, inputs, folder };
+    let maker = Maker {
+        runner,
+        programs,
+        inputs,
+        folder,
+    };
     maker.keys()?;
     maker.variables()?;
-    let built: Vec<_> = Bundle::ALL.into_iter().filter(|bundle| *bundle != Bundle::Damaged).collect();
+    let built: Vec<_> = Bundle::ALL
+        .into_iter()
+        .filter(|bundle| *bundle != Bundle::Damaged)
+        .collect();
     let mut seals = HashMap::new();
     thread::scope(|scope| {
         let maker = &maker;
         // Two at a time: a bundle's builder compresses on one processor.
         for pair in built.chunks(2) {
-            let threads: Vec<_> = pair.iter().map(|bundle| (*bundle, scope.spawn(|| maker.build(*bundle)))).collect();
+            let threads: Vec<_> = pair
+                .iter()
+                .map(|bundle| (*bundle, scope.spawn(|| maker.build(*bundle))))
+                .collect();
             for (bundle, thread) in threads {
-                seals.insert(bundle, thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+                seals.insert(
+                    bundle,
+                    thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
+                );
             }
         }
         Ok::<(), MakerError>(())
     })?;
     maker.damage()?;
     maker.disk()?;
-    Ok(Made { folder: folder.to_owned(), root: inputs.appliance("light/rootfs.tar")?, seals })
+    Ok(Made {
+        folder: folder.to_owned(),
+        root: inputs.appliance("light/rootfs.tar")?,
+        seals,
+    })
 }
 
 struct Maker<'m> {
@@ -213,15 +271,23 @@ impl Maker<'_> {
     }
 
     fn bundle_file(&self, bundle: Bundle) -> PathBuf {
-        self.folder.join("bundles").join(format!("{}.tseal", bundle.name()))
+        self.folder
+            .join("bundles")
+            .join(format!("{}.tseal", bundle.name()))
     }
 
     fn keys(&self) -> Result<(), MakerError> {
         let keys = self.folder.join("keys");
-        self.run(self.bundler("keygen").arguments(["--name", "release", "--out"]).argument(&keys))?;
+        self.run(
+            self.bundler("keygen")
+                .arguments(["--name", "release", "--out"])
+                .argument(&keys),
+        )?;
         for name in ["platform", "exchange", "signer", "stranger"] {
             let make = Invocation::new("openssl")
-                .arguments(["req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"])
+                .arguments([
+                    "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
+                ])
                 .arguments(["-subj", &format!("/CN=Scenario {name}"), "-keyout"])
                 .argument(keys.join(format!("{name}.key")))
                 .argument("-out")
@@ -241,7 +307,13 @@ impl Maker<'_> {
         let program = variables::find_program(&self.inputs.folder)?;
         let empty = self.inputs.appliance("ovmf/OVMF_VARS_4M.fd")?;
         let out = self.folder.join("new-variables.fd");
-        Ok(variables::make(self.runner, &program, &empty, &certificates, &out)?)
+        Ok(variables::make(
+            self.runner,
+            &program,
+            &empty,
+            &certificates,
+            &out,
+        )?)
     }
 
     /// Builds a bundle; gives its seal.
@@ -251,16 +323,27 @@ impl Maker<'_> {
         let text = recipe::recipe(self.folder, self.inputs, bundle)?;
         fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;
         let file = self.bundle_file(bundle);
-        self.run(self.bundler("build").argument(&recipe).argument("--out").argument(&file))?;
+        self.run(
+            self.bundler("build")
+                .argument(&recipe)
+                .argument("--out")
+                .argument(&file),
+        )?;
         let image = self.folder.join(format!("scratch/{}.erofs", bundle.name()));
-        let extract = self.bundler("extract").argument(&file).arguments(["--blob", "composefs", "--out"]);
+        let extract =
+            self.bundler("extract")
+                .argument(&file)
+                .arguments(["--blob", "composefs", "--out"]);
         self.run(extract.argument(&image))?;
         digest(self.runner, &image)
     }
 
     /// A copy of V2 with one bit changed in the middle.
     fn damage(&self) -> Result<(), MakerError> {
-        let (from, to) = (self.bundle_file(Bundle::V2), self.bundle_file(Bundle::Damaged));
+        let (from, to) = (
+            self.bundle_file(Bundle::V2),
+            self.bundle_file(Bundle::Damaged),
+        );
         let mut bytes = fs::read(&from).map_err(MakerError::file(&from, "read"))?;
         let middle = bytes.len() / 2;
         if let Some(byte) = bytes.get_mut(middle) {
@@ -270,8 +353,13 @@ impl Maker<'_> {
     }
 
     fn disk(&self) -> Result<(), MakerError> {
-        let disk = self.bundler("disk").argument(self.bundle_file(Bundle::V1)).argument("--out");
-        let disk = disk.argument(self.folder.join("factory.img")).argument("--trusted-key");
+        let disk = self
+            .bundler("disk")
+            .argument(self.bundle_file(Bundle::V1))
+            .argument("--out");
+        let disk = disk
+            .argument(self.folder.join("factory.img"))
+            .argument("--trusted-key");
         self.run(disk.argument(self.folder.join("keys/release.pub")))?;
         Ok(())
     }

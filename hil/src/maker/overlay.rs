@@ -26,7 +26,11 @@ const SICK: &str = "#!/bin/sh\necho 'FAILED: this release is sick'\nexit 1\n";
 /// The folder of a release's own files.
 pub(super) fn folder(maker: &Path, bundle: Bundle) -> PathBuf {
     // What is damaged is the bundle, not the release in it.
-    let bundle = if bundle == Bundle::Damaged { Bundle::V2 } else { bundle };
+    let bundle = if bundle == Bundle::Damaged {
+        Bundle::V2
+    } else {
+        bundle
+    };
     maker.join("overlays").join(bundle.name())
 }
 
@@ -34,15 +38,31 @@ pub(super) fn folder(maker: &Path, bundle: Bundle) -> PathBuf {
 pub(super) fn make(maker: &Path, inputs: &Inputs, bundle: Bundle) -> Result<(), MakerError> {
     let (folder, name) = (folder(maker, bundle), bundle.name());
     let text = |file: &str, text: &str, mode: u32| write(&folder.join(file), text.as_bytes(), mode);
-    text("usr/lib/os-release", &format!("ID=scenario\nIMAGE_VERSION={name}\nPRETTY_NAME=\"Scenario appliance {name}\"\n"), 0o644)?;
+    text(
+        "usr/lib/os-release",
+        &format!("ID=scenario\nIMAGE_VERSION={name}\nPRETTY_NAME=\"Scenario appliance {name}\"\n"),
+        0o644,
+    )?;
     text("usr/lib/twinseal/release", &format!("{name}\n"), 0o644)?;
     text("usr/lib/twinseal/device.toml", &description(), 0o644)?;
-    text("usr/share/scenario/stays", &"the same in every release\n".repeat(LINES), 0o644)?;
-    text("usr/share/scenario/changes", &format!("release {name}\n").repeat(LINES), 0o644)?;
+    text(
+        "usr/share/scenario/stays",
+        &"the same in every release\n".repeat(LINES),
+        0o644,
+    )?;
+    text(
+        "usr/share/scenario/changes",
+        &format!("release {name}\n").repeat(LINES),
+        0o644,
+    )?;
     text("etc/scenario", &format!("release {name}\n"), 0o644)?;
     for (from, to, mode) in [
         (inputs.program("twinseal")?, "usr/bin/twinseal", 0o755),
-        (maker.join("keys/release.pub"), "usr/lib/twinseal/keys/release.pub", 0o644),
+        (
+            maker.join("keys/release.pub"),
+            "usr/lib/twinseal/keys/release.pub",
+            0o644,
+        ),
     ] {
         let bytes = fs::read(&from).map_err(MakerError::file(&from, "read"))?;
         write(&folder.join(to), &bytes, mode)?;
@@ -51,12 +71,19 @@ pub(super) fn make(maker: &Path, inputs: &Inputs, bundle: Bundle) -> Result<(), 
         Bundle::Panics => text("usr/lib/twinseal/early", PANICS, 0o755),
         Bundle::Hangs => text("usr/lib/twinseal/early", HANGS, 0o755),
         Bundle::Sick => text("usr/lib/twinseal/health.d/20-sick", SICK, 0o755),
-        Bundle::V1 | Bundle::V2 | Bundle::Stranger | Bundle::Unsigned | Bundle::Damaged => Ok(()),
+        Bundle::V1
+        | Bundle::V2
+        | Bundle::V3
+        | Bundle::Stranger
+        | Bundle::Unsigned
+        | Bundle::Damaged => Ok(()),
     }
 }
 
 fn description() -> String {
-    format!("compatible = \"{COMPATIBLE}\"\ntrial-attempts = {TRIAL_ATTEMPTS}\n\n[boot]\nloader = \"uefi\"\n")
+    format!(
+        "compatible = \"{COMPATIBLE}\"\ntrial-attempts = {TRIAL_ATTEMPTS}\n\n[boot]\nloader = \"uefi\"\n"
+    )
 }
 
 fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), MakerError> {
@@ -64,7 +91,8 @@ fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), MakerError> {
         fs::create_dir_all(folder).map_err(MakerError::file(folder, "made"))?;
     }
     fs::write(file, bytes).map_err(MakerError::file(file, "written"))?;
-    fs::set_permissions(file, fs::Permissions::from_mode(mode)).map_err(MakerError::file(file, "written"))
+    fs::set_permissions(file, fs::Permissions::from_mode(mode))
+        .map_err(MakerError::file(file, "written"))
 }
 
 #[cfg(test)]
@@ -74,16 +102,25 @@ mod tests {
     #[test]
     fn a_bad_release_has_what_makes_it_bad_and_a_good_one_has_not() {
         let folder = tempfile::tempdir().unwrap();
-        let inputs = Inputs { folder: folder.path().to_owned(), device_programs: folder.path().to_owned() };
+        let inputs = Inputs {
+            folder: folder.path().to_owned(),
+            device_programs: folder.path().to_owned(),
+        };
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/release.pub"), "key").unwrap();
         fs::write(folder.path().join("twinseal"), "program").unwrap();
-        for bundle in Bundle::ALL.into_iter().filter(|bundle| *bundle != Bundle::Damaged) {
+        for bundle in Bundle::ALL
+            .into_iter()
+            .filter(|bundle| *bundle != Bundle::Damaged)
+        {
             make(folder.path(), &inputs, bundle).unwrap();
             let own = super::folder(folder.path(), bundle);
             let early = own.join("usr/lib/twinseal/early").is_file();
             let sick = own.join("usr/lib/twinseal/health.d/20-sick").is_file();
-            let expected = (matches!(bundle, Bundle::Panics | Bundle::Hangs), bundle == Bundle::Sick);
+            let expected = (
+                matches!(bundle, Bundle::Panics | Bundle::Hangs),
+                bundle == Bundle::Sick,
+            );
             assert_eq!((early, sick), expected, "{bundle:?}");
             assert!(own.join("usr/bin/twinseal").is_file());
         }

@@ -69,13 +69,20 @@ pub(super) fn recipe(folder: &Path, inputs: &Inputs, bundle: Bundle) -> Result<S
         builder: "twinseal-hil run",
         kernel: absolute(&inputs.appliance("vmlinuz")?)?,
         stub: absolute(&inputs.appliance("linuxx64.efi.stub")?)?,
-        cmdline: format!("{COMMAND_LINE} twinseal.watchdog={}", watchdog_seconds(bundle)),
+        cmdline: format!(
+            "{COMMAND_LINE} twinseal.watchdog={}",
+            watchdog_seconds(bundle)
+        ),
         os_release: overlay.join("usr/lib/os-release"),
         uname: uname.trim().to_owned(),
         sign: [folder.join("keys/release.key")],
         compression: "zstd",
         level: 3,
-        root: Root { tar: absolute(&inputs.appliance("light/rootfs.tar")?)?, overlays: [overlay], epoch: 0 },
+        root: Root {
+            tar: absolute(&inputs.appliance("light/rootfs.tar")?)?,
+            overlays: [overlay],
+            epoch: 0,
+        },
         early: Early {
             init: absolute(&inputs.program("twinseal-minimal")?)?,
             modules: absolute(&inputs.appliance("modules")?)?,
@@ -90,11 +97,11 @@ fn absolute(path: &Path) -> Result<PathBuf, MakerError> {
     fs::canonicalize(path).map_err(MakerError::file(path, "found"))
 }
 
+/// Only V3 closes the way back.
 const fn anti_rollback(bundle: Bundle) -> u64 {
     match bundle {
-        Bundle::V1 => 1,
-        Bundle::V2 | Bundle::Damaged => 2,
-        Bundle::Panics | Bundle::Hangs | Bundle::Sick | Bundle::Stranger | Bundle::Unsigned => 3,
+        Bundle::V3 => 2,
+        _ => 1,
     }
 }
 
@@ -112,7 +119,10 @@ fn secure_boot(folder: &Path, bundle: Bundle) -> Option<BTreeMap<&'static str, P
         _ => "signer",
     };
     let key = |ending: &str| folder.join(format!("keys/{signer}.{ending}"));
-    Some(BTreeMap::from([("key", key("key")), ("certificate", key("crt"))]))
+    Some(BTreeMap::from([
+        ("key", key("key")),
+        ("certificate", key("crt")),
+    ]))
 }
 
 #[cfg(test)]
@@ -121,22 +131,59 @@ mod tests {
 
     fn table(bundle: Bundle) -> toml::Table {
         let folder = tempfile::tempdir().unwrap();
-        let inputs = Inputs { folder: folder.path().to_owned(), device_programs: folder.path().to_owned() };
+        let inputs = Inputs {
+            folder: folder.path().to_owned(),
+            device_programs: folder.path().to_owned(),
+        };
         fs::create_dir(folder.path().join("light")).unwrap();
-        for name in ["vmlinuz", "linuxx64.efi.stub", "kernel-version", "light/rootfs.tar", "twinseal-minimal", "modules"] {
+        for name in [
+            "vmlinuz",
+            "linuxx64.efi.stub",
+            "kernel-version",
+            "light/rootfs.tar",
+            "twinseal-minimal",
+            "modules",
+        ] {
             fs::write(folder.path().join(name), "6.12\n").unwrap();
         }
-        recipe(folder.path(), &inputs, bundle).unwrap().parse().unwrap()
+        recipe(folder.path(), &inputs, bundle)
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     #[test]
     fn releases_differ_in_what_makes_them_bad() {
-        let (v1, hangs) = (table(Bundle::V1), table(Bundle::Hangs));
-        assert_eq!((v1["anti-rollback"].as_integer(), hangs["anti-rollback"].as_integer()), (Some(1), Some(3)));
-        assert!(v1["cmdline"].as_str().unwrap().ends_with("twinseal.watchdog=60"));
-        assert!(hangs["cmdline"].as_str().unwrap().ends_with("twinseal.watchdog=20"));
+        let (v1, v3, hangs) = (table(Bundle::V1), table(Bundle::V3), table(Bundle::Hangs));
+        assert_eq!(
+            (
+                v1["anti-rollback"].as_integer(),
+                v3["anti-rollback"].as_integer()
+            ),
+            (Some(1), Some(2))
+        );
+        assert!(
+            v1["cmdline"]
+                .as_str()
+                .unwrap()
+                .ends_with("twinseal.watchdog=60")
+        );
+        assert!(
+            hangs["cmdline"]
+                .as_str()
+                .unwrap()
+                .ends_with("twinseal.watchdog=20")
+        );
         assert!(table(Bundle::Unsigned).get("secure-boot").is_none());
-        let key = |bundle| table(bundle)["secure-boot"]["key"].as_str().unwrap().to_owned();
-        assert!(key(Bundle::Stranger).ends_with("stranger.key") && key(Bundle::V2).ends_with("signer.key"));
+        let key = |bundle| {
+            table(bundle)["secure-boot"]["key"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert!(
+            key(Bundle::Stranger).ends_with("stranger.key")
+                && key(Bundle::V2).ends_with("signer.key")
+        );
     }
 }

@@ -33,9 +33,15 @@ pub fn html(report: &Report) -> String {
         seed = report.seed,
     );
     page.push_str("<table><tr><th>Scenario</th><th>shows</th><th></th><th>seconds</th></tr>\n");
-    report.results.iter().for_each(|result| row(&mut page, result));
+    report
+        .results
+        .iter()
+        .for_each(|result| row(&mut page, result));
     page.push_str("</table>\n");
-    report.results.iter().for_each(|result| section(&mut page, result));
+    report
+        .results
+        .iter()
+        .for_each(|result| section(&mut page, result));
     page.push_str("</body></html>\n");
     page
 }
@@ -81,7 +87,11 @@ fn section(page: &mut String, result: &ScenarioResult) {
 }
 
 fn step_row(page: &mut String, step: &StepResult) {
-    let class = if step.failure.is_some() { "failed" } else { "passed" };
+    let class = if step.failure.is_some() {
+        "failed"
+    } else {
+        "passed"
+    };
     let _ = write!(
         page,
         "<tr><td class=\"n\">{:.1} s</td><td><span class=\"{class}\">{}</span>",
@@ -89,10 +99,18 @@ fn step_row(page: &mut String, step: &StepResult) {
         escaped(&step.title)
     );
     if !step.output.is_empty() {
-        let _ = write!(page, "<details><summary>output</summary><pre>{}</pre></details>", escaped(&step.output));
+        let _ = write!(
+            page,
+            "<details><summary>output</summary><pre>{}</pre></details>",
+            escaped(&step.output)
+        );
     }
     if !step.console.is_empty() {
-        let lines: String = step.console.iter().map(|line| format!("{line}\n")).collect();
+        let lines: String = step
+            .console
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect();
         let open = if step.failure.is_some() { " open" } else { "" };
         let _ = write!(
             page,

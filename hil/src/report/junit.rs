@@ -42,8 +42,16 @@ fn case(result: &ScenarioResult) -> TestCase {
 
 fn steps(result: &ScenarioResult) -> String {
     let line = |step: &super::StepResult| {
-        let verdict = if step.failure.is_some() { "FAILED" } else { "ok" };
-        format!("{:6.1} s  {verdict:<6} {}\n", step.elapsed.as_secs_f64(), step.title)
+        let verdict = if step.failure.is_some() {
+            "FAILED"
+        } else {
+            "ok"
+        };
+        format!(
+            "{:6.1} s  {verdict:<6} {}\n",
+            step.elapsed.as_secs_f64(),
+            step.title
+        )
     };
     result.steps.iter().map(line).collect()
 }

@@ -74,7 +74,12 @@ pub struct StepResult {
 impl Report {
     /// How many passed, failed and were skipped.
     pub fn counts(&self) -> Counts {
-        let count = |is_it: fn(&Outcome) -> bool| self.results.iter().filter(|result| is_it(&result.outcome)).count();
+        let count = |is_it: fn(&Outcome) -> bool| {
+            self.results
+                .iter()
+                .filter(|result| is_it(&result.outcome))
+                .count()
+        };
         Counts {
             passed: count(|outcome| matches!(outcome, Outcome::Passed)),
             failed: count(|outcome| matches!(outcome, Outcome::Failed(_))),
@@ -101,7 +106,11 @@ pub struct Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
     }
 }
 
@@ -119,7 +128,8 @@ impl fmt::Display for ScenarioResult {
             Outcome::Skipped(why) => write!(f, "skipped  {name:<32}           {why}"),
             Outcome::Failed(why) => {
                 write!(f, "FAILED   {name:<32} {seconds:6.1} s{cuts}")?;
-                why.lines().try_for_each(|line| write!(f, "\n         {line}"))
+                why.lines()
+                    .try_for_each(|line| write!(f, "\n         {line}"))
             }
         }
     }

@@ -7,12 +7,20 @@ fn result(name: &str, outcome: Outcome) -> ScenarioResult {
         elapsed: Duration::from_millis(1500),
         failure,
         output: "1 & 2".into(),
-        console: vec![Line { at: Duration::from_millis(2250), text: "<boot>".into(), complete: true }],
+        console: vec![Line {
+            at: Duration::from_millis(2250),
+            text: "<boot>".into(),
+            complete: true,
+        }],
     };
     ScenarioResult {
         name: name.into(),
         shows: "It shows \"something\".".into(),
-        steps: if matches!(outcome, Outcome::Skipped(_)) { Vec::new() } else { vec![step] },
+        steps: if matches!(outcome, Outcome::Skipped(_)) {
+            Vec::new()
+        } else {
+            vec![step]
+        },
         outcome,
         cuts: 2,
         elapsed: Duration::from_millis(2500),
@@ -27,7 +35,10 @@ fn report() -> Report {
         elapsed: Duration::from_secs(9),
         results: vec![
             result("good", Outcome::Passed),
-            result("wrong", Outcome::Failed("It broke.\nThe console's end".into())),
+            result(
+                "wrong",
+                Outcome::Failed("It broke.\nThe console's end".into()),
+            ),
             result("elsewhere", Outcome::Skipped("It needs a sun.".into())),
         ],
     }
@@ -35,12 +46,19 @@ fn report() -> Report {
 
 /// Compares with a stored file; `TWINSEAL_GOLDEN=write` stores it anew.
 fn golden(name: &str, text: &str) {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/golden").join(name);
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/report/golden")
+        .join(name);
     if std::env::var_os("TWINSEAL_GOLDEN").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, text).unwrap();
     }
-    assert_eq!(text, std::fs::read_to_string(&file).unwrap(), "{}", file.display());
+    assert_eq!(
+        text,
+        std::fs::read_to_string(&file).unwrap(),
+        "{}",
+        file.display()
+    );
 }
 
 #[test]
@@ -59,7 +77,11 @@ fn the_xml_is_the_stored_one() {
 
 #[test]
 fn the_lines_are_the_stored_ones() {
-    let mut lines: String = report().results.iter().map(|result| format!("{result}\n")).collect();
+    let mut lines: String = report()
+        .results
+        .iter()
+        .map(|result| format!("{result}\n"))
+        .collect();
     lines.push_str(&report().counts().to_string());
     golden("report.txt", &lines);
     assert!(lines.ends_with("1 passed, 1 failed, 1 skipped"));

@@ -90,14 +90,20 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`] names the file and what is wrong with it.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Read { file: file.to_owned(), source })?;
+        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
         let scenario: Self = toml::from_str(&text).map_err(|source| ScenarioError::Syntax {
             file: file.to_owned(),
             source: Box::new(source),
         })?;
         match scenario.unfit(file) {
             None => Ok(scenario),
-            Some(what) => Err(ScenarioError::Unfit { file: file.to_owned(), what }),
+            Some(what) => Err(ScenarioError::Unfit {
+                file: file.to_owned(),
+                what,
+            }),
         }
     }
 
@@ -106,7 +112,10 @@ impl Scenario {
         let stem = file.file_stem().and_then(|stem| stem.to_str());
         let cuts = self.cuts.as_ref();
         if stem != Some(&self.name) {
-            Some(format!("it is called {:?}, and must be called as its file.", self.name))
+            Some(format!(
+                "it is called {:?}, and must be called as its file.",
+                self.name
+            ))
         } else if self.steps.is_empty() {
             Some("it has no steps, so it shows nothing.".to_owned())
         } else if cuts.is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty()) {
@@ -126,7 +135,11 @@ impl Scenario {
 pub fn read_all(paths: &[PathBuf], filter: Option<&str>) -> Result<Vec<Scenario>, ScenarioError> {
     let mut scenarios = Vec::new();
     for path in paths {
-        let files = if path.is_dir() { files(path)? } else { vec![path.clone()] };
+        let files = if path.is_dir() {
+            files(path)?
+        } else {
+            vec![path.clone()]
+        };
         for file in files {
             scenarios.push(Scenario::read(&file)?);
         }
@@ -136,13 +149,21 @@ pub fn read_all(paths: &[PathBuf], filter: Option<&str>) -> Result<Vec<Scenario>
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, ScenarioError> {
-    let listed: io::Result<Vec<_>> = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
-    let mut files = listed.map_err(|source| ScenarioError::Read { file: folder.to_owned(), source })?;
+    let listed: io::Result<Vec<_>> = fs::read_dir(folder).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    });
+    let mut files = listed.map_err(|source| ScenarioError::Read {
+        file: folder.to_owned(),
+        source,
+    })?;
     files.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
     files.sort();
     if files.is_empty() {
-        return Err(ScenarioError::None { folder: folder.to_owned() });
+        return Err(ScenarioError::None {
+            folder: folder.to_owned(),
+        });
     }
     Ok(files)
 }

@@ -23,7 +23,12 @@ const fn install_seconds() -> u64 {
 
 /// One step. A limit that is over is a failure.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+#[serde(
+    tag = "do",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
 #[expect(missing_docs, reason = "the fields are what their names say")]
 pub enum Step {
     /// Switches the board on.
@@ -131,23 +136,42 @@ impl fmt::Display for Step {
         match self {
             Self::PowerOn {} => f.write_str("power on"),
             Self::PowerOff {} => f.write_str("power off"),
-            Self::PowerCut { at_console: Some(words), .. } => write!(f, "power cut at {words:?}"),
-            Self::PowerCut { at_output: Some(words), .. } => write!(f, "power cut at the output {words:?}"),
+            Self::PowerCut {
+                at_console: Some(words),
+                ..
+            } => write!(f, "power cut at {words:?}"),
+            Self::PowerCut {
+                at_output: Some(words),
+                ..
+            } => write!(f, "power cut at the output {words:?}"),
             Self::PowerCut { .. } => f.write_str("power cut"),
             Self::Restart {} => f.write_str("restart"),
-            Self::WaitConsole { words, times: 1, .. } => write!(f, "wait for {words:?}"),
-            Self::WaitConsole { words, times, .. } => write!(f, "wait for {words:?}, {times} times"),
+            Self::WaitConsole {
+                words, times: 1, ..
+            } => write!(f, "wait for {words:?}"),
+            Self::WaitConsole { words, times, .. } => {
+                write!(f, "wait for {words:?}, {times} times")
+            }
             Self::NeverSaid { words } => write!(f, "never said: {words:?}"),
-            Self::WaitUp { release: Some(release), .. } => write!(f, "wait until {} is up", release.name()),
+            Self::WaitUp {
+                release: Some(release),
+                ..
+            } => write!(f, "wait until {} is up", release.name()),
             Self::WaitUp { .. } => f.write_str("wait until a release is up"),
             Self::WaitReady { .. } => f.write_str("wait until commands are taken"),
             Self::NotReady {} => f.write_str("no commands are taken"),
-            Self::Run { command, exit: 0, .. } => write!(f, "run `{command}`"),
+            Self::Run {
+                command, exit: 0, ..
+            } => write!(f, "run `{command}`"),
             Self::Run { command, exit, .. } => write!(f, "run `{command}`, which ends with {exit}"),
             Self::Begin { command } => write!(f, "begin `{command}`"),
             Self::BeginInstall { bundle } => write!(f, "begin to install {}", bundle.name()),
-            Self::Install { bundle, exit: 0, .. } => write!(f, "install {}", bundle.name()),
-            Self::Install { bundle, exit, .. } => write!(f, "install {}, refused with {exit}", bundle.name()),
+            Self::Install {
+                bundle, exit: 0, ..
+            } => write!(f, "install {}", bundle.name()),
+            Self::Install { bundle, exit, .. } => {
+                write!(f, "install {}, refused with {exit}", bundle.name())
+            }
             Self::Tamper { with } => write!(f, "tamper: {with:?}"),
             Self::Expect(expect) => write!(f, "expect {expect}"),
             Self::Read { file, gives } => write!(f, "read {file}: {gives:?}"),
@@ -158,19 +182,33 @@ impl fmt::Display for Step {
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = |name: &str, set: Option<Set>| set.map(|set| format!("{name} {}", set.name()));
-        let names = |sets: &[Set]| sets.iter().map(|set| set.name()).collect::<Vec<_>>().join(", ");
+        let names = |sets: &[Set]| {
+            sets.iter()
+                .map(|set| set.name())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let bad = self.bad.as_deref().map(|sets| match sets {
             [] => "no set bad".to_owned(),
             sets => format!("bad {}", names(sets)),
         });
-        let seals = |seals: &[Bundle]| seals.iter().map(|seal| seal.name()).collect::<Vec<_>>().join(" or ");
+        let seals = |seals: &[Bundle]| {
+            seals
+                .iter()
+                .map(|seal| seal.name())
+                .collect::<Vec<_>>()
+                .join(" or ")
+        };
         let parts = [
             set("running", self.running),
             set("default", self.default),
-            self.trial.map(|trial| format!("trial {}", trial.name().unwrap_or("none"))),
+            self.trial
+                .map(|trial| format!("trial {}", trial.name().unwrap_or("none"))),
             self.floor.map(|floor| format!("floor {floor}")),
             bad,
-            self.seal.as_deref().map(|list| format!("seal of {}", seals(list))),
+            self.seal
+                .as_deref()
+                .map(|list| format!("seal of {}", seals(list))),
             self.settled.then(|| "settled".to_owned()),
             self.journal.then(|| "a journal that holds".to_owned()),
         ];

@@ -37,10 +37,21 @@ fn read(text: &str) -> Result<Scenario, ScenarioError> {
 fn a_scenario_is_read() {
     let scenario = read(GOOD).unwrap();
     assert_eq!(scenario.start, Start::Armed(Bundle::V2));
-    let [Step::PowerOn {}, Step::Tamper { with }, Step::Expect(expect)] = scenario.steps.as_slice() else {
+    let [
+        Step::PowerOn {},
+        Step::Tamper { with },
+        Step::Expect(expect),
+    ] = scenario.steps.as_slice()
+    else {
         panic!("{scenario:?}");
     };
-    assert_eq!(*with, Tamper::FlipObject { set: Set::B, file: "/x".into() });
+    assert_eq!(
+        *with,
+        Tamper::FlipObject {
+            set: Set::B,
+            file: "/x".into()
+        }
+    );
     assert_eq!(expect.to_string(), "running b, seal of v1 or v2, settled");
     assert_eq!(scenario.cuts.unwrap().count, 3);
 }
@@ -61,7 +72,10 @@ fn a_typing_mistake_anywhere_is_an_error() {
     ] {
         assert!(GOOD.contains(right), "{right}");
         let error = read(&GOOD.replacen(right, wrong, 1)).unwrap_err();
-        assert!(matches!(error, ScenarioError::Syntax { .. }), "{wrong}: {error}");
+        assert!(
+            matches!(error, ScenarioError::Syntax { .. }),
+            "{wrong}: {error}"
+        );
         assert!(error.to_string().contains("small.toml"), "{error}");
     }
 }
@@ -71,10 +85,16 @@ fn what_does_not_go_together_is_an_error() {
     for (right, wrong, words) in [
         ("\"small\"", "\"other\"", "called as its file"),
         ("count = 3", "count = 0", "count above 0"),
-        ("before = [{ do = \"power-on\" }]", "before = []", "steps before"),
+        (
+            "before = [{ do = \"power-on\" }]",
+            "before = []",
+            "steps before",
+        ),
         (", \"power-cut\"", "", "needs power-cut"),
     ] {
-        let error = read(&GOOD.replacen(right, wrong, 1)).unwrap_err().to_string();
+        let error = read(&GOOD.replacen(right, wrong, 1))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(words), "{wrong}: {error}");
     }
 }

@@ -27,8 +27,10 @@ pub enum Need {
 pub enum Bundle {
     /// The first release.
     V1,
-    /// A good update.
+    /// A good update, from which the way back is open.
     V2,
+    /// A good update that raises the anti-rollback floor.
+    V3,
     /// Its first process ends, so its kernel panics.
     Panics,
     /// It stops before its health checks.
@@ -45,9 +47,10 @@ pub enum Bundle {
 
 impl Bundle {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::V1,
         Self::V2,
+        Self::V3,
         Self::Panics,
         Self::Hangs,
         Self::Sick,
@@ -61,6 +64,7 @@ impl Bundle {
         match self {
             Self::V1 => "v1",
             Self::V2 => "v2",
+            Self::V3 => "v3",
             Self::Panics => "panics",
             Self::Hangs => "hangs",
             Self::Sick => "sick",

@@ -31,8 +31,11 @@ pub(super) struct Bench<'b> {
     /// Number of power cuts, instead of a scenario's own.
     pub cuts: Option<u32>,
     folder: &'b Path,
-    starts: Mutex<HashMap<Start, Arc<OnceLock<Result<State, String>>>>>,
+    starts: Mutex<HashMap<Start, Arc<Once>>>,
 }
+
+/// A start state that is made once, or the reason why it could not be.
+type Once = OnceLock<Result<State, String>>;
 
 /// Disk and variables of a board that is off.
 #[derive(Clone, Debug)]
@@ -45,8 +48,22 @@ pub(super) struct State {
 
 impl<'b> Bench<'b> {
     /// A bench without any start state yet.
-    pub(super) fn new(runner: Runner, parts: Parts, made: Made, folder: &'b Path, options: &Options) -> Self {
-        Self { runner, parts, made, seed: options.seed, cuts: options.cuts, folder, starts: Mutex::default() }
+    pub(super) fn new(
+        runner: Runner,
+        parts: Parts,
+        made: Made,
+        folder: &'b Path,
+        options: &Options,
+    ) -> Self {
+        Self {
+            runner,
+            parts,
+            made,
+            seed: options.seed,
+            cuts: options.cuts,
+            folder,
+            starts: Mutex::default(),
+        }
     }
 
     /// A folder that is removed with its value.
@@ -64,19 +81,26 @@ impl<'b> Bench<'b> {
             Arc::clone(starts.entry(start).or_default())
         };
         let state = cell.get_or_init(|| self.make(start)).clone();
-        let state = state.map_err(|why| format!("The start state {start} could not be made.\n{why}"))?;
+        let state =
+            state.map_err(|why| format!("The start state {start} could not be made.\n{why}"))?;
         self.copy(&state, folder).map_err(|error| error.to_string())
     }
 
     fn copy(&self, from: &State, folder: &Path) -> Result<State, SuiteError> {
-        let to = State { disk: folder.join("disk.img"), variables: folder.join("variables.fd") };
+        let to = State {
+            disk: folder.join("disk.img"),
+            variables: folder.join("variables.fd"),
+        };
         disk::copy(&self.runner, &from.disk, &to.disk)?;
         disk::copy(&self.runner, &from.variables, &to.variables)?;
         Ok(to)
     }
 
     fn make(&self, start: Start) -> Result<State, String> {
-        let new = State { disk: self.made.disk(), variables: self.made.variables() };
+        let new = State {
+            disk: self.made.disk(),
+            variables: self.made.variables(),
+        };
         let (from, steps) = match start {
             Start::Factory => return Ok(new),
             Start::CommittedV1 => (Start::Factory, first_boot()),
@@ -96,7 +120,10 @@ impl<'b> Bench<'b> {
 }
 
 const fn up(release: Bundle) -> Step {
-    Step::WaitUp { release: Some(release), limit_seconds: BOOT_SECONDS }
+    Step::WaitUp {
+        release: Some(release),
+        limit_seconds: BOOT_SECONDS,
+    }
 }
 
 fn settled(running: Set, seal: Bundle) -> Step {
@@ -111,14 +138,31 @@ fn settled(running: Set, seal: Bundle) -> Step {
 }
 
 fn first_boot() -> Vec<Step> {
-    vec![Step::PowerOn {}, up(Bundle::V1), settled(Set::A, Bundle::V1), Step::PowerOff {}]
+    vec![
+        Step::PowerOn {},
+        up(Bundle::V1),
+        settled(Set::A, Bundle::V1),
+        Step::PowerOff {},
+    ]
 }
 
 fn install(bundle: Bundle) -> Vec<Step> {
-    let install = Step::Install { bundle, exit: 0, attempts: None, no_trial: false, prints: None, limit_seconds: 240 };
+    let install = Step::Install {
+        bundle,
+        exit: 0,
+        attempts: None,
+        no_trial: false,
+        prints: None,
+        limit_seconds: 240,
+    };
     vec![Step::PowerOn {}, up(Bundle::V1), install, Step::PowerOff {}]
 }
 
 fn commit() -> Vec<Step> {
-    vec![Step::PowerOn {}, up(Bundle::V2), settled(Set::B, Bundle::V2), Step::PowerOff {}]
+    vec![
+        Step::PowerOn {},
+        up(Bundle::V2),
+        settled(Set::B, Bundle::V2),
+        Step::PowerOff {},
+    ]
 }

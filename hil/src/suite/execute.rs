@@ -62,7 +62,12 @@ pub(super) fn scenario(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult
     }
 }
 
-fn once(bench: &Bench<'_>, scenario: &Scenario, steps: &mut Vec<StepResult>, cuts: &mut u32) -> Result<(), String> {
+fn once(
+    bench: &Bench<'_>,
+    scenario: &Scenario,
+    steps: &mut Vec<StepResult>,
+    cuts: &mut u32,
+) -> Result<(), String> {
     let folder = bench.scratch().map_err(|error| error.to_string())?;
     let state = bench.start(scenario.start, folder.path())?;
     let mut execution = Execution::new(bench, &state, &scenario.name);
@@ -92,12 +97,28 @@ fn with_cuts(
             .steps(&plan.before)
             .and_then(|()| execution.cut_after(moment))
             .and_then(|()| execution.steps(&scenario.steps))
-            .and_then(|()| if round == count { execution.steps(&plan.after) } else { Ok(()) });
+            .and_then(|()| {
+                if round == count {
+                    execution.steps(&plan.after)
+                } else {
+                    Ok(())
+                }
+            });
         *cuts += execution.cuts;
         steps.append(&mut execution.results);
-        done.map_err(|why| format!("Cut {round} of {count}, {} ms after, seed {}: {why}", moment.as_millis(), bench.seed))?;
+        done.map_err(|why| {
+            format!(
+                "Cut {round} of {count}, {} ms after, seed {}: {why}",
+                moment.as_millis(),
+                bench.seed
+            )
+        })?;
     }
-    if *cuts == 0 { Err("No power cut was made.".to_owned()) } else { Ok(()) }
+    if *cuts == 0 {
+        Err("No power cut was made.".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 /// A board that a scenario is done to.
@@ -116,9 +137,22 @@ pub(super) struct Execution<'e> {
 impl<'e> Execution<'e> {
     /// A board that is off, in this state.
     pub(super) fn new(bench: &'e Bench<'e>, state: &'e State, name: &str) -> Self {
-        let board = Uefi::new(bench.parts.clone(), state.disk.clone(), state.variables.clone());
+        let board = Uefi::new(
+            bench.parts.clone(),
+            state.disk.clone(),
+            state.variables.clone(),
+        );
         let moments = Moments::new(bench.seed, name);
-        Self { bench, state, board, moments, results: Vec::new(), cuts: 0, round: String::new(), output: String::new() }
+        Self {
+            bench,
+            state,
+            board,
+            moments,
+            results: Vec::new(),
+            cuts: 0,
+            round: String::new(),
+            output: String::new(),
+        }
     }
 
     /// The console's last lines.
@@ -131,7 +165,9 @@ impl<'e> Execution<'e> {
     /// # Errors
     /// With the first one that failed, and why.
     pub(super) fn steps(&mut self, steps: &[Step]) -> Result<(), String> {
-        steps.iter().try_for_each(|step| self.noted(&step.to_string(), |execution| execution.step(step)))
+        steps
+            .iter()
+            .try_for_each(|step| self.noted(&step.to_string(), |execution| execution.step(step)))
     }
 
     fn cut_after(&mut self, moment: Duration) -> Result<(), String> {
@@ -141,7 +177,11 @@ impl<'e> Execution<'e> {
         })
     }
 
-    fn noted(&mut self, title: &str, work: impl FnOnce(&mut Self) -> Result<(), StepError>) -> Result<(), String> {
+    fn noted(
+        &mut self,
+        title: &str,
+        work: impl FnOnce(&mut Self) -> Result<(), StepError>,
+    ) -> Result<(), String> {
         let (begin, mark) = (Instant::now(), self.board.console().mark());
         self.output.clear();
         let failure = work(self).err().map(|error| error.to_string());
@@ -153,7 +193,9 @@ impl<'e> Execution<'e> {
             output: self.output.clone(),
             console: self.board.console().since(mark),
         });
-        failure.map_or(Ok(()), |why| Err(format!("Step {}, {title}: {why}", self.results.len())))
+        failure.map_or(Ok(()), |why| {
+            Err(format!("Step {}, {title}: {why}", self.results.len()))
+        })
     }
 
     fn step(&mut self, step: &Step) -> Result<(), StepError> {
@@ -163,7 +205,13 @@ impl<'e> Execution<'e> {
                 self.board.begin("sync; poweroff -f")?;
                 self.board.wait_off(SHORT)?;
             }
-            Step::PowerCut { at_console, times, at_output, within_ms, limit_seconds } => {
+            Step::PowerCut {
+                at_console,
+                times,
+                at_output,
+                within_ms,
+                limit_seconds,
+            } => {
                 let limit = Duration::from_secs(*limit_seconds);
                 if let Some(words) = at_console {
                     self.board.wait_for(words, *times, limit)?;
@@ -178,34 +226,73 @@ impl<'e> Execution<'e> {
             }
             Step::Restart {} => {
                 self.board.begin("sync; reboot -f")?;
-                self.board.console().wait("the restart", SHORT, |line, from| {
-                    let words = line.text.get(from..)?.find(START_WORDS)?;
-                    Some(from + words)
-                })?;
+                self.board
+                    .console()
+                    .wait("the restart", SHORT, |line, from| {
+                        let words = line.text.get(from..)?.find(START_WORDS)?;
+                        Some(from + words)
+                    })?;
             }
-            Step::WaitConsole { words, times, limit_seconds } => {
-                self.board.wait_for(words, *times, Duration::from_secs(*limit_seconds))?;
+            Step::WaitConsole {
+                words,
+                times,
+                limit_seconds,
+            } => {
+                self.board
+                    .wait_for(words, *times, Duration::from_secs(*limit_seconds))?;
             }
             Step::NeverSaid { words } => self.never_said(words)?,
-            Step::WaitUp { release, limit_seconds } => self.wait_up(*release, Duration::from_secs(*limit_seconds))?,
-            Step::WaitReady { limit_seconds } => self.board.wait_ready(Duration::from_secs(*limit_seconds))?,
+            Step::WaitUp {
+                release,
+                limit_seconds,
+            } => self.wait_up(*release, Duration::from_secs(*limit_seconds))?,
+            Step::WaitReady { limit_seconds } => {
+                self.board.wait_ready(Duration::from_secs(*limit_seconds))?
+            }
             Step::NotReady {} if self.board.is_ready() => {
-                return Err(StepError::Unexpected("The guest takes commands, and must not.".to_owned()));
+                return Err(StepError::Unexpected(
+                    "The guest takes commands, and must not.".to_owned(),
+                ));
             }
             Step::NotReady {} => {}
-            Step::Run { command, exit, prints, limit_seconds } => {
-                self.run(command, *exit, prints.as_deref(), Duration::from_secs(*limit_seconds))?;
+            Step::Run {
+                command,
+                exit,
+                prints,
+                limit_seconds,
+            } => {
+                self.run(
+                    command,
+                    *exit,
+                    prints.as_deref(),
+                    Duration::from_secs(*limit_seconds),
+                )?;
             }
             Step::Begin { command } => self.board.begin(command)?,
             Step::BeginInstall { bundle } => self.board.begin(&install_command(*bundle, ""))?,
-            Step::Install { bundle, exit, attempts, no_trial, prints, limit_seconds } => {
-                let attempts = attempts.map_or_else(String::new, |attempts| format!(" --attempts {attempts}"));
+            Step::Install {
+                bundle,
+                exit,
+                attempts,
+                no_trial,
+                prints,
+                limit_seconds,
+            } => {
+                let attempts =
+                    attempts.map_or_else(String::new, |attempts| format!(" --attempts {attempts}"));
                 let options = format!("{attempts}{}", if *no_trial { " --no-trial" } else { "" });
                 let command = install_command(*bundle, &options);
-                self.run(&command, *exit, prints.as_deref(), Duration::from_secs(*limit_seconds))?;
+                self.run(
+                    &command,
+                    *exit,
+                    prints.as_deref(),
+                    Duration::from_secs(*limit_seconds),
+                )?;
             }
             Step::Tamper { with } => self.tamper(with)?,
-            Step::Expect(expect) => self.output = expect::meet(&mut self.board, expect, &self.bench.made)?,
+            Step::Expect(expect) => {
+                self.output = expect::meet(&mut self.board, expect, &self.bench.made)?
+            }
             Step::Read { file, gives } => self.read(file, *gives)?,
         }
         Ok(())
@@ -220,7 +307,9 @@ impl<'e> Execution<'e> {
     fn never_said(&self, words: &str) -> Result<(), StepError> {
         match self.board.console().last(words) {
             None => Ok(()),
-            Some(line) => Err(StepError::Unexpected(format!("It was said, and must not be: {line}"))),
+            Some(line) => Err(StepError::Unexpected(format!(
+                "It was said, and must not be: {line}"
+            ))),
         }
     }
 
@@ -230,11 +319,19 @@ impl<'e> Execution<'e> {
         Ok(self.board.wait_ready(SHORT)?)
     }
 
-    fn run(&mut self, command: &str, exit: i32, prints: Option<&str>, limit: Duration) -> Result<(), StepError> {
+    fn run(
+        &mut self,
+        command: &str,
+        exit: i32,
+        prints: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), StepError> {
         let answer = self.board.run(command, limit)?;
         self.output = answer.text.clone();
         let wrong = if answer.code == exit {
-            prints.filter(|words| !answer.text.contains(*words)).map(|words| format!("must print {words:?}"))
+            prints
+                .filter(|words| !answer.text.contains(*words))
+                .map(|words| format!("must print {words:?}"))
         } else {
             Some(format!("must end with {exit}"))
         };
@@ -245,8 +342,12 @@ impl<'e> Execution<'e> {
         if self.board.is_on() {
             return Err(UefiError::On.into());
         }
-        let scratch = self.bench.scratch().map_err(|error| StepError::Unexpected(error.to_string()))?;
-        let (new_variables, [key, certificate]) = (self.bench.made.variables(), self.bench.made.stranger());
+        let scratch = self
+            .bench
+            .scratch()
+            .map_err(|error| StepError::Unexpected(error.to_string()))?;
+        let (new_variables, [key, certificate]) =
+            (self.bench.made.variables(), self.bench.made.stranger());
         let scene = Scene {
             runner: &self.bench.runner,
             disk: &self.state.disk,
@@ -259,9 +360,15 @@ impl<'e> Execution<'e> {
         tamper::apply(&scene, with, |set, file| {
             let seal = tamper::seal_of(&scene, set)?;
             let bundle = self.bench.made.bundle_of(&seal).ok_or_else(|| {
-                StepError::Unexpected(format!("Set {} seals {seal}, which is no release of this run.", set.name()))
+                StepError::Unexpected(format!(
+                    "Set {} seals {seal}, which is no release of this run.",
+                    set.name()
+                ))
             })?;
-            Ok(self.bench.made.digest_of(&self.bench.runner, bundle, file, scratch.path())?)
+            Ok(self
+                .bench
+                .made
+                .digest_of(&self.bench.runner, bundle, file, scratch.path())?)
         })
     }
 
@@ -271,17 +378,28 @@ impl<'e> Execution<'e> {
         // The words of the C library for EIO and ENOENT.
         let found = match answer.code {
             0 => Some(Reading::Fine),
-            _ if answer.text.contains("Input/output error") || answer.text.contains("I/O error") => Some(Reading::IoError),
+            _ if answer.text.contains("Input/output error")
+                || answer.text.contains("I/O error") =>
+            {
+                Some(Reading::IoError)
+            }
             _ if answer.text.contains("No such file") => Some(Reading::Missing),
             _ => None,
         };
-        if found == Some(gives) { Ok(()) } else { Err(unexpected(&answer, &format!("must give {gives:?}"))) }
+        if found == Some(gives) {
+            Ok(())
+        } else {
+            Err(unexpected(&answer, &format!("must give {gives:?}")))
+        }
     }
 }
 
 /// The last program of the pipe gives the exit code.
 fn install_command(bundle: Bundle, options: &str) -> String {
-    format!("wget -q -O - {SERVER}/{}.tseal | twinseal install{options} -", bundle.name())
+    format!(
+        "wget -q -O - {SERVER}/{}.tseal | twinseal install{options} -",
+        bundle.name()
+    )
 }
 
 fn unexpected(answer: &Answer, wrong: &str) -> StepError {

@@ -27,7 +27,8 @@ pub(super) fn meet(board: &mut Uefi, expect: &Expect, made: &Made) -> Result<Str
         if expect.journal {
             let history = board.run("twinseal --json history --verify", ASK_LIMIT)?;
             let journal = event_in::<Journal>(&history.text, "journal");
-            let holds = journal.is_ok_and(|journal| journal.chain_holds && journal.anchor_holds != Some(false));
+            let holds = journal
+                .is_ok_and(|journal| journal.chain_holds && journal.anchor_holds != Some(false));
             wrong.extend((!holds || history.code != 0).then(|| "the journal must hold".to_owned()));
         }
         if wrong.is_empty() {
@@ -48,7 +49,11 @@ fn differences(expect: &Expect, found: &Status, command_line: &str, made: &Made)
     let mut wrong = Vec::new();
     let mut compare = |what: &str, expected: Option<&str>, found: Option<&str>| {
         if expected != found {
-            wrong.push(format!("{what} must be {}, and is {}", expected.unwrap_or("none"), found.unwrap_or("none")));
+            wrong.push(format!(
+                "{what} must be {}, and is {}",
+                expected.unwrap_or("none"),
+                found.unwrap_or("none")
+            ));
         }
     };
     let trial = found.trial.as_ref().map(|trial| trial.set.as_str());
@@ -72,15 +77,30 @@ fn differences(expect: &Expect, found: &Status, command_line: &str, made: &Made)
     }
     if let Some(bad) = &expect.bad {
         let expected: Vec<_> = bad.iter().map(|set: &Set| set.name()).collect();
-        let is: Vec<_> = found.sets.iter().filter(|set| set.marked_bad).map(|set| set.set.as_str()).collect();
-        compare("the bad sets", Some(&expected.join(", ")), Some(&is.join(", ")));
+        let is: Vec<_> = found
+            .sets
+            .iter()
+            .filter(|set| set.marked_bad)
+            .map(|set| set.set.as_str())
+            .collect();
+        compare(
+            "the bad sets",
+            Some(&expected.join(", ")),
+            Some(&is.join(", ")),
+        );
     }
     if let Some(seals) = &expect.seal {
-        let sealed = command_line.split_whitespace().find_map(|word| word.strip_prefix("composefs="));
+        let sealed = command_line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("composefs="));
         let bundle = sealed.and_then(|seal| made.bundle_of(seal));
         if bundle.is_none_or(|bundle| !seals.contains(&bundle)) {
             let names: Vec<_> = seals.iter().map(|seal| seal.name()).collect();
-            compare("the seal", Some(&format!("that of {}", names.join(" or "))), sealed);
+            compare(
+                "the seal",
+                Some(&format!("that of {}", names.join(" or "))),
+                sealed,
+            );
         }
     }
     wrong

@@ -95,7 +95,9 @@ pub enum SuiteError {
         filter: String,
     },
     /// Power cuts were asked for, and none would be made.
-    #[error("--cuts 0 makes no power cuts, so nothing would be tested by them. Leave it out, or give a number above 0.")]
+    #[error(
+        "--cuts 0 makes no power cuts, so nothing would be tested by them. Leave it out, or give a number above 0."
+    )]
     NoCuts,
     /// A file could not be written.
     #[error("{} could not be {done}: {source}.", file.display())]
@@ -136,11 +138,23 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
     fs::create_dir_all(&options.out).map_err(SuiteError::file(&options.out, "made"))?;
     let folder = fs::canonicalize(&options.out).map_err(SuiteError::file(&options.out, "found"))?;
     let runner = runner(&folder)?;
-    let inputs = Inputs { folder: options.inputs.clone(), device_programs: options.device_programs.clone() };
+    let inputs = Inputs {
+        folder: options.inputs.clone(),
+        device_programs: options.device_programs.clone(),
+    };
     let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
     let made = maker::make(&runner, &programs, &inputs, scratch.path())?;
-    let server = WebServer::start(&made.bundles(), &folder.join("web"), Some(&options.inputs.join("tools/nginx")))?;
-    writeln!(out, "made the releases in {:.0} s; seed {}", begin.elapsed().as_secs_f64(), options.seed)?;
+    let server = WebServer::start(
+        &made.bundles(),
+        &folder.join("web"),
+        Some(&options.inputs.join("tools/nginx")),
+    )?;
+    writeln!(
+        out,
+        "made the releases in {:.0} s; seed {}",
+        begin.elapsed().as_secs_f64(),
+        options.seed
+    )?;
     let parts = Parts {
         qemu: options.qemu.clone(),
         firmware: inputs.firmware()?,
@@ -152,7 +166,13 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
     let bench = Bench::new(runner, parts, made, scratch.path(), options);
     let results = run_all(&bench, &scenarios, options.jobs, &mut out)?;
     let machine = format!("{version}; bundles from {}", server.name);
-    let report = Report { board: "uefi".to_owned(), machine, seed: options.seed, elapsed: begin.elapsed(), results };
+    let report = Report {
+        board: "uefi".to_owned(),
+        machine,
+        seed: options.seed,
+        elapsed: begin.elapsed(),
+        results,
+    };
     write_files(options, &report)?;
     if report.cuts() > 0 {
         writeln!(out, "{} power cuts, seed {}", report.cuts(), report.seed)?;
@@ -163,9 +183,15 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
 
 fn check(options: &Options, scenarios: &[Scenario]) -> Result<(), SuiteError> {
     if scenarios.is_empty() {
-        return Err(SuiteError::NothingLeft { filter: options.filter.clone().unwrap_or_default() });
+        return Err(SuiteError::NothingLeft {
+            filter: options.filter.clone().unwrap_or_default(),
+        });
     }
-    if options.cuts == Some(0) { Err(SuiteError::NoCuts) } else { Ok(()) }
+    if options.cuts == Some(0) {
+        Err(SuiteError::NoCuts)
+    } else {
+        Ok(())
+    }
 }
 
 fn runner(folder: &Path) -> Result<Runner, SuiteError> {
@@ -197,7 +223,9 @@ fn run_all(
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(scenario) = scenarios.get(index) else { return };
+                    let Some(scenario) = scenarios.get(index) else {
+                        return;
+                    };
                     let result = run_one(bench, scenario);
                     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(error) = writeln!(told.0, "{result}").and_then(|()| told.0.flush()) {
@@ -221,8 +249,14 @@ fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
     let ran = catch_unwind(AssertUnwindSafe(|| execute::scenario(bench, scenario)));
     ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-        failed(scenario, format!("The program that runs the scenarios panicked: {text}"), begin.elapsed())
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no words");
+        failed(
+            scenario,
+            format!("The program that runs the scenarios panicked: {text}"),
+            begin.elapsed(),
+        )
     })
 }
 

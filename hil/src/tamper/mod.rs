@@ -18,8 +18,14 @@ use std::path::Path;
 
 /// What changes are made with, besides the tools of disks.
 pub const TOOLS: &[Tool] = &[
-    Tool { program: "sbsign", package: "sbsigntool" },
-    Tool { program: "sbattach", package: "sbsigntool" },
+    Tool {
+        program: "sbsign",
+        package: "sbsigntool",
+    },
+    Tool {
+        program: "sbattach",
+        package: "sbsigntool",
+    },
 ];
 
 /// A set of slots.
@@ -134,7 +140,10 @@ pub fn apply<E: From<DiskError>>(
     tamper: &Tamper,
     digest_of: impl Fn(Set, &str) -> Result<String, E>,
 ) -> Result<(), E> {
-    let disk = Disk { file: scene.disk, runner: scene.runner };
+    let disk = Disk {
+        file: scene.disk,
+        runner: scene.runner,
+    };
     match tamper {
         Tamper::FlipObject { set, file } => repository::flip(&disk, *set, &digest_of(*set, file)?)?,
         Tamper::ReplaceObject { set, file, by } => {
@@ -143,9 +152,13 @@ pub fn apply<E: From<DiskError>>(
         Tamper::ClearObjectVerity { set, file } => {
             repository::clear_verity(&disk, *set, &digest_of(*set, file)?)?;
         }
-        Tamper::RemoveObject { set, file } => repository::remove(&disk, *set, &digest_of(*set, file)?)?,
+        Tamper::RemoveObject { set, file } => {
+            repository::remove(&disk, *set, &digest_of(*set, file)?)?
+        }
         Tamper::FlipImage { set } => repository::flip(&disk, *set, &uki::seal(scene, *set)?)?,
-        Tamper::ClearImageVerity { set } => repository::clear_verity(&disk, *set, &uki::seal(scene, *set)?)?,
+        Tamper::ClearImageVerity { set } => {
+            repository::clear_verity(&disk, *set, &uki::seal(scene, *set)?)?
+        }
         Tamper::ReplaceImage { set } => {
             let (own, other) = (uki::seal(scene, *set)?, uki::seal(scene, set.other())?);
             repository::take_other_image(&disk, *set, &own, &other)?;
@@ -153,7 +166,9 @@ pub fn apply<E: From<DiskError>>(
         Tamper::FlipUki { set } => uki::flip(scene, *set)?,
         Tamper::ResignUki { set } => uki::sign_by_stranger(scene, *set)?,
         Tamper::UnsignUki { set } => uki::unsign(scene, *set)?,
-        Tamper::WipeVariables {} => crate::disk::copy(scene.runner, scene.new_variables, scene.variables)?,
+        Tamper::WipeVariables {} => {
+            crate::disk::copy(scene.runner, scene.new_variables, scene.variables)?
+        }
         Tamper::WipePartition { label } => wipe(&disk, label.name())?,
     }
     Ok(())

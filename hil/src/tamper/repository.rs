@@ -29,15 +29,23 @@ pub(super) fn flip(disk: &Disk<'_>, set: Set, digest: &str) -> Result<(), DiskEr
     let (label, file) = (slot(set), object(digest));
     let said = disk.debugfs(&label, &format!("bmap {file} 0"))?;
     let block = said.trim().parse::<u64>().ok().filter(|block| *block > 0);
-    let unfit = |what| DiskError::Unfit { file: file.clone(), label: label.clone(), what };
+    let unfit = |what| DiskError::Unfit {
+        file: file.clone(),
+        label: label.clone(),
+        what,
+    };
     let block = block.ok_or_else(|| unfit("its first block is a hole"))?;
     let place = disk.partition(&label)?;
     let at = place.offset_bytes + block * BLOCK_BYTES + FLIPPED_BYTE;
     let image = disk.open()?;
     let mut byte = [0];
-    image.read_exact_at(&mut byte, at).map_err(DiskError::file(disk.file, "read"))?;
+    image
+        .read_exact_at(&mut byte, at)
+        .map_err(DiskError::file(disk.file, "read"))?;
     let flipped = byte.map(|byte| byte ^ 1);
-    image.write_all_at(&flipped, at).map_err(DiskError::file(disk.file, "written"))
+    image
+        .write_all_at(&flipped, at)
+        .map_err(DiskError::file(disk.file, "written"))
 }
 
 /// Gives an object's name to another object.
@@ -50,7 +58,10 @@ pub(super) fn replace(disk: &Disk<'_>, set: Set, digest: &str, by: &str) -> Resu
 
 /// Takes the verity flag from an object.
 pub(super) fn clear_verity(disk: &Disk<'_>, set: Set, digest: &str) -> Result<(), DiskError> {
-    disk.debugfs(&slot(set), &format!("sif {} flags {FLAGS_WITHOUT_VERITY}", object(digest)))?;
+    disk.debugfs(
+        &slot(set),
+        &format!("sif {} flags {FLAGS_WITHOUT_VERITY}", object(digest)),
+    )?;
     Ok(())
 }
 
@@ -61,12 +72,21 @@ pub(super) fn remove(disk: &Disk<'_>, set: Set, digest: &str) -> Result<(), Disk
 }
 
 /// Puts the other set's root slot here, and lets the name of this set's image lead to the other image.
-pub(super) fn take_other_image(disk: &Disk<'_>, set: Set, own: &str, other: &str) -> Result<(), DiskError> {
+pub(super) fn take_other_image(
+    disk: &Disk<'_>,
+    set: Set,
+    own: &str,
+    other: &str,
+) -> Result<(), DiskError> {
     let (to_label, from_label) = (slot(set), slot(set.other()));
     let (to, from) = (disk.partition(&to_label)?, disk.partition(&from_label)?);
     if to.size_bytes != from.size_bytes {
         let what = "its root slot and the other one differ in size";
-        return Err(DiskError::Unfit { file: object(own), label: to_label, what });
+        return Err(DiskError::Unfit {
+            file: object(own),
+            label: to_label,
+            what,
+        });
     }
     wipe(disk, &to_label)?;
     let copy = Invocation::new("dd")
@@ -75,9 +95,18 @@ pub(super) fn take_other_image(disk: &Disk<'_>, set: Set, own: &str, other: &str
         .argument(format!("skip={}", from.offset_bytes))
         .argument(format!("seek={}", to.offset_bytes))
         .argument(format!("count={}", from.size_bytes))
-        .arguments(["bs=1M", "conv=notrunc,sparse", "iflag=skip_bytes,count_bytes", "oflag=seek_bytes", "status=none"]);
+        .arguments([
+            "bs=1M",
+            "conv=notrunc,sparse",
+            "iflag=skip_bytes,count_bytes",
+            "oflag=seek_bytes",
+            "status=none",
+        ]);
     disk.runner.run(&copy)?.expect_success()?;
     let target = object(other).replace("/composefs/", "../");
-    disk.debugfs(&to_label, &format!("symlink /composefs/images/{own} {target}"))?;
+    disk.debugfs(
+        &to_label,
+        &format!("symlink /composefs/images/{own} {target}"),
+    )?;
     Ok(())
 }

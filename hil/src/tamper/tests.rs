@@ -15,13 +15,18 @@ struct Small {
 
 impl Small {
     fn new() -> Self {
-        let small = Self { folder: tempfile::tempdir().unwrap(), runner: Runner::default() };
+        let small = Self {
+            folder: tempfile::tempdir().unwrap(),
+            runner: Runner::default(),
+        };
         let disk = small.at("disk.img");
         fs::File::create(&disk).unwrap().set_len(48 * MIB).unwrap();
         let script = "label: gpt\nstart=2048,size=16MiB,name=boot-b\nsize=8MiB,name=root-a\nsize=8MiB,name=root-b\n";
         fs::write(small.at("table"), script).unwrap();
         small.shell("sfdisk -q disk.img < table");
-        small.shell("truncate -s 16M fat && mkfs.vfat fat >/dev/null && mmd -i fat ::/EFI ::/EFI/BOOT");
+        small.shell(
+            "truncate -s 16M fat && mkfs.vfat fat >/dev/null && mmd -i fat ::/EFI ::/EFI/BOOT",
+        );
         let uki = format!("MZ composefs=no composefs={} quiet", "ab".repeat(32));
         fs::write(small.at("uki"), uki).unwrap();
         small.shell("mcopy -i fat uki ::/EFI/BOOT/BOOTX64.EFI && dd if=fat of=disk.img bs=1M seek=1 conv=notrunc status=none");
@@ -44,7 +49,12 @@ impl Small {
     fn shell(&self, script: &str) -> String {
         let script = format!("cd {} && {script}", self.folder.path().display());
         let run = Invocation::new("sh").arguments(["-c", &script]);
-        self.runner.run(&run).unwrap().expect_success().unwrap().stdout
+        self.runner
+            .run(&run)
+            .unwrap()
+            .expect_success()
+            .unwrap()
+            .stdout
     }
 
     fn tamper(&self, tamper: &Tamper) -> Result<(), DiskError> {
@@ -58,12 +68,18 @@ impl Small {
             stranger_certificate: Path::new("/no/certificate"),
             scratch: self.folder.path(),
         };
-        apply(&scene, tamper, |_, file| Ok(if file == "/one" { ONE } else { TWO }.to_owned()))
+        apply(&scene, tamper, |_, file| {
+            Ok(if file == "/one" { ONE } else { TWO }.to_owned())
+        })
     }
 
     fn ask(&self, request: &str) -> Result<String, DiskError> {
         let disk = self.at("disk.img");
-        Disk { file: &disk, runner: &self.runner }.debugfs("root-b", request)
+        Disk {
+            file: &disk,
+            runner: &self.runner,
+        }
+        .debugfs("root-b", request)
     }
 }
 
@@ -76,37 +92,75 @@ fn objects_are_changed_one_way_each() {
     let small = Small::new();
     let content = || small.ask("cat /composefs/objects/11/aa");
     let before = content().unwrap();
-    assert!(small.ask("stat /composefs/objects/11/aa").unwrap().contains("Flags: 0x180000"));
+    assert!(
+        small
+            .ask("stat /composefs/objects/11/aa")
+            .unwrap()
+            .contains("Flags: 0x180000")
+    );
 
     let (set, file) = one();
     small.tamper(&Tamper::FlipObject { set, file }).unwrap();
     let flipped = content().unwrap();
-    let different = before.bytes().zip(flipped.bytes()).filter(|(a, b)| a != b).count();
+    let different = before
+        .bytes()
+        .zip(flipped.bytes())
+        .filter(|(a, b)| a != b)
+        .count();
     assert_eq!((flipped.len(), different), (before.len(), 1));
 
     let (set, file) = one();
-    small.tamper(&Tamper::ClearObjectVerity { set, file }).unwrap();
-    assert!(small.ask("stat /composefs/objects/11/aa").unwrap().contains("Flags: 0x80000"));
+    small
+        .tamper(&Tamper::ClearObjectVerity { set, file })
+        .unwrap();
+    assert!(
+        small
+            .ask("stat /composefs/objects/11/aa")
+            .unwrap()
+            .contains("Flags: 0x80000")
+    );
 
     let (set, file) = one();
-    small.tamper(&Tamper::ReplaceObject { set, file, by: "/two".into() }).unwrap();
+    small
+        .tamper(&Tamper::ReplaceObject {
+            set,
+            file,
+            by: "/two".into(),
+        })
+        .unwrap();
     assert!(content().unwrap().starts_with("two-b"));
 
     let (set, file) = one();
     small.tamper(&Tamper::RemoveObject { set, file }).unwrap();
     assert!(matches!(content(), Err(DiskError::Debugfs { .. })));
     let (set, file) = one();
-    assert!(small.tamper(&Tamper::FlipObject { set, file }).is_err(), "an attack that did not happen");
+    assert!(
+        small.tamper(&Tamper::FlipObject { set, file }).is_err(),
+        "an attack that did not happen"
+    );
 }
 
 #[test]
 fn the_other_slot_is_taken_under_the_own_name() {
     let small = Small::new();
     let disk = small.at("disk.img");
-    let disk = Disk { file: &disk, runner: &small.runner };
+    let disk = Disk {
+        file: &disk,
+        runner: &small.runner,
+    };
     repository::take_other_image(&disk, Set::B, "33cc", TWO).unwrap();
-    assert!(small.ask("cat /composefs/objects/22/bb").unwrap().starts_with("two-a"));
-    assert!(small.ask("stat /composefs/images/33cc").unwrap().contains("../objects/22/bb"));
+    assert!(
+        small
+            .ask("cat /composefs/objects/22/bb")
+            .unwrap()
+            .starts_with("two-a")
+    );
+    assert!(
+        small
+            .ask("stat /composefs/images/33cc")
+            .unwrap()
+            .contains("../objects/22/bb")
+    );
 }
 
 #[test]
@@ -128,8 +182,17 @@ fn partitions_and_variables_are_wiped() {
     fs::write(small.at("new"), "new").unwrap();
     small.tamper(&Tamper::WipeVariables {}).unwrap();
     assert_eq!(fs::read_to_string(small.at("vars")).unwrap(), "new");
-    small.tamper(&Tamper::WipePartition { label: Label::RootB }).unwrap();
+    small
+        .tamper(&Tamper::WipePartition {
+            label: Label::RootB,
+        })
+        .unwrap();
     assert!(small.ask("ls /").is_err());
-    let error = small.tamper(&Tamper::WipePartition { label: Label::Data }).unwrap_err();
-    assert!(error.to_string().contains("boot-b, root-a, root-b"), "{error}");
+    let error = small
+        .tamper(&Tamper::WipePartition { label: Label::Data })
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("boot-b, root-a, root-b"),
+        "{error}"
+    );
 }

@@ -4,7 +4,7 @@ use super::{Scene, Set};
 use crate::command::Invocation;
 use crate::disk::{Disk, DiskError};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where firmware looks for a UKI on a disk without boot entries (UEFI specification, removable media), on x86-64.
 const UKI: &str = "/EFI/BOOT/BOOTX64.EFI";
@@ -21,13 +21,19 @@ fn slot(set: Set) -> String {
 
 fn copy_out(scene: &Scene<'_>, set: Set) -> Result<PathBuf, DiskError> {
     let file = scene.scratch.join(format!("uki-{}.efi", set.name()));
-    let disk = Disk { file: scene.disk, runner: scene.runner };
+    let disk = Disk {
+        file: scene.disk,
+        runner: scene.runner,
+    };
     disk.copy_out(&slot(set), UKI, &file)?;
     Ok(file)
 }
 
-fn copy_in(scene: &Scene<'_>, set: Set, file: &PathBuf) -> Result<(), DiskError> {
-    let disk = Disk { file: scene.disk, runner: scene.runner };
+fn copy_in(scene: &Scene<'_>, set: Set, file: &Path) -> Result<(), DiskError> {
+    let disk = Disk {
+        file: scene.disk,
+        runner: scene.runner,
+    };
     disk.copy_in(&slot(set), file, UKI)
 }
 
@@ -43,16 +49,22 @@ pub(super) fn seal(scene: &Scene<'_>, set: Set) -> Result<String, DiskError> {
 
 fn no_seal(set: Set) -> DiskError {
     let what = "its command line states no seal";
-    DiskError::Unfit { file: UKI.to_owned(), label: slot(set), what }
+    DiskError::Unfit {
+        file: UKI.to_owned(),
+        label: slot(set),
+        what,
+    }
 }
 
 /// Where the digits of the seal begin. The kernel and the initramfs are compressed or have the parameter's name only.
 fn seal_place(bytes: &[u8]) -> Option<usize> {
-    let is_digest = |digits: &[u8]| digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_digest = |digits: &[u8]| {
+        digits
+            .iter()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let mut windows = bytes.windows(PARAMETER.len() + DIGEST_DIGITS);
-    let at = windows.position(|window| {
-        window.strip_prefix(PARAMETER).is_some_and(is_digest)
-    })?;
+    let at = windows.position(|window| window.strip_prefix(PARAMETER).is_some_and(is_digest))?;
     Some(at + PARAMETER.len())
 }
 
@@ -75,8 +87,10 @@ pub(super) fn unsign(scene: &Scene<'_>, set: Set) -> Result<(), DiskError> {
     copy_in(scene, set, &file)
 }
 
-fn remove_signature(scene: &Scene<'_>, file: &PathBuf) -> Result<(), DiskError> {
-    let remove = Invocation::new("sbattach").argument("--remove").argument(file);
+fn remove_signature(scene: &Scene<'_>, file: &Path) -> Result<(), DiskError> {
+    let remove = Invocation::new("sbattach")
+        .argument("--remove")
+        .argument(file);
     scene.runner.run(&remove)?.expect_success()?;
     Ok(())
 }
@@ -85,8 +99,14 @@ fn remove_signature(scene: &Scene<'_>, file: &PathBuf) -> Result<(), DiskError> 
 pub(super) fn sign_by_stranger(scene: &Scene<'_>, set: Set) -> Result<(), DiskError> {
     let file = copy_out(scene, set)?;
     remove_signature(scene, &file)?;
-    let sign = Invocation::new("sbsign").argument("--key").argument(scene.stranger_key).argument("--cert");
-    let sign = sign.argument(scene.stranger_certificate).argument("--output").arguments([&file, &file]);
+    let sign = Invocation::new("sbsign")
+        .argument("--key")
+        .argument(scene.stranger_key)
+        .argument("--cert");
+    let sign = sign
+        .argument(scene.stranger_certificate)
+        .argument("--output")
+        .arguments([&file, &file]);
     scene.runner.run(&sign)?.expect_success()?;
     copy_in(scene, set, &file)
 }

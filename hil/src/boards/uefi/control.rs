@@ -35,14 +35,19 @@ impl Uefi {
     /// [`UefiError::Wait`] when it does not.
     pub fn wait_ready(&self, limit: Duration) -> Result<(), UefiError> {
         self.running.as_ref().ok_or(UefiError::Off)?;
-        self.control.wait("\"ready\"", limit, |line, _| {
-            let new = line.at + CLOCK_SLACK >= self.started();
-            (new && line.complete && line.text.trim() == READY).then_some(line.text.len())
-        })
-        .map_err(|mut error| {
-            error.tail = format!("{}\nThe console's end:\n{}", error.tail, self.console.tail());
-            error
-        })?;
+        self.control
+            .wait("\"ready\"", limit, |line, _| {
+                let new = line.at + CLOCK_SLACK >= self.started();
+                (new && line.complete && line.text.trim() == READY).then_some(line.text.len())
+            })
+            .map_err(|mut error| {
+                error.tail = format!(
+                    "{}\nThe console's end:\n{}",
+                    error.tail,
+                    self.console.tail()
+                );
+                error
+            })?;
         Ok(())
     }
 
@@ -85,7 +90,10 @@ impl Uefi {
             if !line.complete {
                 return None;
             }
-            code = line.text.strip_prefix(END).and_then(|code| code.trim().parse().ok());
+            code = line
+                .text
+                .strip_prefix(END)
+                .and_then(|code| code.trim().parse().ok());
             let restarted = line.text.trim() == READY;
             if code.is_none() && !restarted {
                 text.push(line.text.clone());
@@ -99,8 +107,15 @@ impl Uefi {
         })?;
         let command = command.to_owned();
         match code {
-            Some(code) => Ok(Answer { command, code, text: text.join("\n").trim_end().to_owned() }),
-            None => Err(UefiError::Restarted { command, tail: tail() }),
+            Some(code) => Ok(Answer {
+                command,
+                code,
+                text: text.join("\n").trim_end().to_owned(),
+            }),
+            None => Err(UefiError::Restarted {
+                command,
+                tail: tail(),
+            }),
         }
     }
 }

@@ -81,13 +81,17 @@ pub enum UefiError {
         program: PathBuf,
     },
     /// QEMU is too old.
-    #[error("This board needs QEMU 9.2 or newer, and here is \"{found}\". Older ones crash their guests now and then. scripts/deps.sh board installs a newer one.")]
+    #[error(
+        "This board needs QEMU 9.2 or newer, and here is \"{found}\". Older ones crash their guests now and then. scripts/deps.sh board installs a newer one."
+    )]
     OldQemu {
         /// What it says of itself.
         found: String,
     },
     /// Nothing writes variables.
-    #[error("There is no virt-fw-vars to put keys into the firmware's variables. Name one with TWINSEAL_VIRT_FW_VARS, or install it: pip install virt-firmware")]
+    #[error(
+        "There is no virt-fw-vars to put keys into the firmware's variables. Name one with TWINSEAL_VIRT_FW_VARS, or install it: pip install virt-firmware"
+    )]
     NoVariablesProgram,
     /// The board is off.
     #[error("The board is off: switch it on first (power-on).")]
@@ -177,29 +181,43 @@ impl Uefi {
         // A socket's path must be short, so it is in a folder of its own.
         let folder = tempfile::tempdir().map_err(UefiError::io("given a folder"))?;
         let socket = folder.path().join("control");
-        let listener = UnixListener::bind(&socket).map_err(UefiError::io("given a control line"))?;
+        let listener =
+            UnixListener::bind(&socket).map_err(UefiError::io("given a control line"))?;
         let cycle = qemu::Cycle {
             disk: &self.disk,
             variables: &self.variables,
             control: &socket,
         };
         let mut command = qemu::command(&self.parts, &cycle);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut qemu = Guarded::start(command).map_err(UefiError::io("started"))?;
-        let said = Arc::new(Stream::new("standard error", self.begin));
         let mut readers = Vec::new();
-        readers.extend(qemu.stderr.take().map(|source| said.attach(source)));
+        // What QEMU itself complains about belongs to what happened on the console.
+        readers.extend(qemu.stderr.take().map(|source| self.console.attach(source)));
         readers.extend(qemu.stdout.take().map(|source| self.console.attach(source)));
         let Some(writer) = accept(&listener, &qemu)? else {
             qemu.kill();
             readers.into_iter().for_each(|reader| drop(reader.join()));
-            return Err(UefiError::NotStarted { said: said.tail() });
+            return Err(UefiError::NotStarted {
+                said: self.console.tail(),
+            });
         };
-        let reader = writer.try_clone().map_err(UefiError::io("given a control line"))?;
+        let reader = writer
+            .try_clone()
+            .map_err(UefiError::io("given a control line"))?;
         readers.push(self.control.attach(reader));
         let _input = qemu.stdin.take();
         let since = self.begin.elapsed();
-        self.running = Some(Running { qemu, since, writer, readers, _input });
+        self.running = Some(Running {
+            qemu,
+            since,
+            writer,
+            readers,
+            _input,
+        });
         Ok(())
     }
 
@@ -224,7 +242,8 @@ impl Uefi {
         let running = self.running.as_ref().ok_or(UefiError::Off)?;
         if !running.qemu.wait(limit) {
             // The console is still open, so this tells the limit and the console's end.
-            self.console.wait("power off", Duration::ZERO, |_, _| None)?;
+            self.console
+                .wait("power off", Duration::ZERO, |_, _| None)?;
         }
         self.clear();
         self.console.note("~ the guest switched the board off");
@@ -248,8 +267,14 @@ impl Uefi {
 
     /// When the guest started last, as far as the console tells, since the board was made.
     fn started(&self) -> Duration {
-        let since = self.running.as_ref().map_or(Duration::ZERO, |running| running.since);
-        let started = self.console.last(START_WORDS).map_or(Duration::ZERO, |line| line.at);
+        let since = self
+            .running
+            .as_ref()
+            .map_or(Duration::ZERO, |running| running.since);
+        let started = self
+            .console
+            .last(START_WORDS)
+            .map_or(Duration::ZERO, |line| line.at);
         since.max(started)
     }
 
@@ -278,7 +303,10 @@ fn accept(listener: &UnixListener, qemu: &Guarded) -> Result<Option<UnixStream>,
         PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
         PollFd::from_borrowed_fd(qemu.as_fd(), PollFlags::IN),
     ];
-    poll(&mut waits, limit.as_ref()).map_err(|error| UefiError::Io { done: "waited for", source: error.into() })?;
+    poll(&mut waits, limit.as_ref()).map_err(|error| UefiError::Io {
+        done: "waited for",
+        source: error.into(),
+    })?;
     let [connected, _] = &waits;
     if connected.revents().is_empty() {
         return Ok(None);

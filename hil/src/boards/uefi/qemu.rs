@@ -33,14 +33,35 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
     command.args(["-accel", "tcg,thread=single", "-smp", "1", "-m"]);
     command.arg(parts.memory_mib.to_string());
     // Secure Boot needs the firmware that keeps its variables behind system management mode.
-    command.args(["-M", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    command.args([
+        "-M",
+        "q35,smm=on",
+        "-global",
+        "driver=cfi.pflash01,property=secure,value=on",
+    ]);
     command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
-    command.arg("-drive").arg(with_file("if=pflash,unit=0,format=raw,readonly=on,file=", &parts.firmware));
-    command.arg("-drive").arg(with_file("if=pflash,unit=1,format=raw,file=", cycle.variables));
-    command.arg("-drive").arg(with_file("if=none,id=disk,format=raw,discard=unmap,file=", cycle.disk));
+    command.arg("-drive").arg(with_file(
+        "if=pflash,unit=0,format=raw,readonly=on,file=",
+        &parts.firmware,
+    ));
+    command.arg("-drive").arg(with_file(
+        "if=pflash,unit=1,format=raw,file=",
+        cycle.variables,
+    ));
+    command.arg("-drive").arg(with_file(
+        "if=none,id=disk,format=raw,discard=unmap,file=",
+        cycle.disk,
+    ));
     command.args(["-device", "virtio-blk-pci,drive=disk"]);
-    command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
-    command.arg("-chardev").arg(with_file("socket,id=control,path=", cycle.control));
+    command.args([
+        "-chardev",
+        "stdio,id=console,signal=off",
+        "-serial",
+        "chardev:console",
+    ]);
+    command
+        .arg("-chardev")
+        .arg(with_file("socket,id=control,path=", cycle.control));
     command.args(["-serial", "chardev:control"]);
     command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
     if parts.ends_at_restart {
@@ -85,7 +106,9 @@ fn escaped(value: &OsStr) -> OsString {
 pub fn check(qemu: &Path) -> Result<String, UefiError> {
     let output = Runner::default()
         .run(&Invocation::new(qemu).argument("--version"))
-        .map_err(|_| UefiError::NoQemu { program: qemu.to_owned() })?;
+        .map_err(|_| UefiError::NoQemu {
+            program: qemu.to_owned(),
+        })?;
     let first = output.stdout.lines().next().unwrap_or_default().to_owned();
     match version(&first) {
         Some(version) if version >= VERSION_LEAST => Ok(first),
@@ -116,33 +139,64 @@ mod tests {
     }
 
     fn line(parts: &Parts) -> String {
-        let cycle = Cycle { disk: "/d".as_ref(), variables: "/v".as_ref(), control: "/c".as_ref() };
+        let cycle = Cycle {
+            disk: "/d".as_ref(),
+            variables: "/v".as_ref(),
+            control: "/c".as_ref(),
+        };
         let command = command(parts, &cycle);
-        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect();
         words.join(" ")
     }
 
     #[test]
     fn the_guest_reaches_the_web_server_and_nothing_else() {
         let with = line(&parts());
-        assert!(with.contains("restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:/bin/hil relay 8080"), "{with}");
-        let without = line(&Parts { server_port: None, ..parts() });
+        assert!(
+            with.contains("restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:/bin/hil relay 8080"),
+            "{with}"
+        );
+        let without = line(&Parts {
+            server_port: None,
+            ..parts()
+        });
         assert!(!without.contains("netdev"), "{without}");
     }
 
     #[test]
     fn the_machine_is_emulated_and_its_watchdog_resets_it() {
         let text = line(&parts());
-        for part in ["tcg,thread=single", "watchdog=reset", "smm=on", "file=/fw/code,,1.fd", "signal=off"] {
+        for part in [
+            "tcg,thread=single",
+            "watchdog=reset",
+            "smm=on",
+            "file=/fw/code,,1.fd",
+            "signal=off",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(!text.contains("kvm") && !text.contains("-no-reboot"), "{text}");
-        assert!(line(&Parts { ends_at_restart: true, ..parts() }).contains("-no-reboot"));
+        assert!(
+            !text.contains("kvm") && !text.contains("-no-reboot"),
+            "{text}"
+        );
+        assert!(
+            line(&Parts {
+                ends_at_restart: true,
+                ..parts()
+            })
+            .contains("-no-reboot")
+        );
     }
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert_eq!(version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)"), Some((10, 0)));
+        assert_eq!(
+            version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)"),
+            Some((10, 0))
+        );
         assert_eq!(version("QEMU emulator version 9.2.50"), Some((9, 2)));
         assert!(version("QEMU emulator version 7.2.19").unwrap() < VERSION_LEAST);
         assert_eq!(version("something else"), None);
@@ -150,7 +204,10 @@ mod tests {
 
     #[test]
     fn what_is_no_qemu_is_named() {
-        assert!(matches!(check("/no/qemu".as_ref()), Err(UefiError::NoQemu { .. })));
+        assert!(matches!(
+            check("/no/qemu".as_ref()),
+            Err(UefiError::NoQemu { .. })
+        ));
         let error = check("true".as_ref()).unwrap_err();
         assert!(matches!(error, UefiError::OldQemu { .. }), "{error}");
     }
