@@ -225,6 +225,7 @@ impl<'e> Execution<'e> {
                 self.cut()?;
             }
             Step::Restart {} => {
+                self.board.console().skip();
                 self.board.begin("sync; reboot -f")?;
                 self.board
                     .console()
@@ -394,12 +395,8 @@ impl<'e> Execution<'e> {
     }
 }
 
-/// The last program of the pipe gives the exit code.
 fn install_command(bundle: Bundle, options: &str) -> String {
-    format!(
-        "wget -q -O - {SERVER}/{}.tseal | twinseal install{options} -",
-        bundle.name()
-    )
+    format!("twinseal install{options} {SERVER}/{}.tseal", bundle.name())
 }
 
 fn unexpected(answer: &Answer, wrong: &str) -> StepError {

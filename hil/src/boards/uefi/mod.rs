@@ -177,6 +177,8 @@ impl Uefi {
             return Err(UefiError::On);
         }
         self.clear();
+        // Words of an earlier power cycle are old.
+        self.console.skip();
         self.console.note("~ power on");
         // A socket's path must be short, so it is in a folder of its own.
         let folder = tempfile::tempdir().map_err(UefiError::io("given a folder"))?;
