@@ -9,6 +9,7 @@
 
 use super::{Job, aside};
 use crate::cli::RepairArguments;
+use crate::crew::with_crew;
 use crate::device::text;
 use crate::error::AgentError;
 use crate::held::BOOTABLE_UKI;
@@ -66,7 +67,8 @@ pub(super) fn replace(
         read_back: true,
     };
     let accept = |_: &_, _: &_| Ok(Decision::Accept);
-    let ended = run_installer(&order, &mut bundle, &mut storage, outlet, accept);
+    let ended =
+        with_crew(|crew| run_installer(&order, &mut bundle, crew, &mut storage, outlet, accept));
     match (storage.failed.take(), ended) {
         (Some(error), _) => Err(error),
         (None, Err(stopped)) => Err(stopped.error),

@@ -103,7 +103,7 @@ impl Bundle {
     pub fn second_reader(&self) -> Option<File> {
         match &self.reader {
             Reader::File(Seekable(file)) => file.inner().try_clone().ok(),
-            Reader::Pipe(_) => None,
+            Reader::Pipe(_) | Reader::Web(_) => None,
         }
     }
 
