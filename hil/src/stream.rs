@@ -258,11 +258,15 @@ impl State {
             Some(line) if !line.complete && line.text.len() < LINE_LIMIT_BYTES => {
                 line.text.push_str(text);
             }
-            _ => self.lines.push(Line {
-                at,
-                text: text.to_owned(),
-                complete: false,
-            }),
+            _ => {
+                // A line that is too long ends here, or everything behind it would wait for its end.
+                self.finish_line();
+                self.lines.push(Line {
+                    at,
+                    text: text.to_owned(),
+                    complete: false,
+                });
+            }
         }
         if piece.ends_with('\n') {
             self.finish_line();
@@ -354,6 +358,20 @@ mod tests {
         let stream = Arc::new(Stream::new("console", Instant::now()));
         let reader = stream.attach(guarded.stdout.take().unwrap());
         (stream, guarded, reader)
+    }
+
+    #[test]
+    fn a_line_without_end_hides_nothing_behind_it() {
+        let stream = Stream::new("console", Instant::now());
+        for _ in 0..4 {
+            stream.push(&"x".repeat(LINE_LIMIT_BYTES));
+        }
+        stream.push("\nfound\n");
+        let limit = Duration::ZERO;
+        let line = stream.wait("found", limit, |line, _| {
+            (line.complete && line.text == "found").then_some(0)
+        });
+        assert_eq!(line.unwrap().text, "found");
     }
 
     #[test]
