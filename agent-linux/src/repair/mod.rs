@@ -101,19 +101,22 @@ fn replace(
     if job.damaged.is_empty() {
         return Ok(0);
     }
-    // A root slot that is a mounted device is opened for writing no longer than this takes.
-    let mounted = (job.set == running)
-        .then(|| running_root(job.device))
-        .flatten();
-    let _writable = mounted.clone().map(Writable::open).transpose()?;
-    let opened = match mounted {
-        Some(_) => None,
-        None => Some(job.places.open(job.set, Access::Write)?),
+    let (places, set) = (job.places, job.set);
+    let mounted = (set == running).then(|| running_root(job.device)).flatten();
+    // Before the root slot becomes writable: the kernel mounts nothing for reading that is writable at another place.
+    let access = match mounted {
+        Some(_) => Access::Read,
+        None => Access::Write,
     };
-    let root = mounted.or_else(|| opened.as_ref()?.root().map(PathBuf::from));
+    let opened = places.open(set, access)?;
+    // A root slot that is a mounted device is opened for writing no longer than this takes.
+    let _writable = mounted.clone().map(Writable::open).transpose()?;
+    let root = mounted.or_else(|| opened.root().map(PathBuf::from));
     match (root, &arguments.source) {
         (None, _) => Ok(0),
-        (Some(root), Some(source)) => bundle::replace(job, &root, source, arguments, outlet),
+        (Some(root), Some(source)) => {
+            bundle::replace(job, &root, &opened, source, arguments, outlet)
+        }
         (Some(root), None) => replace_from_other_set(job, &root),
     }
 }
