@@ -103,6 +103,10 @@ impl Guest<'_> {
     /// When it does not end within the limit.
     pub(super) fn ask(&mut self, command: &str, limit: Duration) -> Result<Answer, DemoError> {
         let answer = self.board.run(command, limit)?;
+        let answer = Answer {
+            text: without_progress(&answer.text),
+            ..answer
+        };
         let (code, text) = (answer.code, &answer.text);
         self.runner
             .note(&format!("In the guest: {command}\nExit: {code}\n{text}\n"));
@@ -185,6 +189,12 @@ impl From<WaitError> for DemoError {
     }
 }
 
+/// What a command printed, without the hundred lines that say how far it was.
+fn without_progress(text: &str) -> String {
+    let told = |line: &&str| !line.starts_with("{\"event\":\"progress\"");
+    text.lines().filter(told).collect::<Vec<_>>().join("\n")
+}
+
 /// What a line says behind these words.
 fn behind<'l>(line: &'l Line, words: &str) -> &'l str {
     let split = line.text.split_once(words);
@@ -194,6 +204,12 @@ fn behind<'l>(line: &'l Line, words: &str) -> &'l str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_far_a_command_was_is_not_kept() {
+        let text = "{\"event\":\"progress\",\"done_bytes\":1}\n{\"event\":\"failed\"}\nwords";
+        assert_eq!(without_progress(text), "{\"event\":\"failed\"}\nwords");
+    }
 
     #[test]
     fn what_a_line_says_is_found_behind_the_words() {
