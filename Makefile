@@ -1,10 +1,10 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
 .PHONY: demo test bench clean
 
-# From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine.
-BOARD ?= files
+# From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
+BOARD ?= uefi
 demo:
-	@scripts/deps.sh demo
+	@scripts/deps.sh demo $(if $(filter uefi,$(BOARD)),board)
 	@scripts/appliance.sh
 	@scripts/device-programs.sh
 	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil

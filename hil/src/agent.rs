@@ -67,6 +67,8 @@ pub struct Committed {
 pub struct Status {
     /// The running set.
     pub running: Option<String>,
+    /// "sealed", "not sealed", or "no root slots".
+    pub verity: Option<String>,
     /// The set that boots when nothing is on trial.
     pub default: Option<String>,
     /// The trial.

@@ -19,7 +19,7 @@ pub enum Command {
     /// Shows the life of an appliance: v1 provisioned, v2 installed, tried and committed, a broken v3 rolled back.
     ///
     /// Every step is checked: the exit code is 0 only when all came out as it must, 1 when a step failed, 2 when the command
-    /// line is wrong. Needs root, since the board mounts what it boots.
+    /// line is wrong. The board `files` needs root, since it mounts what it boots.
     Demo(DemoArguments),
     /// Runs scenarios on a board, reports what came of each, and counts them in the last line.
     ///
@@ -37,7 +37,7 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct DemoArguments {
     /// The machine to run on.
-    #[arg(long, value_enum, default_value = "files")]
+    #[arg(long, value_enum, default_value = "uefi")]
     pub board: BoardName,
     /// Where keys, bundles and the device go. A folder of an earlier demo is emptied, any other is left alone.
     #[arg(long, value_name = "DIR", default_value = "demo")]
@@ -54,6 +54,9 @@ pub struct DemoArguments {
     /// Keep keys and bundles of an earlier run, and begin at the device.
     #[arg(long)]
     pub keep: bool,
+    /// The QEMU to use.
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    pub qemu: PathBuf,
 }
 
 /// Arguments of `run`.
@@ -132,19 +135,24 @@ impl RunArguments {
 /// A board on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BoardName {
+    /// QEMU with UEFI firmware and Secure Boot: the appliance boots sealed.
+    Uefi,
     /// Plain folders on this machine, with real kernel mounts.
     Files,
 }
 
 impl DemoArguments {
-    /// The demo's options; `own_folder` is where this program is.
-    pub fn options(self, own_folder: PathBuf) -> demo::Options {
+    /// The demo's options; `own` is this program.
+    pub fn options(self, own: PathBuf) -> demo::Options {
+        let own_folder = own.parent().map_or_else(PathBuf::new, Into::into);
         demo::Options {
             out: self.out,
             inputs: self.inputs,
             programs: self.programs.unwrap_or(own_folder),
             device_programs: self.device_programs,
             keep: self.keep,
+            qemu: self.qemu,
+            own,
         }
     }
 }
@@ -152,7 +160,7 @@ impl DemoArguments {
 const EXAMPLES: &str = "\
 Examples:
   twinseal-hil demo
-  twinseal-hil demo --out /tmp/demo --keep
+  twinseal-hil demo --board files --out /tmp/demo --keep
   twinseal-hil run scenarios --html report.html --junit report.xml
   twinseal-hil run scenarios --filter power-cuts --cuts 50 --seed 7";
 
@@ -182,9 +190,9 @@ mod tests {
         let Command::Demo(arguments) = parsed.command else {
             panic!("{parsed:?}");
         };
-        assert_eq!(arguments.board, BoardName::Files);
+        assert_eq!(arguments.board, BoardName::Uefi);
         assert_eq!(
-            arguments.options("/own".into()).programs,
+            arguments.options("/own/twinseal-hil".into()).programs,
             PathBuf::from("/own")
         );
     }

@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::env;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments, RunArguments};
@@ -28,8 +28,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: DemoArguments) -> Result<(), DemoError> {
-    match arguments.board {
-        BoardName::Files => demo::run(&arguments.options(own_folder()), io::stdout()),
+    let board = arguments.board;
+    let options = arguments.options(own());
+    match board {
+        BoardName::Uefi => demo::run_on_uefi(&options, io::stdout()),
+        BoardName::Files => demo::run_on_files(&options, io::stdout()),
     }
 }
 
@@ -50,9 +53,4 @@ fn scenarios(arguments: RunArguments) -> ExitCode {
 /// This program.
 fn own() -> PathBuf {
     env::current_exe().unwrap_or_default()
-}
-
-/// The folder of this program.
-fn own_folder() -> PathBuf {
-    own().parent().map_or_else(PathBuf::new, Path::to_owned)
 }

@@ -26,6 +26,8 @@ fn run_as(folder: &Path, starter: &[&str]) -> Output {
     command.args(&words[1..]);
     command
         .arg("demo")
+        .arg("--board")
+        .arg("files")
         .arg("--inputs")
         .arg(folder.join("inputs"))
         .arg("--out")
@@ -179,6 +181,8 @@ fn keys_and_bundles_can_be_kept() {
         .arg("--device-programs")
         .arg(support::programs());
     command
+        .arg("--board")
+        .arg("files")
         .arg("--inputs")
         .arg(folder.path().join("inputs"))
         .arg("--out")

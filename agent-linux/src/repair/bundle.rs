@@ -15,7 +15,7 @@ use crate::error::AgentError;
 use crate::held::BOOTABLE_UKI;
 use crate::install::{Decision, Order, run_installer};
 use crate::report::Outlet;
-use crate::slots::{Access, OpenSet};
+use crate::slots::OpenSet;
 use crate::source::Bundle;
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -30,21 +30,21 @@ use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::{Manifest, PayloadKind};
 use twinseal_platform_linux::{ImageSlot, Scratch};
 
-/// Fetches what is damaged; gives how many objects were replaced.
+/// Fetches what is damaged; gives how many objects were replaced. `root` is the set's, writable, and `opened` has its boot slot.
 pub(super) fn replace(
     job: &mut Job<'_>,
     root: &Path,
+    opened: &OpenSet<'_>,
     source: &Path,
     arguments: &RepairArguments,
     outlet: &mut Outlet,
 ) -> Result<usize, AgentError> {
     let (device, places, set) = (job.device, job.places, job.set);
     let mut bundle = Bundle::open(source, arguments.budget.is_some())?;
-    let opened = places.open(set, Access::Read)?;
     let scratch = device.state("scratch");
     let mut storage = RepairStorage {
         root,
-        opened: &opened,
+        opened,
         images: places.images(set)?,
         nameless: device.state("repair"),
         scratch: Scratch::open(text(&scratch)?)?,

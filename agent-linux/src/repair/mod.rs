@@ -26,6 +26,7 @@ use crate::health::running_root;
 use crate::objects::{Objects, check_object};
 use crate::report::{Outlet, warn};
 use crate::slots::{Access, Places};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
 use std::fs::{self, File};
 use std::io;
@@ -34,6 +35,9 @@ use twinseal_core::boot::Set;
 use twinseal_core::journal::{Event as Noted, RepairSource};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::verity::enable;
+
+/// Writing 2 lets the kernel forget names and inodes (Linux, Documentation/admin-guide/sysctl/vm.rst, "drop_caches").
+const KEPT_NAMES: &str = "/proc/sys/vm/drop_caches";
 
 /// What is written aside.
 const NEW_OBJECT: &str = "repaired-object";
@@ -101,19 +105,22 @@ fn replace(
     if job.damaged.is_empty() {
         return Ok(0);
     }
-    // A root slot that is a mounted device is opened for writing no longer than this takes.
-    let mounted = (job.set == running)
-        .then(|| running_root(job.device))
-        .flatten();
-    let _writable = mounted.clone().map(Writable::open).transpose()?;
-    let opened = match mounted {
-        Some(_) => None,
-        None => Some(job.places.open(job.set, Access::Write)?),
+    let (places, set) = (job.places, job.set);
+    let mounted = (set == running).then(|| running_root(job.device)).flatten();
+    // Before the root slot becomes writable: the kernel mounts nothing for reading that is writable at another place.
+    let access = match mounted {
+        Some(_) => Access::Read,
+        None => Access::Write,
     };
-    let root = mounted.or_else(|| opened.as_ref()?.root().map(PathBuf::from));
+    let opened = places.open(set, access)?;
+    // A root slot that is a mounted device is opened for writing no longer than this takes.
+    let _writable = mounted.clone().map(Writable::open).transpose()?;
+    let root = mounted.or_else(|| opened.root().map(PathBuf::from));
     match (root, &arguments.source) {
         (None, _) => Ok(0),
-        (Some(root), Some(source)) => bundle::replace(job, &root, source, arguments, outlet),
+        (Some(root), Some(source)) => {
+            bundle::replace(job, &root, &opened, source, arguments, outlet)
+        }
         (Some(root), None) => replace_from_other_set(job, &root),
     }
 }
@@ -236,13 +243,28 @@ impl Drop for Writable {
         let Some(root) = &self.0 else { return };
         let flags =
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-        if let Err(errno) = mount_remount(root, flags, "") {
+        let close = || mount_remount(root, flags, "");
+        let mut closed = close();
+        if closed == Err(Errno::BUSY) {
+            forget_replaced();
+            closed = close();
+        }
+        if let Err(errno) = closed {
             warn(&format!(
                 "{} stays open for writing until the next restart: {}.",
                 root.display(),
                 io::Error::from(errno)
             ));
         }
+    }
+}
+
+/// Makes the kernel forget what it keeps of files that nobody has open. The sealed root leads to the damaged object as long as it
+/// is kept, and a file system with a file that lost its name is not closed for writing.
+fn forget_replaced() {
+    let forgotten = fs::write(KEPT_NAMES, "2\n");
+    if let Err(error) = forgotten {
+        warn(&format!("{KEPT_NAMES} could not be written: {error}."));
     }
 }
 

@@ -4,14 +4,14 @@ use super::error::{DemoError, must_be};
 use super::folder::Folder;
 use super::maker::{Bundle, Made};
 use super::step;
+use super::tampered::{self, IN_MANIFEST_OFFSET, TAR_BLOCK_BYTES};
 use crate::agent::{self, Committed, Failed, Installed, Journal, Plan, Status};
 use crate::board::{Board, Boot, Health, Verdict};
 use crate::command::{Invocation, Runner};
 use crate::programs::Tool;
 use crate::story::{Size, Story};
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Boots that a trial has.
 pub(super) const TRIAL_ATTEMPTS: u8 = 3;
@@ -23,19 +23,13 @@ pub(super) const TOOLS: &[Tool] = &[Tool {
 }];
 
 /// Exit codes of the agent, from its table.
-mod exit {
+pub(super) mod exit {
     pub const NO: i32 = 1;
     pub const BUNDLE: i32 = 20;
     pub const SIGNATURE: i32 = 23;
     pub const BELOW_FLOOR: i32 = 32;
     pub const BUDGET: i32 = 37;
 }
-
-/// Size of tar's blocks.
-const TAR_BLOCK_BYTES: u64 = 512;
-
-/// The manifest is the first entry; its content stands behind one header.
-const IN_MANIFEST_OFFSET: u64 = TAR_BLOCK_BYTES + 8;
 
 /// The UKI is the first thing in the data.
 const IN_UKI_OFFSET: u64 = 100;
@@ -153,14 +147,15 @@ impl<B: Board, W: Write> Device<'_, B, W> {
             &[],
             exit::BELOW_FLOOR,
         )?;
-        let tampered = self.tamper(v2, "manifest", IN_MANIFEST_OFFSET)?;
+        let tampered = tampered::flip(self.folder, v2, "manifest", IN_MANIFEST_OFFSET)?;
         self.refused(
             "install v2, a bit of its manifest flipped",
             &tampered,
             &[],
             exit::SIGNATURE,
         )?;
-        let tampered = self.tamper(v2, "uki", self.data_offset(v2)? + IN_UKI_OFFSET)?;
+        let offset = self.data_offset(v2)? + IN_UKI_OFFSET;
+        let tampered = tampered::flip(self.folder, v2, "uki", offset)?;
         self.refused(
             "install v2, a bit of its UKI flipped",
             &tampered,
@@ -298,25 +293,6 @@ impl<B: Board, W: Write> Device<'_, B, W> {
         })
     }
 
-    /// A copy of a bundle with one bit flipped.
-    fn tamper(&self, bundle: &Bundle, part: &str, offset: u64) -> Result<PathBuf, DemoError> {
-        let file = self
-            .folder
-            .at(&format!("bundles/{}-tampered-{part}.tseal", bundle.name));
-        let mut bytes = fs::read(&bundle.file).map_err(DemoError::file(&bundle.file, "read"))?;
-        let length = bytes.len();
-        let byte = usize::try_from(offset)
-            .ok()
-            .and_then(|offset| bytes.get_mut(offset));
-        *byte.ok_or_else(|| DemoError::Unexpected {
-            what: "The bundle's length",
-            expected: format!("over {offset}"),
-            found: length.to_string(),
-        })? ^= 1;
-        fs::write(&file, bytes).map_err(DemoError::file(&file, "written"))?;
-        Ok(file)
-    }
-
     fn restart(
         &mut self,
         what: &str,
@@ -424,7 +400,7 @@ fn verdict(verdict: &Verdict) -> String {
     }
 }
 
-fn set_text(set: &agent::SetStatus) -> String {
+pub(super) fn set_text(set: &agent::SetStatus) -> String {
     let release = set
         .release
         .as_ref()

@@ -1,9 +1,12 @@
 //! Everything that can end the demo.
 
 use crate::board::BoardError;
+use crate::boards::uefi::UefiError;
 use crate::command::CommandError;
+use crate::disk::DiskError;
 use crate::programs::ProgramsError;
 use crate::story::StepError;
+use crate::web::WebError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,56 @@ pub enum DemoError {
     /// The board failed.
     #[error(transparent)]
     Board(#[from] BoardError),
+    /// The virtual board failed, or a word did not come.
+    #[error(transparent)]
+    Uefi(#[from] UefiError),
+    /// There is no QEMU for the virtual board.
+    #[error(
+        "{0}\nWithout QEMU the demo runs on plain folders: make demo BOARD=files, or twinseal-hil demo --board files."
+    )]
+    NoVirtualBoard(UefiError),
+    /// The disk could not be changed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The web server does not serve.
+    #[error(transparent)]
+    Web(#[from] WebError),
+    /// Something failed on a board with a console.
+    #[error("{source}\nThe console's end:\n{tail}\nAll of it is in {}.", file.display())]
+    WithConsole {
+        /// What failed.
+        source: Box<Self>,
+        /// The console's last lines.
+        tail: String,
+        /// Where all of them are.
+        file: PathBuf,
+    },
+    /// A command in the guest ended otherwise than it must.
+    #[error(
+        "In the guest `{command}` must end with {expected}, and ended with {found}. It printed:\n{text}"
+    )]
+    Guest {
+        /// The command.
+        command: String,
+        /// Its exit code, as it must be.
+        expected: i32,
+        /// As it is.
+        found: i32,
+        /// What it printed.
+        text: String,
+    },
+    /// What a command in the guest printed cannot be read.
+    #[error(
+        "In the guest `{command}` did not print the JSON that was expected: {source}. It printed:\n{text}"
+    )]
+    GuestJson {
+        /// The command.
+        command: String,
+        /// What is wrong.
+        source: serde_json::Error,
+        /// What it printed.
+        text: String,
+    },
     /// Programs are missing.
     #[error(transparent)]
     Programs(#[from] ProgramsError),

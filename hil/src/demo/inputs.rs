@@ -5,6 +5,8 @@
 //! vmlinuz  linuxx64.efi.stub  kernel-version  modules/order  modules/NAME.ko
 //! ```
 //!
+//! For the virtual board also `ovmf/OVMF_CODE_4M.secboot.fd` and `ovmf/OVMF_VARS_4M.fd`.
+//!
 //! The programs of the device, static: twinseal, twinseal-minimal (its initramfs' /init).
 //!
 //! v2 is an update of v1. v3 is an update of v2 whose health checks fail.
@@ -77,6 +79,29 @@ impl Inputs {
             init: program(&programs, "twinseal-minimal")?,
             agent: program(&programs, "twinseal")?,
             stub: input(&folder, "linuxx64.efi.stub")?,
+        })
+    }
+}
+
+/// The firmware of the virtual board.
+#[derive(Clone, Debug)]
+pub(super) struct Firmware {
+    /// Its code, with Secure Boot.
+    pub code: PathBuf,
+    /// Its variables, empty.
+    pub variables: PathBuf,
+}
+
+impl Firmware {
+    /// Finds the firmware among the inputs.
+    pub(super) fn find(folder: &Path) -> Result<Self, DemoError> {
+        let find = |name| {
+            let file = input(folder, name)?;
+            fs::canonicalize(&file).map_err(DemoError::file(&file, "found"))
+        };
+        Ok(Self {
+            code: find("ovmf/OVMF_CODE_4M.secboot.fd")?,
+            variables: find("ovmf/OVMF_VARS_4M.fd")?,
         })
     }
 }

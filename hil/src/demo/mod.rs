@@ -11,6 +11,8 @@ mod folder;
 mod inputs;
 mod maker;
 mod recipe;
+mod sealed;
+mod tampered;
 
 pub use error::DemoError;
 
@@ -41,13 +43,25 @@ pub struct Options {
     pub device_programs: PathBuf,
     /// Keep keys and bundles of an earlier run.
     pub keep: bool,
+    /// QEMU, for the virtual board.
+    pub qemu: PathBuf,
+    /// This program: the virtual board's way to its web server.
+    pub own: PathBuf,
+}
+
+/// Runs the demo on the virtual board: the appliance boots sealed, under Secure Boot.
+///
+/// # Errors
+/// [`DemoError`] for the first thing that does not come out as it must.
+pub fn run_on_uefi(options: &Options, out: impl Write) -> Result<(), DemoError> {
+    sealed::run(options, out)
 }
 
 /// Runs the demo on the board of files, and tells it to `out`.
 ///
 /// # Errors
 /// [`DemoError`] for the first thing that does not come out as it must.
-pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
+pub fn run_on_files(options: &Options, out: impl Write) -> Result<(), DemoError> {
     Files::check_machine()?;
     require(&[maker::TOOLS, device::TOOLS, files::TOOLS].concat())?;
     let programs = Programs::find(&options.programs)?;

@@ -17,6 +17,12 @@ pub const VERSION_LEAST: (u32, u32) = (9, 2);
 /// Where the guest finds the web server of the run.
 pub const SERVER_ADDRESS: &str = "10.0.2.100";
 
+/// The processor: QEMU's plainest one, and instructions for SHA-256, which the emulator does in one step.
+const PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+sha-ni";
+
+/// The network card. Without an option ROM: nothing boots from it.
+const NETWORK_CARD: &str = "virtio-net-pci,netdev=network,romfile=";
+
 /// Files of one power cycle.
 pub(super) struct Cycle<'c> {
     /// The disk, raw.
@@ -30,29 +36,7 @@ pub(super) struct Cycle<'c> {
 /// The command that switches the board on; the console is its standard input and output.
 pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
     let mut command = guard::command(&parts.qemu);
-    command.args(["-accel", "tcg,thread=single", "-smp", "1", "-m"]);
-    command.arg(parts.memory_mib.to_string());
-    // Secure Boot needs the firmware that keeps its variables behind system management mode.
-    command.args([
-        "-M",
-        "q35,smm=on",
-        "-global",
-        "driver=cfi.pflash01,property=secure,value=on",
-    ]);
-    command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
-    command.arg("-drive").arg(with_file(
-        "if=pflash,unit=0,format=raw,readonly=on,file=",
-        &parts.firmware,
-    ));
-    command.arg("-drive").arg(with_file(
-        "if=pflash,unit=1,format=raw,file=",
-        cycle.variables,
-    ));
-    command.arg("-drive").arg(with_file(
-        "if=none,id=disk,format=raw,discard=unmap,file=",
-        cycle.disk,
-    ));
-    command.args(["-device", "virtio-blk-pci,drive=disk"]);
+    command.args(machine(parts, cycle.disk, cycle.variables));
     command.args([
         "-chardev",
         "stdio,id=console,signal=off",
@@ -63,16 +47,59 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
         .arg("-chardev")
         .arg(with_file("socket,id=control,path=", cycle.control));
     command.args(["-serial", "chardev:control"]);
-    command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
     if parts.ends_at_restart {
         command.arg("-no-reboot");
     }
     if let Some(port) = parts.server_port {
         command.arg("-netdev").arg(network(&parts.relay, port));
-        // Without an option ROM: nothing boots from this card.
-        command.args(["-device", "virtio-net-pci,netdev=network,romfile="]);
+        command.args(["-device", NETWORK_CARD]);
     }
     command
+}
+
+/// The command for a shell that switches a board on by hand: the control line is on the terminal, the console in a file beside
+/// the disk, and nothing is in reach of the network.
+pub fn by_hand(parts: &Parts, disk: &Path, variables: &Path) -> String {
+    let console = disk.with_file_name("console-by-hand.txt");
+    Invocation::new(&parts.qemu)
+        .arguments(machine(parts, disk, variables))
+        .argument("-serial")
+        .argument(with_file("file:", &console))
+        .arguments(["-serial", "stdio"])
+        .arguments(["-netdev", "user,id=network,restrict=on"])
+        .arguments(["-device", NETWORK_CARD])
+        .to_string()
+}
+
+/// The machine without its serial lines and its network.
+fn machine(parts: &Parts, disk: &Path, variables: &Path) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    let mut add = |more: &[&str]| words.extend(more.iter().map(OsString::from));
+    add(&["-accel", "tcg,thread=single", "-cpu", PROCESSOR]);
+    add(&["-smp", "1", "-m"]);
+    add(&[&parts.memory_mib.to_string()]);
+    // Secure Boot needs the firmware that keeps its variables behind system management mode.
+    add(&["-M", "q35,smm=on"]);
+    add(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    add(&["-nodefaults", "-display", "none", "-monitor", "none"]);
+    add(&["-device", "virtio-blk-pci,drive=disk"]);
+    add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
+    for (option, file) in [
+        (
+            "if=pflash,unit=0,format=raw,readonly=on,file=",
+            parts.firmware.as_path(),
+        ),
+        ("if=pflash,unit=1,format=raw,file=", variables),
+        // The host brings nothing to its own medium: its memory outlives a QEMU that is killed, which is the power cut here.
+        (
+            "if=none,id=disk,format=raw,discard=unmap,cache=unsafe,file=",
+            disk,
+        ),
+    ] {
+        words.push("-drive".into());
+        words.push(with_file(option, file));
+    }
+    words
 }
 
 /// A network with one machine on it: the web server, through a relay for each connection.
@@ -189,6 +216,18 @@ mod tests {
             })
             .contains("-no-reboot")
         );
+    }
+
+    #[test]
+    fn by_hand_it_is_the_same_machine_with_the_control_line_on_the_terminal() {
+        let text = by_hand(&parts(), "/out/disk.img".as_ref(), "/v".as_ref());
+        let lines = "-serial file:/out/console-by-hand.txt -serial stdio";
+        assert!(text.contains(lines), "{text}");
+        assert!(
+            text.contains("smm=on") && text.contains("code,,1.fd"),
+            "{text}"
+        );
+        assert!(!text.contains("guestfwd"), "{text}");
     }
 
     #[test]
