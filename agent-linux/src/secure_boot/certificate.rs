@@ -106,6 +106,7 @@ impl Certificate {
             issuer.fields.tbs_certificate(),
         );
         tbs.issuer() == above.subject()
+            && tbs.signature() == self.fields.signature_algorithm()
             && issuer.is_authority()
             && issuer.made(
                 self.fields.signature_algorithm().oid,

@@ -33,6 +33,7 @@ const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.
 // Identifier octets (ITU-T X.690, section 8.1.2).
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
+const NULL: u8 = 0x05;
 const OID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -107,7 +108,10 @@ impl Message {
         let mut wrapped = inside(take(&mut info, CONTEXT_0)?)?;
         let mut data = inside(take(&mut wrapped, SEQUENCE)?)?;
         take(&mut data, INTEGER)?;
-        take(&mut data, SET)?;
+        let mut digests = inside(take(&mut data, SET)?)?;
+        if algorithm(take(&mut digests, SEQUENCE)?)? != SHA256 {
+            return Err(MessageFault::Algorithm);
+        }
         let mut typed = inside(take(&mut data, SEQUENCE)?)?;
         expect_oid(&mut typed, INDIRECT_DATA)?;
         let content = take(&mut inside(take(&mut typed, CONTEXT_0)?)?, SEQUENCE)?;
@@ -270,7 +274,14 @@ fn expect_oid(
     }
 }
 
-/// The name of an algorithm; its parameters are those of RSA and SHA-256: none.
+/// The name of an algorithm; its parameters are those of RSA and SHA-256: none, said by NULL or by nothing.
 fn algorithm(element: Element<'_>) -> Result<ObjectIdentifier, MessageFault> {
-    oid(take(&mut inside(element)?, OID)?)
+    let mut fields = inside(element)?;
+    let name = oid(take(&mut fields, OID)?)?;
+    let nothing = optional(&mut fields, NULL)?.is_none_or(|null| null.value.is_empty());
+    if nothing && fields.is_finished() {
+        Ok(name)
+    } else {
+        Err(MessageFault::Algorithm)
+    }
 }
