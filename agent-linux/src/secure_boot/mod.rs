@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `lists` | `db` and `dbx`: lists of certificates and hashes |
 //! | `image` | the PE file: what the firmware hashes, and the signatures that it carries |
+//! | `asn1` | the encoding of certificates and messages |
 //! | `certificate` | one X.509 certificate, as far as a chain needs it |
 //! | `message` | one signature: an Authenticode message in PKCS#7 |
 //! | `trust` | the verdict: the rules of the firmware |
@@ -18,6 +19,7 @@
 //! # Power loss
 //! Nothing is written here.
 
+mod asn1;
 mod certificate;
 mod gate;
 mod image;
