@@ -63,13 +63,14 @@ fn a_signature_changes_nothing_of_the_digest_and_everything_else_does() {
     let signed = with_table(&entry(PKCS_SIGNED_DATA, b"signature"));
     assert_eq!(read(&signed).unwrap().digest, image.digest);
     let mut covered = 0;
-    for offset in 0..plain.len() {
+    // A table of another size takes bytes away from what is hashed.
+    for offset in (0..plain.len()).filter(|offset| !(ENTRY + 4..ENTRY + 8).contains(offset)) {
         let mut changed = plain.clone();
         changed[offset] ^= 1;
         // What places the parts may not be readable any more; then there is nothing to compare.
         if let Ok(other) = read(&changed) {
             let left_out = (OPTIONAL + 64..OPTIONAL + 68).contains(&offset)
-                || (ENTRY..ENTRY + 8).contains(&offset);
+                || (ENTRY..ENTRY + 4).contains(&offset);
             assert_eq!(other.digest == image.digest, left_out, "byte {offset}");
             covered += 1;
         }
