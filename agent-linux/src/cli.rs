@@ -144,6 +144,10 @@ pub struct InstallArguments {
     /// Leave the default set to boot next. A later install of the same bundle finds what is there and arms the trial.
     #[arg(long, conflicts_with = "attempts")]
     pub no_trial: bool,
+    /// Do not ask whether this machine's firmware (Secure Boot) would start the UKI: for a firmware that is known to trust others
+    /// than its variables say.
+    #[arg(long)]
+    pub no_firmware_check: bool,
 }
 
 /// Arguments of `check`.

@@ -4,6 +4,7 @@
 
 use crate::clock::Utc;
 use crate::exit;
+use crate::secure_boot::{Refusal, VariableProblem};
 use crate::source::http::{HttpProblem, problem_of};
 use std::io;
 use std::path::PathBuf;
@@ -102,6 +103,17 @@ pub enum AgentError {
     RestartFirst {
         /// The set.
         target: Set,
+    },
+    /// This machine's firmware would refuse the UKI.
+    #[error("{0}")]
+    FirmwareRefuses(Box<Refusal>),
+    /// What the firmware trusts, or what it refuses, cannot be read.
+    #[error("Secure Boot is on, and what the firmware trusts cannot be told from {}: {problem}.", file.display())]
+    FirmwareKeys {
+        /// The variable.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: VariableProblem,
     },
     /// There was no memory for a decoder.
     #[error("There is not enough memory for the zstd decoder.")]
@@ -208,6 +220,7 @@ impl AgentError {
             Self::RecordBlank | Self::RecordCorrupt | Self::NothingToBoot => exit::BOOT_RECORD,
             Self::AlreadyProvisioned => exit::MISUSE,
             Self::NoSystem => exit::SLOT,
+            Self::FirmwareRefuses(_) | Self::FirmwareKeys { .. } => exit::SECURE_BOOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
             Self::Source { error, .. } => match problem_of(error) {
@@ -237,6 +250,13 @@ impl AgentError {
             Self::AlreadyProvisioned => "Use `twinseal install BUNDLE`.",
             Self::NoSystem => {
                 "Ask the maker for a bundle with the whole system, or say image-only = true in the device description."
+            }
+            Self::FirmwareRefuses(_) => {
+                "Ask the maker for a bundle whose UKI is signed for this device. For a firmware that is known to trust others than it \
+                 says, --no-firmware-check installs it all the same."
+            }
+            Self::FirmwareKeys { .. } => {
+                "Look after the firmware's variables. `twinseal install --no-firmware-check` installs without asking them."
             }
             Self::RestartFirst { .. } => "Restart the device, then install.",
             Self::NothingToBoot => "Start the recovery, or provision the device again.",

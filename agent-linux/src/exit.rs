@@ -49,6 +49,8 @@ pub const CAPABILITY: u8 = 38;
 pub const TRIAL_RUNNING: u8 = 39;
 /// There is nothing to go back to.
 pub const NO_WAY_BACK: u8 = 40;
+/// This machine's firmware would refuse the UKI.
+pub const SECURE_BOOT: u8 = 41;
 /// The device's storage failed.
 pub const STORAGE: u8 = 50;
 /// Another process is using the device.
@@ -179,6 +181,11 @@ pub const TABLE: &[Row] = &[
         NO_WAY_BACK,
         "no-way-back",
         "The other set is not good, or below the floor: there is nothing to go back to.",
+    ),
+    row(
+        SECURE_BOOT,
+        "secure-boot",
+        "This machine's firmware would refuse the UKI, or what the firmware trusts cannot be read.",
     ),
     row(STORAGE, "storage", "The device's storage failed."),
     row(BUSY, "busy", "Another process is using this device."),
@@ -336,6 +343,7 @@ mod tests {
                 (38, "capability"),
                 (39, "trial-running"),
                 (40, "no-way-back"),
+                (41, "secure-boot"),
                 (50, "storage"),
                 (51, "busy"),
                 (52, "verity-unsupported"),

@@ -256,6 +256,9 @@ fn sentence(event: &Noted) -> String {
             "Object {object} of set {set} was damaged and is replaced from the {}.",
             source_name(*from)
         ),
+        Noted::FirmwareNotAsked { set } => format!(
+            "The install into set {set} does not ask whether the firmware would start its UKI (--no-firmware-check)."
+        ),
     }
 }
 
@@ -396,6 +399,9 @@ fn happened(event: &Noted) -> Happened {
             set: set.to_string(),
             object: object.to_string(),
             from: source_name(*from),
+        },
+        Noted::FirmwareNotAsked { set } => Happened::FirmwareNotAsked {
+            set: set.to_string(),
         },
     }
 }

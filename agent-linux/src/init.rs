@@ -140,6 +140,8 @@ fn transfer(
         running: &other,
         target: &target,
         probe_images: past.is_unfinished(set),
+        // A device may be provisioned on another machine than the one that will boot it.
+        firmware: None,
     };
     let accept = |_: &Plan, manifest: &Verified<Manifest>| {
         journal.append(Noted::InstallStarted {

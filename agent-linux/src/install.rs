@@ -17,6 +17,7 @@ use crate::keys::{hex, id_text};
 use crate::overlap::overlapped;
 use crate::progress::{Measured, Meter, MeteredSource, MeteredStorage};
 use crate::report::{Outlet, warn};
+use crate::secure_boot::{Gate, Trust};
 use crate::slots::{OpenSet, Places};
 use crate::source::Bundle;
 use std::fs;
@@ -66,6 +67,8 @@ pub struct Target<'p> {
     pub target: &'p OpenSet<'p>,
     /// Whether an image slot may hold much of its image already.
     pub probe_images: bool,
+    /// What the firmware trusts, when it is asked whether it would start the UKI.
+    pub firmware: Option<&'p Trust>,
 }
 
 /// A set that is complete.
@@ -209,7 +212,9 @@ where
     let storage = Mutex::new(storage);
     with_crew(|crew| {
         overlapped(&storage, crew, |storage| {
-            run_installer(order, bundle, crew, storage, outlet, decide)
+            let mut gate = Gate::new(storage, target.firmware);
+            run_installer(order, bundle, crew, &mut gate, outlet, decide)
+                .map_err(|stopped| gate.explain(stopped))
         })
     })
 }

@@ -104,7 +104,8 @@ impl Past {
             | Event::Stayed { .. }
             | Event::HealthPassed { .. }
             | Event::HealthFailed { .. }
-            | Event::ObjectRepaired { .. } => {}
+            | Event::ObjectRepaired { .. }
+            | Event::FirmwareNotAsked { .. } => {}
         }
     }
 

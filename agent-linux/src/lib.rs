@@ -18,7 +18,7 @@
 //! | `health`, `objects` | the checks of a trial; every object of a set, read |
 //! | `check`, `repair` | a set looked through; damaged objects replaced |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
-//! | `secure_boot` | whether the firmware checks signatures |
+//! | `secure_boot` | whether the firmware checks signatures, and what it would say to a UKI |
 //! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
 //! | `events`, `report` | what is told: JSON, text |

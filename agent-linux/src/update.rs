@@ -5,7 +5,8 @@
 //! 2. core verifies and plans; nothing has been written;
 //! 3. the plan fits: the journal says that the install began; a boot loader forgets the target; a pending trial of it is called off
 //!    in the record, and only then the target set is made unbootable;
-//! 4. core writes, reads back, and makes the set bootable as its last step;
+//! 4. core writes, reads back, and makes the set bootable as its last step; the UKI comes first, and one that this machine's
+//!    firmware would refuse ends the install there;
 //! 5. the journal says that it is complete and that a trial is armed, then the record arms it;
 //! 6. where the firmware jumps, the first attempt is spent: in the record, then by a mark for the initramfs; last the loader is told.
 //!
@@ -27,6 +28,7 @@ use crate::install::{
 use crate::journal::{Journal, Past};
 use crate::marks;
 use crate::report::Outlet;
+use crate::secure_boot;
 use crate::slots::{Access, Places};
 use crate::source::Bundle;
 use twinseal_core::boot::Set;
@@ -48,6 +50,15 @@ struct Start {
     places: Places,
 }
 
+/// How an install goes about it.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Every blob is read back.
+    read_back: bool,
+    /// The firmware's variables are asked whether it would start the UKI.
+    ask_firmware: bool,
+}
+
 /// `plan`: shows what an install would do.
 ///
 /// # Errors
@@ -62,12 +73,17 @@ pub fn plan(
     let journal = device.journal(Some(&loaded))?;
     let start = start(device, &loaded, device.running_set()?)?;
     let decline = |_: &Plan, _: &Verified<Manifest>| Ok(Decision::Decline);
+    // A plan reads no UKI, so there is nothing to ask about.
+    let manner = Manner {
+        read_back: true,
+        ask_firmware: false,
+    };
     transfer(
         device,
         &start,
         &journal.past(),
         arguments,
-        true,
+        manner,
         outlet,
         decline,
     )
@@ -114,11 +130,15 @@ fn attempt(
     let target = running.other();
     let mut record = start.record;
     let past = journal.past();
+    let firmware_checks = secure_boot::is_on(&device.description) == Some(true);
     let accept = |_: &Plan, manifest: &Verified<Manifest>| {
         journal.append(Noted::InstallStarted {
             set: target,
             release: journal_release(manifest),
         })?;
+        if arguments.no_firmware_check && firmware_checks {
+            journal.append(Noted::FirmwareNotAsked { set: target })?;
+        }
         device.loader.rest(Some(running))?;
         if device.loader.is_there() {
             marks::forget_attempt(device)?;
@@ -128,13 +148,16 @@ fn attempt(
         }
         Ok(Decision::Accept)
     };
-    let read_back = !arguments.no_read_back;
+    let manner = Manner {
+        read_back: !arguments.no_read_back,
+        ask_firmware: !arguments.no_firmware_check,
+    };
     let Some(done) = transfer(
         device,
         &start,
         &past,
         &arguments.plan,
-        read_back,
+        manner,
         outlet,
         accept,
     )?
@@ -225,7 +248,7 @@ fn transfer<D>(
     start: &Start,
     past: &Past,
     arguments: &PlanArguments,
-    read_back: bool,
+    manner: Manner,
     outlet: &mut Outlet,
     decide: D,
 ) -> Result<Option<Done>, Stopped>
@@ -236,6 +259,11 @@ where
     let mut bundle = Bundle::open(&arguments.source, arguments.budget.is_some())?;
     let running_set = start.places.open(start.running, Access::Read)?;
     let target_set = start.places.open(target, Access::Write)?;
+    let trust = if manner.ask_firmware {
+        secure_boot::trusted(&device.description, target_set.boot())?
+    } else {
+        None
+    };
     let order = Order {
         device,
         target,
@@ -247,13 +275,14 @@ where
         },
         budget: arguments.budget,
         audit: !arguments.no_audit && bundle.is_free_to_read(),
-        read_back,
+        read_back: manner.read_back,
     };
     let slots = Target {
         places: &start.places,
         running: &running_set,
         target: &target_set,
         probe_images: past.is_unfinished(target),
+        firmware: trust.as_ref(),
     };
     let ended = install(&order, &mut bundle, &slots, outlet, decide);
     if let Some(traffic) = bundle.traffic() {

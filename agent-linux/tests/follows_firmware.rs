@@ -229,6 +229,7 @@ impl Machine {
             .board
             .bundle(&Release::sealed(number).bundle(&[&key(1)]));
         let arguments = InstallArguments {
+            no_firmware_check: false,
             plan: PlanArguments {
                 source: file.into(),
                 budget: None,

@@ -174,6 +174,11 @@ pub enum Event {
         /// Where its bytes came from.
         from: RepairSource,
     },
+    /// An install began that was told not to ask whether the firmware would start the UKI, although the firmware checks it.
+    FirmwareNotAsked {
+        /// The target set.
+        set: Set,
+    },
 }
 
 /// Why a health check failed. postcard stores the position: add at the end, never renumber.
@@ -468,6 +473,7 @@ mod tests {
                 object: BlobDigest::sha256([0; 32]),
                 from: RepairSource::Bundle,
             },
+            Event::FirmwareNotAsked { set },
         ];
         let mut buffer = [0; FRAME_MAX_BYTES];
         for (number, event) in events.iter().enumerate() {

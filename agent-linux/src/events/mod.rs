@@ -339,6 +339,9 @@ pub enum Happened {
         object: String,
         from: &'static str,
     },
+    FirmwareNotAsked {
+        set: String,
+    },
 }
 
 /// How the journal ends and whether it holds.

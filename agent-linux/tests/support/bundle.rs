@@ -37,6 +37,8 @@ pub struct Release {
     pub range_bytes: usize,
     /// What the UKI's command line seals instead of the composefs image of the bundle.
     pub uki_seals: Option<BlobDigest>,
+    /// A UKI to carry instead of one that is made for the bundle.
+    pub uki: Option<Vec<u8>>,
 }
 
 impl Release {
@@ -62,6 +64,7 @@ impl Release {
             encoding: Encoding::Zstd,
             range_bytes: 16 * 1024,
             uki_seals: None,
+            uki: None,
         }
     }
 
@@ -87,10 +90,11 @@ impl Release {
         let mut data = Vec::new();
         let mut records = Vec::new();
         let mut payloads = Vec::new();
-        let erofs = content(7_000 + self.anti_rollback, 9_000);
+        let erofs = self.erofs();
         let image = verity(&erofs);
         if !self.objects.is_empty() {
-            let uki = uki(self.uki_seals.unwrap_or(image), self.anti_rollback);
+            let made = || uki(self.uki_seals.unwrap_or(image), self.anti_rollback);
+            let uki = self.uki.clone().unwrap_or_else(made);
             let object_bytes = self.objects.iter().map(|object| object.len() as u64).sum();
             let kind = PayloadKind::Composefs {
                 objects: self.objects.len() as u32,
@@ -168,6 +172,15 @@ impl Release {
             &blocks.concat(),
             &data,
         )
+    }
+
+    /// The digest that the UKI must seal.
+    pub fn seal(&self) -> BlobDigest {
+        verity(&self.erofs())
+    }
+
+    fn erofs(&self) -> Vec<u8> {
+        content(7_000 + self.anti_rollback, 9_000)
     }
 
     /// Adds a blob and its ranges.
