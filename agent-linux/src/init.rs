@@ -140,6 +140,7 @@ fn transfer(
         running: &other,
         target: &target,
         probe_images: past.is_unfinished(set),
+        held: None,
     };
     let accept = |_: &Plan, manifest: &Verified<Manifest>| {
         journal.append(Noted::InstallStarted {

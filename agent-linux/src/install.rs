@@ -66,6 +66,8 @@ pub struct Target<'p> {
     pub target: &'p OpenSet<'p>,
     /// Whether an image slot may hold much of its image already.
     pub probe_images: bool,
+    /// The release that the set to write holds, as its kept front matter proves.
+    pub held: Option<&'p Verified<Manifest>>,
 }
 
 /// A set that is complete.
@@ -209,12 +211,12 @@ where
     let storage = Mutex::new(storage);
     with_crew(|crew| {
         overlapped(&storage, crew, |storage| {
-            run_installer(order, bundle, crew, storage, outlet, decide)
+            run_installer(order, bundle, crew, storage, target.held, outlet, decide)
         })
     })
 }
 
-/// The same into a storage of the caller's.
+/// The same into a storage of the caller's; `held` is what the set to write holds whole, when that is proved.
 ///
 /// # Errors
 /// As [`install`].
@@ -223,6 +225,7 @@ pub fn run_installer<D, S>(
     bundle: &mut Bundle,
     crew: &Crew<'_>,
     storage: &mut S,
+    held: Option<&Verified<Manifest>>,
     outlet: &mut Outlet,
     mut decide: D,
 ) -> Result<Option<Done>, Stopped>
@@ -234,6 +237,9 @@ where
     let config = config(order, bundle.bytes());
     let (workspace, request) = buffers.lend();
     let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
+    if let Some(held) = held {
+        installer = installer.starting_from(held);
+    }
     let start = Instant::now();
     let name = bundle.name().to_owned();
     let meter = Meter::new(outlet);
@@ -338,7 +344,9 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         set: order.target.to_string(),
         release: release_event(manifest),
         source_bytes: plan.source_bytes(),
+        base: plan.base.as_ref().map(|base| hex(base)),
         framing_bytes: plan.framing_bytes,
+        index_bytes: plan.index_bytes,
         fetch_bytes: plan.fetch_bytes,
         audit_bytes: plan.audit_bytes,
         write_bytes: plan.write_bytes,
@@ -347,6 +355,7 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         fetch_blobs: plan.fetch_blobs,
         copy_blobs: plan.copy_blobs,
         present_blobs: plan.present_blobs,
+        removed_blobs: plan.removed_blobs,
         boot_slot_bytes: plan.boot_slot_bytes,
         root_slot_bytes: plan.root_slot_bytes,
         boot_free_bytes: plan.space.boot_bytes,
