@@ -36,25 +36,35 @@ fuzz_target!(|input: (bool, Vec<Edit>, Vec<(u16, u8)>, Vec<(u32, u8)>)| {
         images: vec![("fpga", vec![9; 100])],
         ..release
     };
-    let mut bundle = release.build_with(
-        |records| {
-            record_edits
-                .iter()
-                .take(8)
-                .for_each(|edit| edit_record(records, *edit))
-        },
-        |manifest| edit_manifest(manifest, &manifest_edits),
-    );
-    for (position, value) in byte_edits.iter().take(4) {
-        let length = bundle.len();
-        bundle[*position as usize % length] = *value;
-    }
+    let edit_records = |records: &mut Vec<Record>| {
+        let edits = record_edits.iter().take(8);
+        edits.for_each(|edit| edit_record(records, *edit));
+    };
+    let edit_bundle = |mut bundle: Vec<u8>| {
+        for (position, value) in byte_edits.iter().take(4) {
+            let length = bundle.len();
+            bundle[*position as usize % length] = *value;
+        }
+        bundle
+    };
+    let manifest = |manifest: &mut Manifest| edit_manifest(manifest, &manifest_edits);
+    let bundle = edit_bundle(release.build_with(edit_records, manifest));
+    run(&bundle, Device::new());
+    // The same edits to the route that a device follows which holds the base.
+    let next = Release::after(&release, 7);
+    let based = edit_bundle(next.build_routes_with(|_| {}, edit_records, manifest));
     let mut device = Device::new();
-    match install(&bundle, &mut device, &Options::default()) {
+    install(&release.build(), &mut device, &Options::default()).expect("the base is sound");
+    device.prepared = 0;
+    run(&based, device);
+});
+
+fn run(bundle: &[u8], mut device: Device) {
+    match install(bundle, &mut device, &Options::default()) {
         Ok(_) => assert!(device.bootable),
         Err(_) => assert!(!device.bootable || device.prepared == 0),
     }
-});
+}
 
 /// Changes a byte of a record, when the result is still a record.
 fn edit_record(records: &mut Vec<Record>, (number, position, value): Edit) {
