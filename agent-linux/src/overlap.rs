@@ -7,8 +7,8 @@
 //! - A write or an early sync that failed is reported by the next such call; nothing is settled or published after it.
 //!
 //! # Memory
-//! [`PIECES`] buffers of the largest piece, made when they are first needed; the read-back uses the same ones, and as many
-//! more as make [`TREES`], half as large.
+//! `PIECES` buffers of the largest piece, made when they are first needed; the read-back uses the same ones, and as many
+//! more as make `TREES`, half as large.
 
 use crate::crew::Crew;
 use std::collections::VecDeque;
