@@ -6,6 +6,7 @@
 mod support;
 
 use libfuzzer_sys::fuzz_target;
+use std::sync::OnceLock;
 use support::{Device, Options, Release, install};
 use twinseal_core::wire::index::{Encoding, Record};
 use twinseal_core::wire::manifest::Manifest;
@@ -48,16 +49,26 @@ fuzz_target!(|input: (bool, Vec<Edit>, Vec<(u16, u8)>, Vec<(u32, u8)>)| {
         bundle
     };
     let manifest = |manifest: &mut Manifest| edit_manifest(manifest, &manifest_edits);
-    let bundle = edit_bundle(release.build_with(edit_records, manifest));
-    run(&bundle, Device::new());
-    // The same edits to the route that a device follows which holds the base.
+    if byte_edits.len() % 2 == 0 {
+        let bundle = edit_bundle(release.build_with(edit_records, manifest));
+        return run(&bundle, Device::new());
+    }
+    // The edits go to the route that a device follows which holds the base.
     let next = Release::after(&release, 7);
-    let based = edit_bundle(next.build_routes_with(|_| {}, edit_records, manifest));
-    let mut device = Device::new();
-    install(&release.build(), &mut device, &Options::default()).expect("the base is sound");
-    device.prepared = 0;
-    run(&based, device);
+    let bundle = edit_bundle(next.build_routes_with(|_| {}, edit_records, manifest));
+    let held = HOLDING[usize::from(deflate)].get_or_init(|| holding(&release));
+    run(&bundle, held.clone());
 });
+
+/// Devices that hold the base, stored as it is and as DEFLATE.
+static HOLDING: [OnceLock<Device>; 2] = [OnceLock::new(), OnceLock::new()];
+
+fn holding(base: &Release) -> Device {
+    let mut device = Device::new();
+    install(&base.build(), &mut device, &Options::default()).expect("the base is sound");
+    device.prepared = 0;
+    device
+}
 
 fn run(bundle: &[u8], mut device: Device) {
     match install(bundle, &mut device, &Options::default()) {
