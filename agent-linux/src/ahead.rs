@@ -6,7 +6,7 @@
 //!   another place is dropped.
 //!
 //! # Memory
-//! [`PIECES`] buffers of the longest range, made when they are first needed.
+//! `PIECES` buffers of the longest range, made when they are first needed.
 
 use crate::crew::{Crew, PageBuffer};
 use crate::source::Bundle;

@@ -48,12 +48,15 @@ impl Held {
                 bootable: false,
                 release: Err(error),
             },
-            Ok(open) => {
-                let release = kept_release(device, &open);
-                let bootable = open.boot().map_or_else(|| is_kept(&release), has_uki);
-                Self { bootable, release }
-            }
+            Ok(open) => Self::of(device, &open),
         }
+    }
+
+    /// Looks at a set that is open.
+    pub fn of(device: &Device, open: &OpenSet<'_>) -> Self {
+        let release = kept_release(device, open);
+        let bootable = open.boot().map_or_else(|| is_kept(&release), has_uki);
+        Self { bootable, release }
     }
 
     /// Looks at both sets.
@@ -61,9 +64,14 @@ impl Held {
         Set::BOTH.map(|set| Self::look(device, places, set))
     }
 
+    /// The release, when it can be proved.
+    pub fn proved(&self) -> Option<&Verified<Manifest>> {
+        self.release.as_ref().ok().and_then(Option::as_ref)
+    }
+
     /// What the choice of a set needs to know.
     pub fn facts(&self) -> SetFacts {
-        let release = self.release.as_ref().ok().and_then(Option::as_ref);
+        let release = self.proved();
         SetFacts {
             bootable: self.bootable,
             manifest: release.map(|release| *release.manifest_sha256()),

@@ -142,6 +142,7 @@ fn transfer(
         probe_images: past.is_unfinished(set),
         // A device may be provisioned on another machine than the one that will boot it.
         firmware: None,
+        held: None,
     };
     let accept = |_: &Plan, manifest: &Verified<Manifest>| {
         journal.append(Noted::InstallStarted {

@@ -69,6 +69,8 @@ pub struct Target<'p> {
     pub probe_images: bool,
     /// What the firmware trusts, when it is asked whether it would start the UKI.
     pub firmware: Option<&'p Trust>,
+    /// The release that the set to write holds, as its kept front matter proves.
+    pub held: Option<&'p Verified<Manifest>>,
 }
 
 /// A set that is complete.
@@ -213,13 +215,13 @@ where
     with_crew(|crew| {
         overlapped(&storage, crew, |storage| {
             let mut gate = Gate::new(storage, target.firmware);
-            run_installer(order, bundle, crew, &mut gate, outlet, decide)
+            run_installer(order, bundle, crew, &mut gate, target.held, outlet, decide)
                 .map_err(|stopped| gate.explain(stopped))
         })
     })
 }
 
-/// The same into a storage of the caller's.
+/// The same into a storage of the caller's; `held` is what the set to write holds whole, when that is proved.
 ///
 /// # Errors
 /// As [`install`].
@@ -228,6 +230,7 @@ pub fn run_installer<D, S>(
     bundle: &mut Bundle,
     crew: &Crew<'_>,
     storage: &mut S,
+    held: Option<&Verified<Manifest>>,
     outlet: &mut Outlet,
     mut decide: D,
 ) -> Result<Option<Done>, Stopped>
@@ -239,6 +242,9 @@ where
     let config = config(order, bundle.bytes());
     let (workspace, request) = buffers.lend();
     let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
+    if let Some(held) = held {
+        installer = installer.starting_from(held);
+    }
     let start = Instant::now();
     let name = bundle.name().to_owned();
     let meter = Meter::new(outlet);
@@ -343,7 +349,9 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         set: order.target.to_string(),
         release: release_event(manifest),
         source_bytes: plan.source_bytes(),
+        base: plan.base.as_ref().map(|base| hex(base)),
         framing_bytes: plan.framing_bytes,
+        index_bytes: plan.index_bytes,
         fetch_bytes: plan.fetch_bytes,
         audit_bytes: plan.audit_bytes,
         write_bytes: plan.write_bytes,
@@ -352,6 +360,7 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         fetch_blobs: plan.fetch_blobs,
         copy_blobs: plan.copy_blobs,
         present_blobs: plan.present_blobs,
+        removed_blobs: plan.removed_blobs,
         boot_slot_bytes: plan.boot_slot_bytes,
         root_slot_bytes: plan.root_slot_bytes,
         boot_free_bytes: plan.space.boot_bytes,

@@ -7,8 +7,8 @@
 //! - A write or an early sync that failed is reported by the next such call; nothing is settled or published after it.
 //!
 //! # Memory
-//! [`PIECES`] buffers of the largest piece, made when they are first needed; the read-back uses the same ones, and as many
-//! more as make [`TREES`], half as large.
+//! `PIECES` buffers of the largest piece, made when they are first needed; the read-back uses the same ones, and as many
+//! more as make `TREES`, half as large.
 
 use crate::crew::Crew;
 use std::collections::VecDeque;
@@ -18,6 +18,7 @@ use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOpe
 use twinseal_core::storage::{Location, Space, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::hashed::Trees;
+use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_platform_linux::LinuxStorage;
@@ -246,6 +247,18 @@ impl<'s, S: Target> Overlapped<'s, '_, S> {
 impl<S: Target> Storage for Overlapped<'_, '_, S> {
     fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
         self.idle()?.locate(blob, manifest)
+    }
+
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        self.idle()?.starts_from(base)
+    }
+
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        self.idle()?.freed_bytes(digest)
+    }
+
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        self.idle()?.remove(digest)
     }
 
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {

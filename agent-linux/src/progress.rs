@@ -13,6 +13,7 @@ use twinseal_core::install::{Plan, Request};
 use twinseal_core::source::{Source, SourceError};
 use twinseal_core::storage::{Location, Space, Storage};
 use twinseal_core::verify::hashed::{HashedBytes, Trees};
+use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 
@@ -169,6 +170,18 @@ pub struct MeteredStorage<'m, 'o, S> {
 impl<S: Storage> Storage for MeteredStorage<'_, '_, S> {
     fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
         self.storage.locate(blob, manifest)
+    }
+
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        self.storage.starts_from(base)
+    }
+
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        self.storage.freed_bytes(digest)
+    }
+
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        self.storage.remove(digest)
     }
 
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {

@@ -2,7 +2,7 @@
 //!
 //! # Order of an install
 //! 1. lock; boot record; running set; journal, which must hold;
-//! 2. core verifies and plans; nothing has been written;
+//! 2. what the target set holds is proved anew; core verifies and plans; nothing has been written;
 //! 3. the plan fits: the journal says that the install began; a boot loader forgets the target; a pending trial of it is called off
 //!    in the record, and only then the target set is made unbootable;
 //! 4. core writes, reads back, and makes the set bootable as its last step; the UKI comes first, and one that this machine's
@@ -277,12 +277,18 @@ where
         audit: !arguments.no_audit && bundle.is_free_to_read(),
         read_back: manner.read_back,
     };
+    let held = Held::of(device, &target_set);
+    // A route leaves out what the base has: it must have been committed there, and not found wanting since.
+    let base = held
+        .proved()
+        .filter(|_| start.record.is_good(target, &held.facts()));
     let slots = Target {
         places: &start.places,
         running: &running_set,
         target: &target_set,
         probe_images: past.is_unfinished(target),
         firmware: trust.as_ref(),
+        held: base,
     };
     let ended = install(&order, &mut bundle, &slots, outlet, decide);
     if let Some(traffic) = bundle.traffic() {

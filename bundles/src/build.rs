@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - The UKI in the bundle seals the image in the bundle, whether it was made here or before.
-//! - Keys are read first: a wrong path is told before minutes of work, not after.
+//! - Keys and bases are read first: a wrong path is told before minutes of work, not after.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use twinseal_core::verify::seal::{seal_of_command_line, sealed_digest};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Role;
 
-use crate::assemble::{Assembled, BlobPlan, Plan, Target, assemble};
+use crate::assemble::{Assembled, BaseRelease, BlobPlan, Plan, Target, assemble};
 use crate::authenticode;
 use crate::composefs_image::{self, ComposefsImage, FileKind};
 use crate::error::{Error, FileOperation};
@@ -48,6 +48,7 @@ pub fn build(ingredients: &Ingredients, output: &Path) -> Result<Assembled, Erro
         .as_ref()
         .map(SecureBootPair::read)
         .transpose()?;
+    let bases = bases(ingredients)?;
     let mut system = None;
     if let Some((root, source)) = &ingredients.system {
         let image = compose(root)?;
@@ -73,8 +74,23 @@ pub fn build(ingredients: &Ingredients, output: &Path) -> Result<Assembled, Erro
         info: ingredients.info.clone(),
         blobs,
         encoding: ingredients.encoding,
+        bases,
     };
     assemble(&plan, &keys, output)
+}
+
+/// The releases that get a route of their own.
+fn bases(ingredients: &Ingredients) -> Result<Vec<BaseRelease>, Error> {
+    let mut bases: Vec<BaseRelease> = Vec::new();
+    for path in &ingredients.bases {
+        let base = BaseRelease::read(path, &ingredients.identity.compatible)?;
+        let twin = |other: &BaseRelease| other.manifest_sha256 == base.manifest_sha256;
+        if bases.iter().any(twin) {
+            return Err(RecipeError::BaseTwice(path.clone()).into());
+        }
+        bases.push(base);
+    }
+    Ok(bases)
 }
 
 /// The composefs image of a root.

@@ -86,6 +86,32 @@ pub enum Unsound {
         /// Size in the bundle.
         carried: u64,
     },
+    /// A route from a base has a blob that the full route has not so.
+    #[error(
+        "Route {route} of the index says something else of blob {digest} than the full route. Build the bundle again."
+    )]
+    RouteBlob {
+        /// Its position in the manifest.
+        route: usize,
+        /// The blob.
+        digest: BlobDigest,
+    },
+    /// A route from a base leaves out a payload.
+    #[error("Route {route} of the index does not have every payload. Build the bundle again.")]
+    RoutePayloads {
+        /// Its position in the manifest.
+        route: usize,
+    },
+    /// A route from a base removes an object that the release has.
+    #[error(
+        "Route {route} of the index removes object {digest}, which the release has. Build the bundle again."
+    )]
+    RouteRemoves {
+        /// Its position in the manifest.
+        route: usize,
+        /// The object.
+        digest: BlobDigest,
+    },
 }
 
 /// Something that was asked for and is not there.

@@ -6,6 +6,7 @@
 
 use crate::error::StorageError;
 use crate::verify::hashed::Trees;
+use crate::wire::digest::BlobDigest;
 use crate::wire::index::Blob;
 use crate::wire::manifest::Manifest;
 
@@ -40,6 +41,29 @@ pub trait Storage {
     /// # Errors
     /// When the device cannot tell.
     fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError>;
+
+    /// Whether the target set still looks as its kept front matter says: the composefs image of `base` is at its place. Costs a
+    /// look at that image, and none at the objects.
+    ///
+    /// After `true` the installer follows the route from `base`: it names what is to be removed, so the storage looks for no
+    /// garbage of its own, and [`space`](Self::space) tells only what is free. Asked at most once, before anything is located.
+    ///
+    /// # Errors
+    /// When the device cannot tell.
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError>;
+
+    /// Bytes that [`remove`](Self::remove) of an object would free; 0 when it is not there.
+    ///
+    /// # Errors
+    /// When the device cannot tell.
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError>;
+
+    /// Removes an object of the base from the target set, after [`prepare`](Self::prepare) and before the first
+    /// [`open`](Self::open). One that is not there is no error. Need not be durable before [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError>;
 
     /// Size of the slot that an image payload goes to, in bytes; `Ok(None)` when the device has no such slot.
     ///

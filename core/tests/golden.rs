@@ -23,24 +23,33 @@ fn release() -> Release {
     }
 }
 
+/// What is stored under `name`, which must be what is made.
+fn stored(name: &str, made: &[u8]) -> Vec<u8> {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("TWINSEAL_STORE_GOLDEN").is_some() {
+        std::fs::write(&path, made).unwrap();
+    }
+    let stored = std::fs::read(path).unwrap();
+    assert!(made == stored, "{name}: what this code makes differs");
+    stored
+}
+
 #[test]
 fn the_stored_bundle_is_still_made_and_still_installs() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-    let made = release().build();
-    if std::env::var_os("TWINSEAL_STORE_GOLDEN").is_some() {
-        std::fs::write(format!("{folder}/small.tseal"), &made).unwrap();
-        std::fs::write(format!("{folder}/small.pub"), *key(1).pk).unwrap();
-    }
-    let stored = std::fs::read(format!("{folder}/small.tseal")).unwrap();
-    assert_eq!(
-        std::fs::read(format!("{folder}/small.pub")).unwrap(),
-        *key(1).pk
-    );
-    assert!(
-        made == stored,
-        "the bundle that this code makes differs from the stored one"
-    );
+    stored("small.pub", &*key(1).pk);
+    let bundle = stored("small.tseal", &release().build());
     let mut device = Device::new();
-    install(&stored, &mut device, &Options::default()).unwrap();
+    install(&bundle, &mut device, &Options::default()).unwrap();
     assert_holds(&device, &release());
+}
+
+#[test]
+fn the_stored_bundle_with_a_base_is_still_made_and_its_route_is_followed() {
+    let next = Release::after(&release(), 9);
+    let bundle = stored("based.tseal", &next.build());
+    let mut device = Device::new();
+    install(&release().build(), &mut device, &Options::default()).unwrap();
+    let done = install(&bundle, &mut device, &Options::default()).unwrap();
+    assert!(done.plan.unwrap().base.is_some());
+    assert_holds_only(&device, &next);
 }

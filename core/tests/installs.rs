@@ -218,7 +218,7 @@ fn alternatives_of_unknown_methods_are_passed_over() {
 fn what_this_version_does_not_use_is_audited_and_counted() {
     let release = Release {
         alternatives: true,
-        second_route: true,
+        base: Some(Box::new(Release::sealed(7))),
         ..Release::sealed(8)
     };
     let bundle = release.build();

@@ -6,6 +6,7 @@
 mod support;
 
 use libfuzzer_sys::fuzz_target;
+use std::sync::OnceLock;
 use support::{Device, Options, Release, install};
 use twinseal_core::wire::index::{Encoding, Record};
 use twinseal_core::wire::manifest::Manifest;
@@ -36,25 +37,45 @@ fuzz_target!(|input: (bool, Vec<Edit>, Vec<(u16, u8)>, Vec<(u32, u8)>)| {
         images: vec![("fpga", vec![9; 100])],
         ..release
     };
-    let mut bundle = release.build_with(
-        |records| {
-            record_edits
-                .iter()
-                .take(8)
-                .for_each(|edit| edit_record(records, *edit))
-        },
-        |manifest| edit_manifest(manifest, &manifest_edits),
-    );
-    for (position, value) in byte_edits.iter().take(4) {
-        let length = bundle.len();
-        bundle[*position as usize % length] = *value;
+    let edit_records = |records: &mut Vec<Record>| {
+        let edits = record_edits.iter().take(8);
+        edits.for_each(|edit| edit_record(records, *edit));
+    };
+    let edit_bundle = |mut bundle: Vec<u8>| {
+        for (position, value) in byte_edits.iter().take(4) {
+            let length = bundle.len();
+            bundle[*position as usize % length] = *value;
+        }
+        bundle
+    };
+    let manifest = |manifest: &mut Manifest| edit_manifest(manifest, &manifest_edits);
+    if byte_edits.len() % 2 == 0 {
+        let bundle = edit_bundle(release.build_with(edit_records, manifest));
+        return run(&bundle, Device::new());
     }
+    // The edits go to the route that a device follows which holds the base.
+    let next = Release::after(&release, 7);
+    let bundle = edit_bundle(next.build_routes_with(|_| {}, edit_records, manifest));
+    let held = HOLDING[usize::from(deflate)].get_or_init(|| holding(&release));
+    run(&bundle, held.clone());
+});
+
+/// Devices that hold the base, stored as it is and as DEFLATE.
+static HOLDING: [OnceLock<Device>; 2] = [OnceLock::new(), OnceLock::new()];
+
+fn holding(base: &Release) -> Device {
     let mut device = Device::new();
-    match install(&bundle, &mut device, &Options::default()) {
+    install(&base.build(), &mut device, &Options::default()).expect("the base is sound");
+    device.prepared = 0;
+    device
+}
+
+fn run(bundle: &[u8], mut device: Device) {
+    match install(bundle, &mut device, &Options::default()) {
         Ok(_) => assert!(device.bootable),
         Err(_) => assert!(!device.bootable || device.prepared == 0),
     }
-});
+}
 
 /// Changes a byte of a record, when the result is still a record.
 fn edit_record(records: &mut Vec<Record>, (number, position, value): Edit) {

@@ -10,8 +10,8 @@
 
 use crate::fault::During;
 use crate::file::{
-    NO_LINKS, ensure_directory, for_each_entry, open_directory, open_directory_path, open_own,
-    regular_length, remove,
+    NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
+    open_own, regular_length, remove,
 };
 use crate::needed::Needed;
 use crate::path::{COMPOSEFS, IMAGES, NEW_LINK, OBJECTS, ObjectName, TEMPORARY, digest_of};
@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Blob, Role};
+use twinseal_core::wire::manifest::Manifest;
 
 const SLOT: StorageObject = StorageObject::RootSlot;
 
@@ -79,11 +80,57 @@ impl RootSlot {
             .map_or(Ok(false), |repository| repository.holds(blob, self.verity))
     }
 
+    /// Whether a composefs image is there, whole, under its name among the images.
+    pub(crate) fn holds_image(&self, digest: &BlobDigest, size: u64) -> Result<bool, StorageFault> {
+        self.holds(&Blob {
+            role: Role::Composefs,
+            payload: 0,
+            digest: *digest,
+            size,
+            ranges: 0,
+            stored_bytes: 0,
+            alternatives: 0,
+        })
+    }
+
+    /// Bytes free.
+    pub(crate) fn free_bytes(&self) -> Result<u64, Errno> {
+        let file_system = fstatvfs(&self.root)?;
+        Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+    }
+
+    /// Bytes that an object takes; 0 when it is not there.
+    pub(crate) fn object_bytes(&self, digest: &BlobDigest) -> Result<u64, Errno> {
+        let found = self.at_object(digest, |shard, name| {
+            statat(shard, name, AtFlags::SYMLINK_NOFOLLOW)
+        })?;
+        Ok(found.map_or(0, |stat| stat.st_blocks as u64 * STAT_BLOCK_BYTES))
+    }
+
+    /// Removes an object, if it is there.
+    pub(crate) fn remove_object(&self, digest: &BlobDigest) -> Result<(), Errno> {
+        self.at_object(digest, |shard, name| {
+            unlinkat(shard, name, AtFlags::empty())
+        })
+        .map(|_| ())
+    }
+
+    /// Does something with the name of an object in its directory; `None` when one of both is not there.
+    fn at_object<T>(
+        &self,
+        digest: &BlobDigest,
+        work: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
+    ) -> Result<Option<T>, Errno> {
+        let name = ObjectName::new(digest);
+        let shard = if_there(open_directory(&self.repository()?.objects, name.shard()))?;
+        shard.map_or(Ok(None), |shard| if_there(work(&shard, name.rest())))
+    }
+
     /// Bytes free, and bytes that [`remove_garbage`](Self::remove_garbage) would free by what is known until now.
     pub(crate) fn space_bytes(&mut self, needed: &Needed) -> Result<u64, Errno> {
-        let file_system = fstatvfs(&self.root)?;
-        let free = file_system.f_bavail.saturating_mul(file_system.f_frsize);
-        Ok(free.saturating_add(self.garbage_bytes(needed)?))
+        Ok(self
+            .free_bytes()?
+            .saturating_add(self.garbage_bytes(needed)?))
     }
 
     /// Bytes of objects that are not needed; 0 while nothing was asked for.
@@ -137,6 +184,14 @@ impl RootSlot {
         self.remove_objects(needed)
             .during(StorageOperation::Remove, SLOT)?;
         self.sync()
+    }
+
+    /// Removes the names of all images but that of `manifest`, and what an earlier attempt left in `tmp` under no digest.
+    pub(crate) fn forget_images(&self, manifest: &Manifest) -> Result<(), StorageError> {
+        let image = manifest.composefs().map(|payload| payload.digest);
+        self.clear_temporary(|_| true)
+            .and_then(|()| self.remove_images(|digest| Some(*digest) == image))
+            .during(StorageOperation::Remove, SLOT)
     }
 
     /// Removes the objects that are not needed: those that the plan found, when it kept them all.

@@ -78,6 +78,8 @@ pub struct LinuxStorage<'p> {
     running: Option<Repository>,
     scratch: Scratch,
     needed: Needed,
+    /// Whether the installer names what is to be removed, so that nothing needs to be looked for.
+    from_base: bool,
     staged: Option<Staged>,
     /// The object of the running set that was read last.
     copied: Option<(BlobDigest, OwnedFd)>,
@@ -109,6 +111,7 @@ impl<'p> LinuxStorage<'p> {
             running,
             scratch,
             needed: Needed::new(),
+            from_base: false,
             staged: None,
             copied: None,
         })
@@ -235,6 +238,30 @@ impl Storage for LinuxStorage<'_> {
         }
     }
 
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        let holds = match (base.composefs(), &self.root) {
+            (Some(image), Some(root)) => root.holds_image(&image.digest, image.size),
+            _ => Ok(false),
+        };
+        self.from_base = holds.during(
+            StorageOperation::MeasureVerity,
+            StorageObject::ComposefsImage,
+        )?;
+        Ok(self.from_base)
+    }
+
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        self.root()?
+            .object_bytes(digest)
+            .during(StorageOperation::Read, StorageObject::Object)
+    }
+
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        self.root()?
+            .remove_object(digest)
+            .during(StorageOperation::Remove, StorageObject::Object)
+    }
+
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
         let size = self
             .image_slot(slot)
@@ -245,11 +272,15 @@ impl Storage for LinuxStorage<'_> {
 
     fn space(&mut self) -> Result<Space, StorageError> {
         let boot_bytes = self.boot.as_ref().map(BootSlot::space_bytes).transpose();
-        let root_bytes = self
-            .root
-            .as_mut()
-            .map(|root| root.space_bytes(&self.needed))
-            .transpose();
+        let from_base = self.from_base;
+        let root_bytes = self.root.as_mut().map(|root| {
+            if from_base {
+                root.free_bytes()
+            } else {
+                root.space_bytes(&self.needed)
+            }
+        });
+        let root_bytes = root_bytes.transpose();
         Ok(Space {
             boot_bytes: boot_bytes.during(StorageOperation::Read, StorageObject::BootSlot)?,
             root_bytes: root_bytes.during(StorageOperation::Read, StorageObject::RootSlot)?,
@@ -274,10 +305,13 @@ impl Storage for LinuxStorage<'_> {
             boot.move_away()?;
         }
         remove_front(self.config.target.front)?;
-        if let Some(root) = &self.root {
-            root.remove_garbage(&self.needed, knows_all_objects(&self.needed, manifest))?;
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        if self.from_base {
+            return root.forget_images(manifest);
         }
-        Ok(())
+        root.remove_garbage(&self.needed, knows_all_objects(&self.needed, manifest))
     }
 
     fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {

@@ -3,7 +3,7 @@
 #[path = "../../core/tests/support/mod.rs"]
 mod bundles;
 
-use bundles::{Options, Release, bundle_reader, trusted, verity};
+use bundles::{Options, Release, bundle_reader, noise, proved, trusted, verity};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -12,7 +12,9 @@ use twinseal_core::error::{Error, StorageError, StorageFault, StorageObject, Sto
 use twinseal_core::install::{Config, Installer, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, run};
 use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::verify::Verified;
 use twinseal_core::wire::FRONT_MAX_BYTES;
+use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_platform_linux::{ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity, read_front};
@@ -42,6 +44,15 @@ impl<S> Stopping<S> {
 impl<S: Storage> Storage for Stopping<S> {
     fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
         self.next()?.locate(blob, manifest)
+    }
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        self.next()?.starts_from(base)
+    }
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        self.next()?.freed_bytes(digest)
+    }
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        self.next()?.remove(digest)
     }
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
         self.next()?.image_slot_bytes(slot)
@@ -154,8 +165,12 @@ impl Machine {
             probe_images: true,
         };
         let storage = LinuxStorage::open(config).map_err(Error::Storage)?;
+        let mut front = vec![0; FRONT_MAX_BYTES];
+        let length = read_front(&tf, &mut front).map_err(Error::Storage)?;
+        let held = length.and_then(|length| proved(&front[..length]));
         drive(
             bundle,
+            held.as_ref(),
             &mut Stopping {
                 storage,
                 left: stop_after,
@@ -253,7 +268,11 @@ fn walk(path: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-fn drive<S: Storage>(bundle: &[u8], storage: &mut Stopping<S>) -> Result<(Tally, usize), Error> {
+fn drive<S: Storage>(
+    bundle: &[u8],
+    held: Option<&Verified<Manifest>>,
+    storage: &mut Stopping<S>,
+) -> Result<(Tally, usize), Error> {
     let options = Options::default();
     let keys: Vec<_> = options.keys.iter().map(|number| trusted(*number)).collect();
     let config = Config {
@@ -274,6 +293,9 @@ fn drive<S: Storage>(bundle: &[u8], storage: &mut Stopping<S>) -> Result<(Tally,
         zstd: None,
     };
     let mut installer = Installer::new(config, workspace)?;
+    if let Some(held) = held {
+        installer = installer.starting_from(held);
+    }
     let mut buffer = vec![0; options.request_bytes];
     let mut source = Seekable(bundle_reader(bundle));
     match run(&mut installer, &mut source, storage, &mut buffer, |_, _| {
@@ -312,6 +334,90 @@ fn sets_alternate_and_hold_nothing_else() {
         fetched[4], 0,
         "the same release again costs no data: {fetched:?}"
     );
+}
+
+/// A release of many small objects.
+fn many() -> Release {
+    Release {
+        objects: (0..300).map(|seed| noise(1000 + seed, 50)).collect(),
+        ..Release::sealed(1)
+    }
+}
+
+#[test]
+fn the_route_from_what_the_set_holds_leaves_exactly_the_new_release() {
+    let machine = Machine::new();
+    let mut release = many();
+    machine.install("b", &release.build(), usize::MAX).unwrap();
+    let (full, _) = machine
+        .install("a", &Release::after(&release, 40).build(), usize::MAX)
+        .unwrap();
+    for seed in [50, 60, 70] {
+        release = Release::after(&release, seed);
+        let bundle = release.build();
+        let (tally, calls) = machine.install("b", &bundle, usize::MAX).unwrap();
+        machine.assert_holds("b", &release);
+        assert!(tally.index_bytes < full.index_bytes / 10, "{tally:?}");
+        assert!(
+            calls < 100,
+            "{calls} calls: objects that stay are not looked at"
+        );
+    }
+}
+
+#[test]
+fn a_base_whose_image_is_gone_or_renamed_is_not_believed() {
+    let images = "root/composefs/images";
+    for spoil in ["name", "object"] {
+        let machine = Machine::new();
+        let old = many();
+        machine.install("b", &old.build(), usize::MAX).unwrap();
+        let hex = verity(&old.erofs).to_string();
+        let path = match spoil {
+            "name" => machine.path("b", &format!("{images}/{hex}")),
+            _ => machine.path(
+                "b",
+                &format!("root/composefs/objects/{}/{}", &hex[..2], &hex[2..]),
+            ),
+        };
+        fs::remove_file(path).unwrap();
+        let lost = verity(&old.objects[3]).to_string();
+        let lost = format!("root/composefs/objects/{}/{}", &lost[..2], &lost[2..]);
+        fs::remove_file(machine.path("b", &lost)).unwrap();
+        let new = Release::after(&old, 50);
+        machine.install("b", &new.build(), usize::MAX).unwrap();
+        machine.assert_holds("b", &new);
+    }
+}
+
+#[test]
+fn a_stop_at_any_call_of_the_route_from_a_base_can_be_gone_on_from() {
+    let old = Release {
+        objects: (0..4).map(|seed| noise(1000 + seed, 50)).collect(),
+        ..Release::sealed(1)
+    };
+    let new = Release::after(&old, 50);
+    let bundle = new.build();
+    let calls = {
+        let machine = Machine::new();
+        machine.install("b", &old.build(), usize::MAX).unwrap();
+        machine.install("b", &bundle, usize::MAX).unwrap().1
+    };
+    let mut stops = 0;
+    for stop in 0..calls {
+        let machine = Machine::new();
+        machine.install("b", &old.build(), usize::MAX).unwrap();
+        let before = machine.contents("b");
+        let stopped = machine.install("b", &bundle, stop).unwrap_err();
+        assert_eq!(stopped, Error::Storage(STOPPED), "stop {stop}");
+        let untouched = machine.contents("b") == before;
+        assert!(untouched || !machine.is_bootable("b"), "stop {stop}");
+        machine.install("b", &bundle, usize::MAX).unwrap();
+        machine.assert_holds("b", &new);
+        stops += 1;
+    }
+    println!("{stops} stops");
+    assert!(stops > 30, "{stops} stops");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 """The same change to a small object store and to two that hold ten times as much: the cost must not grow with the store.
 
 Both sets of a device are filled with version 1, so that version 2 differs from what the target set holds by the change
-alone, as on a device that has been updated before. One of the large stores has ten times as many objects, the other one
-objects that are ten times as large: what grows with the number of objects grows in the first alone. The changed objects
-have one size everywhere. All others begin with their number and are zeros after it, so that bundles and source trees stay
-small.
+alone, as on a device that has been updated before, and has a route from it. One of the large stores has ten times as many
+objects, the other one objects that are ten times as large: what grows with the number of objects grows in the first alone.
+The changed objects have one size everywhere. All others begin with their number and are zeros after it, so that bundles and
+source trees stay small.
 """
 
 import os
@@ -74,7 +74,7 @@ class Store:
         first = maker.bundle(1, content, "zstd")
         noise = random.Random(1)
         self.plant(root, self.changed, lambda _: noise.randbytes(OBJECT_BYTES))
-        self.bundle = maker.bundle(2, content, "zstd")
+        self.bundle = maker.bundle(2, content, "zstd", bases=[first])
         shutil.rmtree(root)
         self.provision(maker, first)
 

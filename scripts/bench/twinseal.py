@@ -13,6 +13,7 @@ anti-rollback = {number}
 source = "bench"
 builder = "bench"
 compression = "{compression}"
+bases = [{bases}]
 sign = ["{key}"]
 {content}
 """
@@ -44,11 +45,12 @@ class Maker:
     def public(self):
         return self.folder / "release.pub"
 
-    def bundle(self, number, content, compression="none"):
-        """Builds version NUMBER with the given rest of a recipe; the bundle's file."""
+    def bundle(self, number, content, compression="none", bases=()):
+        """Builds version NUMBER with the given rest of a recipe, and routes from the BASES; the bundle's file."""
         recipe, bundle = self.folder / f"release-{number}.toml", self.folder / f"release-{number}.tseal"
         recipe.write_text(RECIPE.format(
-            version=f"{number}.0.0", number=number, compression=compression, key=self.key, content=content))
+            version=f"{number}.0.0", number=number, compression=compression, key=self.key, content=content,
+            bases=", ".join(f'"{base}"' for base in bases)))
         call([self.programs / "twinseal-bundle", "build", recipe, "--out", bundle])
         return bundle
 

@@ -81,7 +81,9 @@ pub struct Plan {
     #[serde(flatten)]
     pub release: Release,
     pub source_bytes: u64,
+    pub base: Option<String>,
     pub framing_bytes: u64,
+    pub index_bytes: u64,
     pub fetch_bytes: u64,
     pub audit_bytes: u64,
     pub write_bytes: u64,
@@ -90,6 +92,7 @@ pub struct Plan {
     pub fetch_blobs: u32,
     pub copy_blobs: u32,
     pub present_blobs: u32,
+    pub removed_blobs: u32,
     pub boot_slot_bytes: u64,
     pub root_slot_bytes: u64,
     pub boot_free_bytes: Option<u64>,

@@ -21,6 +21,15 @@ impl Storage for Notes {
     fn locate(&mut self, _: &Blob, _: &Manifest) -> Result<Location, StorageError> {
         Ok(Location::Absent)
     }
+    fn starts_from(&mut self, _: &Manifest) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+    fn freed_bytes(&mut self, _: &BlobDigest) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+    fn remove(&mut self, _: &BlobDigest) -> Result<(), StorageError> {
+        Ok(())
+    }
     fn image_slot_bytes(&mut self, _: &str) -> Result<Option<u64>, StorageError> {
         Ok(None)
     }

@@ -26,6 +26,7 @@ use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOpe
 use twinseal_core::journal::RepairSource;
 use twinseal_core::storage::{Location, Space, Storage};
 use twinseal_core::verify::policy::Policy;
+use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::{Manifest, PayloadKind};
 use twinseal_platform_linux::{ImageSlot, Scratch};
@@ -67,8 +68,17 @@ pub(super) fn replace(
         read_back: true,
     };
     let accept = |_: &_, _: &_| Ok(Decision::Accept);
-    let ended =
-        with_crew(|crew| run_installer(&order, &mut bundle, crew, &mut storage, outlet, accept));
+    let ended = with_crew(|crew| {
+        run_installer(
+            &order,
+            &mut bundle,
+            crew,
+            &mut storage,
+            None,
+            outlet,
+            accept,
+        )
+    });
     match (storage.failed.take(), ended) {
         (Some(error), _) => Err(error),
         (None, Err(stopped)) => Err(stopped.error),
@@ -143,6 +153,19 @@ impl Storage for RepairStorage<'_, '_> {
         } else {
             Location::Target
         })
+    }
+
+    /// Always the full route.
+    fn starts_from(&mut self, _: &Manifest) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
+    fn freed_bytes(&mut self, _: &BlobDigest) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+
+    fn remove(&mut self, _: &BlobDigest) -> Result<(), StorageError> {
+        Ok(())
     }
 
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {

@@ -209,6 +209,7 @@ fn plan_text(plan: &Plan) -> String {
         plan.fetch_bytes,
         plan.audit_bytes
     );
+    text += &format!("  route                  {}\n", route_text(plan));
     if let Some(budget) = plan.budget_bytes {
         text += &format!("  budget                 {}\n", bytes(budget));
     }
@@ -219,6 +220,17 @@ fn plan_text(plan: &Plan) -> String {
     );
     text += &format!("  already there          {}\n", bytes(plan.present_bytes));
     text
+}
+
+fn route_text(plan: &Plan) -> String {
+    let index = bytes(plan.index_bytes);
+    match &plan.base {
+        Some(base) => format!(
+            "{index} of index, from the release {base} in set {}; {} of its objects go",
+            plan.set, plan.removed_blobs
+        ),
+        None => format!("{index} of index, every object"),
+    }
 }
 
 fn installed_text(installed: &Installed) -> String {

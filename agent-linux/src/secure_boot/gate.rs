@@ -16,6 +16,7 @@ use crate::install::Stopped;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::storage::{Location, Space, Storage};
 use twinseal_core::verify::hashed::Trees;
+use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::Manifest;
 
@@ -72,6 +73,18 @@ impl<'g, S: Storage> Gate<'g, S> {
 impl<S: Storage> Storage for Gate<'_, S> {
     fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
         self.storage.locate(blob, manifest)
+    }
+
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        self.storage.starts_from(base)
+    }
+
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        self.storage.freed_bytes(digest)
+    }
+
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        self.storage.remove(digest)
     }
 
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {

@@ -2,10 +2,12 @@
 
 use ed25519_compact::{KeyPair, Noise, Seed};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use twinseal_core::error::Part;
 use twinseal_core::verify::digest::VerityDigest;
-use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
 use twinseal_core::wire::index::{
-    BLOCK_BYTES, Blob, Encoding, RECORDS_PER_BLOCK, Range, Record, Role, emit_block,
+    BLOCK_BYTES, Blob, Encoding, RECORDS_PER_BLOCK, Range, Record, Removed, Role, emit_block,
 };
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::{
@@ -35,6 +37,8 @@ pub struct Release {
     pub notes: Option<Vec<u8>>,
     pub encoding: Encoding,
     pub range_bytes: usize,
+    /// The release that the index has a route from.
+    pub base: Option<Box<Release>>,
     /// What the UKI's command line seals instead of the composefs image of the bundle.
     pub uki_seals: Option<BlobDigest>,
     /// A UKI to carry instead of one that is made for the bundle.
@@ -63,6 +67,7 @@ impl Release {
             notes: Some(format!("Release {number}").into_bytes()),
             encoding: Encoding::Zstd,
             range_bytes: 16 * 1024,
+            base: None,
             uki_seals: None,
             uki: None,
         }
@@ -127,12 +132,16 @@ impl Release {
                 .for_each(|object| self.store(Role::Object, 1, object, &mut records, &mut data));
             self.store(Role::Composefs, 1, &erofs, &mut records, &mut data);
         }
-        let blocks = blocks(&records);
-        let route = Route {
-            base: None,
-            blocks: blocks.len() as u32,
-            first_block: Sha256::digest(blocks[0]).into(),
-        };
+        let mut index = blocks(&records);
+        let mut routes = vec![route(None, &index)];
+        if let Some(base) = &self.base {
+            let more = blocks(&records_from(&records, &self.objects, base));
+            let base = base.bundle(&[]);
+            let bytes = tar::check_header(&base[..512], "manifest", Part::ManifestHeader).unwrap();
+            let named = Sha256::digest(&base[512..512 + bytes as usize]).into();
+            routes.push(route(Some(named), &more));
+            index.extend(more);
+        }
         let info = self.notes.iter().map(|notes| Info {
             name: Name::new("notes.md").unwrap(),
             kind: InfoKind::Notes,
@@ -153,7 +162,7 @@ impl Release {
             info: info.collect(),
             seal: (!self.objects.is_empty()).then_some(image),
             payloads: payloads.into_iter().collect(),
-            routes: [route].into_iter().collect(),
+            routes: routes.into_iter().collect(),
             data_parts: [data.len() as u64].into_iter().collect(),
             needs: Needs {
                 range_bytes: (self.range_bytes as u32 + 1024).min(RANGE_MAX_BYTES),
@@ -169,7 +178,7 @@ impl Release {
             &manifest,
             signers,
             self.notes.as_deref(),
-            &blocks.concat(),
+            &index.concat(),
             &data,
         )
     }
@@ -285,6 +294,50 @@ fn encode(encoding: Encoding, raw: &[u8]) -> Vec<u8> {
             stored
         }
     }
+}
+
+fn route(base: Option<Sha256Digest>, blocks: &[[u8; BLOCK_BYTES]]) -> Route {
+    Route {
+        base,
+        blocks: blocks.len() as u32,
+        first_block: Sha256::digest(blocks[0]).into(),
+    }
+}
+
+/// The records of the route from a base, of those of the full one.
+fn records_from(full: &[Record], objects: &[Vec<u8>], base: &Release) -> Vec<Record> {
+    let named = |objects: &[Vec<u8>]| -> BTreeMap<Vec<u8>, u64> {
+        let objects = objects.iter();
+        objects
+            .map(|object| (verity(object).as_bytes().to_vec(), object.len() as u64))
+            .collect()
+    };
+    let (theirs, ours) = (named(&base.objects), named(objects));
+    let mut removed = theirs
+        .iter()
+        .filter(|(digest, _)| !ours.contains_key(*digest))
+        .peekable();
+    let (mut records, mut passes) = (Vec::new(), true);
+    for record in full {
+        if let Record::Blob(blob) = record {
+            let digest = blob.digest.as_bytes();
+            passes = blob.role != Role::Object || !theirs.contains_key(digest);
+            while let Some((name, size)) = removed.next_if(|(name, _)| match blob.role {
+                Role::Object => name.as_slice() < digest,
+                role => role == Role::Composefs,
+            }) {
+                let digest = BlobDigest::sha256(name.as_slice().try_into().unwrap());
+                records.push(Record::Removed(Removed {
+                    digest,
+                    size: *size,
+                }));
+            }
+        }
+        if passes {
+            records.push(*record);
+        }
+    }
+    records
 }
 
 /// The records as a chain of index blocks.

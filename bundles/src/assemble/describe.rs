@@ -11,7 +11,7 @@ use super::store::{Stored, StoredBlob};
 use crate::error::Error;
 use crate::recipe::RecipeError;
 
-/// Writes the manifest of a bundle whose data is `stored` and whose index has just the full `route`.
+/// Writes the manifest of a bundle whose data is `stored` and whose index has these `routes`.
 ///
 /// # Errors
 /// [`RecipeError`] when there are more payloads, parts or `info/` entries than a manifest takes. What else is wrong with it is
@@ -20,7 +20,7 @@ pub fn describe(
     identity: &Identity,
     info: &[InfoContent],
     stored: &Stored,
-    route: Route,
+    routes: Vec<Route>,
 ) -> Result<Manifest, Error> {
     let payloads = stored
         .blobs
@@ -41,7 +41,7 @@ pub fn describe(
         info: bounded(info.iter().map(describe_info), "info entries")?,
         payloads: bounded(payloads, "payloads")?,
         seal: composefs.map(|blob| blob.digest),
-        routes: bounded([route], "routes")?,
+        routes: bounded(routes, "routes, one for each base and the full one")?,
         data_parts: bounded(stored.parts.iter().copied(), "data parts of 8 GiB")?,
         needs: stored.needs,
     })

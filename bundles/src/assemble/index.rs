@@ -1,45 +1,104 @@
 //! The index of a bundle: records from stored blobs, blocks from records.
 
+use std::collections::HashSet;
+
 use sha2::{Digest, Sha256};
 use twinseal_core::wire::digest::Sha256Digest;
-use twinseal_core::wire::index::{BLOCK_BYTES, Blob, RECORDS_PER_BLOCK, Record, Role, emit_block};
+use twinseal_core::wire::index::{
+    BLOCK_BYTES, Blob, RECORDS_PER_BLOCK, Record, Removed, Role, emit_block,
+};
 use twinseal_core::wire::manifest::Route;
 
+use super::base::BaseRelease;
 use super::store::StoredBlob;
 
 /// The records of the full route: every blob with its ranges, in the order of the data.
 pub fn records(blobs: &[StoredBlob]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (blob, payload) in numbered(blobs) {
+        push_blob(&mut records, blob, payload);
+    }
+    records
+}
+
+/// The records of the route from a base: every payload, the objects that the base has not, and among them, so that all ascend,
+/// those that only the base has.
+pub fn records_from(blobs: &[StoredBlob], base: &BaseRelease) -> Vec<Record> {
+    let objects = blobs
+        .iter()
+        .filter(|blob| blob.target.role() == Role::Object);
+    let kept: HashSet<_> = objects.map(|object| object.digest.as_bytes()).collect();
+    let mut removed = base
+        .objects()
+        .iter()
+        .filter(|object| !kept.contains(object.digest.as_bytes()))
+        .peekable();
+    let mut records = Vec::new();
+    for (blob, payload) in numbered(blobs) {
+        let role = blob.target.role();
+        let before = |object: &&Removed| match role {
+            Role::Object => object.digest.as_bytes() < blob.digest.as_bytes(),
+            Role::Composefs => true,
+            Role::Uki | Role::Image => false,
+        };
+        while let Some(object) = removed.next_if(before) {
+            records.push(Record::Removed(*object));
+        }
+        if role != Role::Object || !base.has(&blob.digest) {
+            push_blob(&mut records, blob, payload);
+        }
+    }
+    records
+}
+
+/// Every blob with the position of its payload in the manifest.
+fn numbered(blobs: &[StoredBlob]) -> impl Iterator<Item = (&StoredBlob, u8)> {
     let payloads = blobs
         .iter()
         .filter(|blob| blob.target.role() != Role::Object)
         .count();
     // The composefs image is the last payload, and objects belong to it.
     let composefs = payloads.saturating_sub(1) as u8;
-    let mut payload = 0;
-    let mut records = Vec::new();
-    for blob in blobs {
-        let role = blob.target.role();
-        records.push(Record::Blob(Blob {
-            role,
-            payload: if role == Role::Object {
-                composefs
-            } else {
-                payload
-            },
-            digest: blob.digest,
-            size: blob.size,
-            ranges: blob.ranges.len() as u32,
-            stored_bytes: blob
-                .ranges
-                .iter()
-                .map(|range| u64::from(range.stored_bytes))
-                .sum(),
-            alternatives: 0,
-        }));
-        records.extend(blob.ranges.iter().copied().map(Record::Range));
-        payload += u8::from(role != Role::Object);
+    let mut next = 0;
+    blobs.iter().map(move |blob| {
+        if blob.target.role() == Role::Object {
+            return (blob, composefs);
+        }
+        next += 1;
+        (blob, next - 1)
+    })
+}
+
+fn push_blob(records: &mut Vec<Record>, blob: &StoredBlob, payload: u8) {
+    let stored = blob
+        .ranges
+        .iter()
+        .map(|range| u64::from(range.stored_bytes));
+    records.push(Record::Blob(Blob {
+        role: blob.target.role(),
+        payload,
+        digest: blob.digest,
+        size: blob.size,
+        ranges: blob.ranges.len() as u32,
+        stored_bytes: stored.sum(),
+        alternatives: 0,
+    }));
+    records.extend(blob.ranges.iter().copied().map(Record::Range));
+}
+
+/// The routes of an index, back to back: the full one, then one from each base.
+pub fn routes(blobs: &[StoredBlob], bases: &[BaseRelease]) -> (Vec<u8>, Vec<Route>) {
+    let (mut blocks, full) = full_route(&records(blobs));
+    let mut routes = vec![full];
+    for base in bases {
+        let (more, route) = full_route(&records_from(blobs, base));
+        blocks.extend(more);
+        routes.push(Route {
+            base: Some(base.manifest_sha256),
+            ..route
+        });
     }
-    records
+    (blocks, routes)
 }
 
 /// The blocks of a route, chained from the last to the first, and what the manifest says about it.

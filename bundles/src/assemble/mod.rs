@@ -12,6 +12,7 @@
 //! - A bundle that core's own checks refuse is never written.
 //! - The output appears under its name whole, or not at all.
 
+mod base;
 mod describe;
 mod encode;
 mod framing;
@@ -20,12 +21,13 @@ mod pieces;
 mod plan;
 mod store;
 
+pub use base::BaseRelease;
 pub use describe::describe;
 pub use encode::{
     Compression, Encoded, Encoder, EncodingOptions, RANGE_DEFAULT_BYTES, RANGE_MIN_BYTES,
 };
 pub use framing::{write_data, write_end, write_entry, write_front};
-pub use index::{full_route, records};
+pub use index::{full_route, records, records_from, routes};
 pub use plan::{BlobPlan, Content, Identity, InfoContent, Plan, Target};
 pub use store::{Stored, StoredBlob, store};
 
@@ -68,8 +70,8 @@ pub fn assemble(plan: &Plan<'_>, keys: &[SigningKey], output: &Path) -> Result<A
         &data,
         &directory,
     )?;
-    let (blocks, route) = full_route(&records(&stored.blobs));
-    let manifest = describe(&plan.identity, &plan.info, &stored, route)?;
+    let (blocks, routes) = routes(&stored.blobs, &plan.bases);
+    let manifest = describe(&plan.identity, &plan.info, &stored, routes)?;
     let manifest_entry = emit_manifest(&manifest)?;
     let signatures: Vec<_> = keys
         .iter()

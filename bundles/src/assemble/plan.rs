@@ -9,6 +9,7 @@ use twinseal_core::wire::index::Role;
 use twinseal_core::wire::manifest::{BuildIdentity, InfoKind, ValidityWindow};
 use twinseal_core::wire::text::{Line, Name};
 
+use super::base::BaseRelease;
 use super::encode::EncodingOptions;
 use crate::composefs_image::{ComposefsImage, ObjectSource};
 use crate::error::{Error, FileOperation};
@@ -41,6 +42,8 @@ pub struct Plan<'a> {
     pub blobs: Vec<BlobPlan<'a>>,
     /// How blobs are cut and compressed.
     pub encoding: EncodingOptions,
+    /// Releases that devices may hold: each gets a route of its own, in this order.
+    pub bases: Vec<BaseRelease>,
 }
 
 /// One `info/` entry.

@@ -122,6 +122,9 @@ pub struct Fields {
     /// Bytes of content that become one range, 4096 to 1048576.
     #[arg(long, value_name = "BYTES")]
     range_bytes: Option<u32>,
+    /// Bundle of a release that devices may hold already: updating from it then costs what has changed. May be given again.
+    #[arg(long, value_name = "BUNDLE")]
+    base: Vec<PathBuf>,
     /// Private key that signs the bundle; may be given again.
     #[arg(long, value_name = "KEY")]
     sign: Vec<PathBuf>,
@@ -187,6 +190,7 @@ impl Fields {
         }
         put(&mut recipe.level, self.level);
         put(&mut recipe.range_bytes, self.range_bytes);
+        put_list(&mut recipe.bases, self.base);
         put_list(&mut recipe.sign, self.sign);
         Ok(())
     }

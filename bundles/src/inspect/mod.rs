@@ -219,7 +219,7 @@ pub fn inspect(path: &Path, files: bool) -> Result<Report, Error> {
             routes: manifest
                 .routes
                 .iter()
-                .map(|route| route.base.map(|base| base.to_string()))
+                .map(|route| route.base.map(|base| hex(&base)))
                 .collect(),
             data_parts: manifest.data_parts.to_vec(),
             blobs: index.len(),

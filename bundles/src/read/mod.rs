@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use twinseal_core::error::{BundleInvalid, Field, Part, RecordFault};
 use twinseal_core::wire::digest::Sha256Digest;
-use twinseal_core::wire::index::{Alternative, BLOCK_BYTES, Blob, Block, Range, Record};
+use twinseal_core::wire::index::{Alternative, BLOCK_BYTES, Blob, Block, Range, Record, Removed};
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_core::wire::tar::{
@@ -146,8 +146,17 @@ impl Bundle {
     /// # Errors
     /// [`Error::Bundle`] when a block has a wrong digest or records stand in the wrong order.
     pub fn index(&self) -> Result<Vec<IndexedBlob>, Error> {
+        Ok(self.route(0)?.0)
+    }
+
+    /// Everything in one route of the index, by its position in the manifest: its blobs, and what it removes from its base.
+    ///
+    /// # Errors
+    /// As [`Self::index`].
+    pub fn route(&self, number: usize) -> Result<(Vec<IndexedBlob>, Vec<Removed>), Error> {
         let mut blobs: Vec<IndexedBlob> = Vec::new();
-        self.walk_full_route(|record| {
+        let mut removals = Vec::new();
+        self.walk_route(number, |record| {
             let last = blobs.last_mut();
             match (record, last) {
                 (Record::Blob(blob), _) => {
@@ -164,13 +173,14 @@ impl Bundle {
                     Some((_, ranges)) => ranges.push(range),
                     None => last.ranges.push(range),
                 },
-                (Record::Alternative(_) | Record::Range(_), None) => {
+                (Record::Removed(removed), _) if number > 0 => removals.push(removed),
+                (Record::Alternative(_) | Record::Range(_) | Record::Removed(_), _) => {
                     return Err(RecordFault::Order);
                 }
             }
             Ok(())
         })?;
-        Ok(blobs)
+        Ok((blobs, removals))
     }
 
     /// The content of a small blob, the UKI or the composefs image. `limit_bytes` stops a bundle from filling the memory.
@@ -260,16 +270,18 @@ impl Bundle {
         Ok(())
     }
 
-    /// Gives every record of the full route to `take`, each block checked against the chain.
-    fn walk_full_route<T>(&self, mut take: T) -> Result<(), Error>
+    /// Gives every record of a route to `take`, each block checked against the chain.
+    fn walk_route<T>(&self, number: usize, mut take: T) -> Result<(), Error>
     where
         T: FnMut(Record) -> Result<(), RecordFault>,
     {
-        let Some(route) = self.manifest.routes.first() else {
+        let Some(route) = self.manifest.routes.get(number) else {
             return Ok(());
         };
         let layout = self.layout();
-        let start = layout.content(layout.index_entry()).offset;
+        let before = self.manifest.routes.iter().take(number);
+        let before: u64 = before.map(|route| u64::from(route.blocks)).sum();
+        let start = layout.content(layout.index_entry()).offset + before * BLOCK_BYTES as u64;
         let mut expected = route.first_block;
         for block in 0..route.blocks {
             let mut bytes = [0; BLOCK_BYTES];

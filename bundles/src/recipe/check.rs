@@ -33,6 +33,8 @@ pub struct Ingredients {
     pub images: Vec<(Name, PathBuf)>,
     /// How blobs are cut and compressed.
     pub encoding: EncodingOptions,
+    /// Bundles of the releases that devices may hold.
+    pub bases: Vec<PathBuf>,
     /// Private keys that sign the bundle.
     pub sign: Vec<PathBuf>,
 }
@@ -96,6 +98,13 @@ impl Recipe {
         if system.is_none() && images.is_empty() {
             return Err(RecipeError::Nothing.into());
         }
+        if system.is_none() && !self.bases.is_empty() {
+            return Err(RecipeError::MissingFor {
+                needs: "bases",
+                missing: "root",
+            }
+            .into());
+        }
         Ok(Ingredients {
             identity: self.identity()?,
             info: self.info_contents()?,
@@ -103,6 +112,7 @@ impl Recipe {
             secure_boot: self.secure_boot.clone(),
             images,
             encoding: self.encoding()?,
+            bases: self.bases.clone(),
             sign: self.sign.clone(),
         })
     }

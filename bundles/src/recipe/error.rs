@@ -126,6 +126,23 @@ pub enum RecipeError {
     /// An empty image.
     #[error("The image for slot `{0}` is empty. Leave it out or give its content.")]
     ImageEmpty(String),
+    /// A base for other devices.
+    #[error(
+        "The base `{}` is for `{found}`, not for this bundle's devices. Leave it out or give a release of theirs.",
+        path.display()
+    )]
+    BaseCompatible {
+        /// Its bundle.
+        path: PathBuf,
+        /// Its device type.
+        found: String,
+    },
+    /// A base that holds no objects.
+    #[error("The base `{}` has no root, so devices that hold it have nothing that could be left out. Leave it out.", .0.display())]
+    BaseWithoutRoot(PathBuf),
+    /// A base that is given twice.
+    #[error("The base `{}` is the same release as one before it. Give each once.", .0.display())]
+    BaseTwice(PathBuf),
     /// More of something than a manifest takes.
     #[error("The bundle would have more than {limit} {what}. Split it or leave some out.")]
     TooMany {

@@ -92,6 +92,8 @@ pub struct Recipe {
     pub level: Option<i32>,
     /// Bytes of a blob that become one range.
     pub range_bytes: Option<u32>,
+    /// Bundles of the releases that devices may hold: the index gets a short route from each.
+    pub bases: Vec<PathBuf>,
     /// Private keys that sign the bundle.
     pub sign: Vec<PathBuf>,
 }
@@ -273,6 +275,7 @@ impl Recipe {
             .chain(single)
             .chain(images)
             .chain(info)
+            .chain(&mut self.bases)
             .chain(&mut self.sign)
     }
 }
@@ -327,13 +330,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("recipe.toml");
         let text = "kernel = 'k'\ninitramfs = 'i'\nos-release = 'o'\nstub = 's'\ndevice-tree = 'd'\nsbat = 'b'\nuki = 'u'\n\
-            sbom = 'm'\nsign = ['1', '2']\nroot = { directory = 'r', tar = 't', overlays = ['3', '4'] }\nearly = { init = 'e', modules = '5' }\nsecure-boot = { key = 'y', certificate = '/z' }\n\
+            sbom = 'm'\nsign = ['1', '2']\nbases = ['6']\nroot = { directory = 'r', tar = 't', overlays = ['3', '4'] }\nearly = { init = 'e', modules = '5' }\nsecure-boot = { key = 'y', certificate = '/z' }\n\
             [[image]]\nslot = 'x'\nfile = 'f'\n[[info]]\nkind = 'notes'\nfile = 'n'\n";
         std::fs::write(&path, text).unwrap();
         let mut recipe = Recipe::read(&path).unwrap();
         let mut found: Vec<_> = recipe.paths_mut().map(|path| path.clone()).collect();
         found.sort();
-        let mut expected: Vec<_> = "12345bdefikmnorstuy"
+        let mut expected: Vec<_> = "123456bdefikmnorstuy"
             .chars()
             .map(|name| directory.path().join(name.to_string()))
             .collect();

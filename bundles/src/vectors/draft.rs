@@ -148,6 +148,7 @@ impl<'a> Recipe<'a> {
                 info,
                 blobs,
                 encoding,
+                bases: Vec::new(),
             },
             self.part_max_bytes,
         )
@@ -201,7 +202,7 @@ impl Draft {
             .map_err(FileOperation::Read.on(&path))?;
         let records = records(&stored.blobs);
         let (_, route) = full_route(&records);
-        let manifest = describe(&plan.identity, &plan.info, &stored, route)?;
+        let manifest = describe(&plan.identity, &plan.info, &stored, vec![route])?;
         let info = plan.info.iter().map(|info| info.content.clone()).collect();
         Ok(Self {
             manifest,

@@ -1,7 +1,9 @@
 //! Bundles that must be accepted: a reader that is too strict fails here.
 
 use twinseal_core::wire::digest::BlobDigest;
-use twinseal_core::wire::index::{Alternative, BLOCK_BYTES, Encoding, Range, Record, Role};
+use twinseal_core::wire::index::{
+    Alternative, BLOCK_BYTES, Encoding, Range, Record, Removed, Role,
+};
 use twinseal_core::wire::manifest::Route;
 
 use super::draft::Recipe;
@@ -157,7 +159,7 @@ fn alternative(base: &Base<'_>) -> Vec<u8> {
 fn end_of_range(record: &Record) -> Option<u64> {
     match record {
         Record::Range(range) => Some(range.stored_offset + u64::from(range.stored_bytes)),
-        Record::Blob(_) | Record::Alternative(_) => None,
+        Record::Blob(_) | Record::Alternative(_) | Record::Removed(_) => None,
     }
 }
 
@@ -179,11 +181,17 @@ fn stored_range(content: &[u8], stored_offset: u64) -> Range {
 /// A second route whose block is as `change` leaves it; the manifest has its right digest.
 pub(super) fn base_route(base: &Base<'_>, change: fn(&mut Vec<u8>)) -> Vec<u8> {
     base.with_draft(|draft| {
-        // A device that needs this route would read it; its records are those of the UKI.
-        let (blocks, route) = full_route(draft.records.get(..2).unwrap_or(&[]));
+        // A base that has one object, which this release has not.
+        let mut records = draft.records.clone();
+        let composefs =
+            |record: &Record| matches!(record, Record::Blob(blob) if blob.role == Role::Composefs);
+        let end = records.iter().position(composefs).unwrap_or(records.len());
+        let digest = BlobDigest::sha256([0xff; 32]);
+        records.insert(end, Record::Removed(Removed { digest, size: 1 }));
+        let (blocks, route) = full_route(&records);
         debug_assert_eq!(blocks.len(), BLOCK_BYTES);
         let route = Route {
-            base: Some(BlobDigest::sha256([0xba; 32])),
+            base: Some([0xba; 32]),
             ..route
         };
         // The good bundle has one route of sixteen.
@@ -220,7 +228,7 @@ fn image_only(base: &Base<'_>) -> Vec<u8> {
                     data_bytes = blob.stored_bytes;
                 }
                 Record::Range(range) => range.stored_offset -= uki_bytes,
-                Record::Alternative(_) => {}
+                Record::Alternative(_) | Record::Removed(_) => {}
             }
         }
         draft.data = draft

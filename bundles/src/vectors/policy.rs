@@ -96,6 +96,7 @@ fn large_image(base: &Base<'_>) -> Vec<u8> {
         info: Vec::new(),
         blobs: vec![blob],
         encoding: EncodingOptions::default(),
+        bases: Vec::new(),
     };
     if let Ok(large) = super::Draft::from_plan(&plan, u64::MAX) {
         draft = large;

@@ -91,6 +91,19 @@ impl Storage for Checker {
         Ok(Location::Absent)
     }
 
+    /// Always the full route.
+    fn starts_from(&mut self, _: &Manifest) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
+    fn freed_bytes(&mut self, _: &BlobDigest) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+
+    fn remove(&mut self, _: &BlobDigest) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
         let Some(slots) = &self.slots else {
             return Ok(Some(u64::MAX));

@@ -1,10 +1,11 @@
 //! Everything that a device checks before it takes a bundle, on the build host; and then what no device can check.
 //!
 //! The checks are core's own: the installer runs against a device that stores nothing (`checker.rs`), and reads every byte.
-//! After it, one thing that a device finds out only when a file is opened: that the bundle carries every object that its
-//! composefs image names.
+//! After it, what a device finds out only when a file is opened or another route is followed: that the bundle carries every object
+//! that its composefs image names, and that the routes from base releases say what the full one says.
 
 mod checker;
+mod routes;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,7 +27,7 @@ use twinseal_core::wire::{FRONT_MAX_BYTES, RANGE_MAX_BYTES};
 use crate::composefs_image::{FileKind, file_list};
 use crate::error::{Error, FileOperation, Unsound};
 use crate::keys::PublicKey;
-use crate::read::ZstdDecoder;
+use crate::read::{Bundle, ZstdDecoder};
 use checker::Checker;
 
 /// Bytes that a range is decoded to at once.
@@ -74,10 +75,12 @@ pub fn verify(path: &Path, device: &Device) -> Result<Report, Error> {
         .take(FRONT_MAX_BYTES as u64)
         .read_to_end(&mut front)
         .map_err(Error::Source)?;
-    check(FileSource(&file), Some(bytes), &front, device)
+    let report = check(FileSource(&file), Some(bytes), &front, device)?;
+    routes::check_routes(&Bundle::open(path)?)?;
+    Ok(report)
 }
 
-/// Checks a bundle that comes as a stream, from a pipe for example.
+/// Checks a bundle that comes as a stream, from a pipe for example; of routes from base releases, that they are whole.
 ///
 /// # Errors
 /// As [`verify`].

@@ -1,4 +1,4 @@
-//! Third state: the index into the scratch area, and its whole grammar checked.
+//! Third state: a route chosen, its blocks into the scratch area, and its whole grammar checked.
 //!
 //! A block that an earlier attempt left in the scratch area is taken from there, if its digest is right: the index resumes too.
 //!
@@ -6,7 +6,7 @@
 //! - A block is written to the scratch area only after its digest was right.
 //! - `Planning` starts only after every record of the route has been read and found right.
 
-use super::{Need, Purpose, Session, State, other_routes, walk};
+use super::{Need, Purpose, Session, State, other_routes, planning, route, walk};
 use crate::error::{BundleInvalid, Error, PolicyRefused};
 use crate::storage::Storage;
 use crate::wire::index::{BLOCK_BYTES, Role};
@@ -15,6 +15,8 @@ use walk::{Step, Walk};
 
 pub(super) struct IndexFetch {
     walk: Walk,
+    /// Whether the route has been chosen.
+    chosen: bool,
     /// Whether the scratch area was asked for the block that is needed.
     tried_scratch: bool,
 }
@@ -22,7 +24,8 @@ pub(super) struct IndexFetch {
 impl IndexFetch {
     pub fn new(session: &Session<'_>) -> Result<Self, Error> {
         Ok(Self {
-            walk: Walk::new(session.manifest()?),
+            walk: session.walk()?,
+            chosen: false,
             tried_scratch: false,
         })
     }
@@ -37,18 +40,23 @@ impl IndexFetch {
         let whole_blocks = session.config.request_max_bytes as usize / BLOCK_BYTES * BLOCK_BYTES;
         let bytes = left.min(whole_blocks as u64);
         Ok(session.request(
-            content.offset + self.walk.block_offset(),
+            content.offset + session.followed.offset_bytes + self.walk.block_offset(),
             bytes,
             Purpose::Index,
         ))
     }
 
-    /// Tries the scratch area for the next block, and goes on to the plan after the last.
+    /// Chooses the route, tries the scratch area for the next block, and goes on to the plan after the last.
     pub fn work<S: Storage>(
         mut self,
         session: &mut Session<'_>,
         storage: &mut S,
     ) -> Result<State, Error> {
+        if !self.chosen {
+            session.followed = route::Followed::choose(session.manifest()?, session.held, storage)?;
+            self.walk = session.walk()?;
+            self.chosen = true;
+        }
         storage.scratch_read(self.walk.block_offset(), &mut session.block)?;
         match self.walk.take_block(&session.block) {
             Err(BundleInvalid::IndexBlock { .. }) => {
@@ -102,7 +110,12 @@ impl IndexFetch {
                 }
                 Step::End => {
                     check_slots(session, storage)?;
-                    return other_routes::OtherRoutes::after_first(session);
+                    // Other routes would say where to get what this device has.
+                    return if session.followed.base.is_some() {
+                        Ok(State::Planning(planning::Planning::new(session)?))
+                    } else {
+                        other_routes::OtherRoutes::after_first(session)
+                    };
                 }
                 Step::Range(range) | Step::OtherRange(range) => {
                     let layout = session.layout()?;
@@ -116,7 +129,10 @@ impl IndexFetch {
                 {
                     return Err(BundleInvalid::AlgorithmUnsupported.into());
                 }
-                Step::Blob(_) | Step::BlobEnd => {}
+                Step::Removed(removed) if removed.digest.algorithm() as u8 != 1 => {
+                    return Err(BundleInvalid::AlgorithmUnsupported.into());
+                }
+                Step::Removed(_) | Step::Blob(_) | Step::BlobEnd => {}
             }
         }
     }

@@ -10,11 +10,12 @@
 //! |---|---|---|
 //! | `Front` | manifest and signatures, verified | `front.rs` |
 //! | `Info` | `info/` entries, checked or passed over | `info.rs` |
-//! | `IndexFetch` | index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
-//! | `OtherRoutes` | the routes that this version does not use, checked by an audit | `other_routes.rs` |
+//! | `IndexFetch` | the route chosen (`route.rs`), its index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
+//! | `OtherRoutes` | after the full route: the routes from base releases, checked by an audit | `other_routes.rs` |
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
-//! | `Transfer` | target made unbootable; blobs fetched, copied, read back, published | `transfer.rs`, `blob.rs` |
+//! | `Removal` | target made unbootable; on the route from a base, what only the base has removed | `removal.rs` |
+//! | `Transfer` | blobs fetched, copied, read back, published | `transfer.rs`, `blob.rs` |
 //! | `Ending` | the rest of the archive's framing; nothing may follow it | `ending.rs` |
 //! | `Activate` | everything synced, then the target set made bootable | here |
 //!
@@ -24,7 +25,7 @@
 //! - The set becomes bootable last, after every blob has been synced, read back and published.
 //!
 //! # Power loss
-//! Before `Transfer` nothing has changed. From then on the target set is unbootable until `Activate` ends; the next install
+//! Before `Removal` nothing has changed. From then on the target set is unbootable until `Activate` ends; the next install
 //! finds what is there.
 
 mod blob;
@@ -36,12 +37,16 @@ mod other_routes;
 mod plan;
 mod planning;
 mod present;
+mod removal;
 mod request;
+mod route;
+mod tally;
 mod transfer;
 mod walk;
 
 pub use plan::{Plan, PlanSpace};
 pub use request::{Ahead, Purpose, Request};
+pub use tally::Tally;
 
 use crate::decode::Inflate;
 use crate::error::{BundleInvalid, Error, Misuse, Part, PolicyRefused};
@@ -108,39 +113,6 @@ pub enum Need {
     Finished,
 }
 
-/// What an install did. All sizes in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Tally {
-    /// Fed: headers, manifest, signatures, `info/` entries.
-    pub framing_bytes: u64,
-    /// Fed: index.
-    pub index_bytes: u64,
-    /// Fed: ranges that were written.
-    pub data_bytes: u64,
-    /// Fed: ranges that were only checked.
-    pub audit_bytes: u64,
-    /// Written into the target set.
-    pub written_bytes: u64,
-    /// Of these, copied from the running set.
-    pub copied_bytes: u64,
-    /// Found in the target set, so neither asked for nor written: whole blobs, and parts that an earlier attempt left.
-    pub present_bytes: u64,
-    /// Read back from the medium and compared.
-    pub read_back_bytes: u64,
-    /// Blobs published.
-    pub blobs: u32,
-    /// Blobs in the running set that could not be copied because they are damaged there.
-    pub damaged_blobs: u32,
-}
-
-impl Tally {
-    /// Bytes that came from the source, all told.
-    pub const fn source_bytes(&self) -> u64 {
-        self.framing_bytes + self.index_bytes + self.data_bytes + self.audit_bytes
-    }
-}
-
 /// Proof that a set was written whole, checked as the [`Config`] says, and made bootable: the only thing that can start a trial.
 #[derive(Clone, Debug)]
 pub struct Installed {
@@ -174,6 +146,10 @@ struct Session<'w> {
     block: [u8; BLOCK_BYTES],
     /// What the plan found at its place.
     present: present::Present,
+    /// What the target set holds, by its own front matter.
+    held: Option<&'w Verified<Manifest>>,
+    /// The route that is followed; the full one until `IndexFetch` has chosen.
+    followed: route::Followed,
 }
 
 impl Session<'_> {
@@ -191,6 +167,17 @@ impl Session<'_> {
             self.manifest_bytes,
             self.signatures_bytes,
         ))
+    }
+
+    /// Bytes of the route that is followed.
+    fn route_bytes(&self) -> Result<u64, Error> {
+        let route = self.manifest()?.routes.get(self.followed.number);
+        Ok(route.map_or(0, |route| u64::from(route.blocks) * BLOCK_BYTES as u64))
+    }
+
+    /// A walk along the route that is followed, from its start.
+    fn walk(&self) -> Result<walk::Walk, Error> {
+        Ok(walk::Walk::new(self.manifest()?, &self.followed))
     }
 
     /// A request for (the first piece of) a run of bytes.
@@ -248,6 +235,7 @@ enum State {
     OtherRoutes(other_routes::OtherRoutes),
     Planning(planning::Planning),
     Decision(Plan),
+    Removal(removal::Removal),
     Transfer(transfer::Transfer),
     Ending(ending::Ending),
     Activate,
@@ -281,11 +269,23 @@ impl<'w> Installer<'w> {
             tally: Tally::default(),
             block: [0; BLOCK_BYTES],
             present: present::Present::new(),
+            held: None,
+            followed: route::Followed::default(),
         };
         Ok(Self {
             session,
             state: State::Front(front::Front::new()),
         })
+    }
+
+    /// Says what the target set holds: the release that the front matter kept with it proves, read before this install began. The
+    /// caller vouches that [`Storage::make_bootable`] was the last that was done to the set, which is so as long as there is
+    /// front matter: [`Storage::prepare`] removes it first of all. When the bundle has a route from this release, and
+    /// [`Storage::starts_from`] says yes, the install follows it and does not look at the objects that stay.
+    #[must_use]
+    pub fn starting_from(mut self, held: &'w Verified<Manifest>) -> Self {
+        self.session.held = Some(held);
+        self
     }
 
     /// What the installer needs next. Asking changes nothing.
@@ -310,7 +310,7 @@ impl<'w> Installer<'w> {
             State::Decision(plan) => Ok(Need::Decision(*plan)),
             State::Transfer(state) => state.need(&self.session),
             State::Ending(state) => state.need(&self.session),
-            State::Planning(_) | State::Activate => Ok(Need::Work),
+            State::Planning(_) | State::Removal(_) | State::Activate => Ok(Need::Work),
             State::Finished => Ok(Need::Finished),
             State::Failed => Err(Misuse::InstallerFailed.into()),
         }
@@ -407,6 +407,7 @@ impl<'w> Installer<'w> {
         self.state = match core::mem::replace(&mut self.state, State::Failed) {
             State::IndexFetch(state) => state.work(session, storage)?,
             State::Planning(state) => state.work(session, storage)?,
+            State::Removal(state) => state.work(session, storage)?,
             State::Transfer(state) => state.work(session, storage)?,
             State::Activate => {
                 storage.sync()?;
@@ -434,7 +435,11 @@ impl<'w> Installer<'w> {
         plan.check(self.session.config.budget)?;
         self.state = State::Failed;
         storage.prepare(self.session.manifest()?)?;
-        self.state = State::Transfer(transfer::Transfer::new(&self.session)?);
+        self.state = if self.session.followed.base.is_some() {
+            State::Removal(removal::Removal::new(&self.session)?)
+        } else {
+            State::Transfer(transfer::Transfer::new(&self.session)?)
+        };
         Ok(())
     }
 

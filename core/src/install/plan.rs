@@ -1,13 +1,19 @@
 //! What an install would do, known before it starts: from the manifest and the index alone.
 
+use super::walk::Count;
 use crate::error::PolicyRefused;
 use crate::storage::{Location, Space};
+use crate::wire::digest::Sha256Digest;
 use crate::wire::index::{Blob, Role};
 
 /// The plan of an install. All sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Plan {
+    /// SHA-256 of the manifest of the release that the target set holds and the route starts from; `None` for the full route.
+    pub base: Option<Sha256Digest>,
+    /// Bytes of the route through the index that is followed; part of `framing_bytes`, but for what was in the scratch area.
+    pub index_bytes: u64,
     /// To fetch: framing (headers, manifest, signatures, `info/`) and index, already fetched or about to be.
     pub framing_bytes: u64,
     /// To fetch: stored bytes of blobs that the device has nowhere.
@@ -18,7 +24,7 @@ pub struct Plan {
     pub write_bytes: u64,
     /// Of these, copied from the running set.
     pub copy_bytes: u64,
-    /// Already at their place in the target set.
+    /// Already at their place in the target set; of the objects that stay from a base, as the manifests say.
     pub present_bytes: u64,
     /// Number of blobs to fetch.
     pub fetch_blobs: u32,
@@ -26,6 +32,10 @@ pub struct Plan {
     pub copy_blobs: u32,
     /// Number of blobs already at their place.
     pub present_blobs: u32,
+    /// Number of objects that only the base has.
+    pub removed_blobs: u32,
+    /// Room that removing what only the base has will free in the root slot; in `space` already.
+    pub freed_bytes: u64,
     /// Bytes that the boot slot must take.
     pub boot_slot_bytes: u64,
     /// Bytes that the root slot must take.
@@ -71,11 +81,19 @@ impl Plan {
         }
     }
 
-    /// Notes the free room.
+    /// Counts the objects that stay from the base.
+    pub(crate) fn keep(&mut self, kept: Count) {
+        self.present_blobs = self.present_blobs.saturating_add(kept.objects);
+        self.present_bytes = self.present_bytes.saturating_add(kept.bytes);
+    }
+
+    /// Notes the free room; what the base leaves comes to it.
     pub(crate) fn set_space(&mut self, space: Space) {
         self.space = PlanSpace {
             boot_bytes: space.boot_bytes,
-            root_bytes: space.root_bytes,
+            root_bytes: space
+                .root_bytes
+                .map(|free| free.saturating_add(self.freed_bytes)),
         };
     }
 

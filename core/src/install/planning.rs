@@ -1,5 +1,6 @@
-//! Fourth state: every blob looked up, the plan made.
+//! Fourth state: every blob of the route looked up, the plan made.
 
+use super::route::Leaving;
 use super::{Plan, Session, State, walk};
 use crate::error::{
     BundleInvalid, Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation,
@@ -11,6 +12,7 @@ use walk::{Step, Walk};
 
 pub(super) struct Planning {
     walk: Walk,
+    leaving: Leaving,
     plan: Plan,
     /// Blobs looked up.
     blobs: u32,
@@ -20,10 +22,15 @@ pub(super) struct Planning {
 
 impl Planning {
     pub fn new(session: &Session<'_>) -> Result<Self, Error> {
-        let walk = Walk::new(session.manifest()?);
+        let base = session.followed.base;
+        let plan = Plan {
+            base: base.map(|base| base.manifest_sha256),
+            ..Plan::default()
+        };
         Ok(Self {
-            walk,
-            plan: Plan::default(),
+            walk: session.walk()?,
+            leaving: Leaving::new(session.manifest()?, &session.followed),
+            plan,
             blobs: 0,
             audits_blob: false,
         })
@@ -41,7 +48,12 @@ impl Planning {
                 .as_ref()
                 .ok_or(Misuse::InstallerFailed)?
                 .value();
-            match self.walk.step(&session.block, manifest)? {
+            let step = self.walk.step(&session.block, manifest)?;
+            if let Some(digest) = self.leaving.at(&step) {
+                let freed = storage.freed_bytes(&digest)?;
+                self.plan.freed_bytes = self.plan.freed_bytes.saturating_add(freed);
+            }
+            match step {
                 Step::Block => {
                     read_block(&mut self.walk, &mut session.block, storage)?;
                     return Ok(State::Planning(self));
@@ -58,10 +70,13 @@ impl Planning {
                 Step::OtherRange(range) if self.audits_blob => {
                     self.plan.audit_bytes += u64::from(range.stored_bytes);
                 }
-                Step::Range(_) | Step::OtherRange(_) | Step::BlobEnd => {}
+                Step::Range(_) | Step::OtherRange(_) | Step::Removed(_) | Step::BlobEnd => {}
                 Step::End => {
                     // Asked last: now the storage knows which of its objects are of no more use.
                     self.plan.set_space(storage.space()?);
+                    self.plan.keep(self.walk.kept());
+                    self.plan.removed_blobs = self.walk.removed().objects;
+                    self.plan.index_bytes = session.route_bytes()?;
                     self.plan.framing_bytes = framing_bytes(session)?;
                     return Ok(State::Decision(self.plan));
                 }

@@ -83,7 +83,7 @@ impl Transfer {
     pub fn new(session: &Session<'_>) -> Result<Self, Error> {
         let seam = session.layout()?.data_entry();
         Ok(Self {
-            walk: Walk::new(session.manifest()?),
+            walk: session.walk()?,
             blobs: 0,
             seam,
             blob: None,
@@ -243,7 +243,12 @@ impl Transfer {
                     return Ok(Went::Far);
                 }
             }
-            Step::End => return Ok(Went::ToEnd),
+            // `Removal` has seen to them.
+            Step::Removed(_) => {}
+            Step::End => {
+                session.tally.present_bytes += self.walk.kept().bytes;
+                return Ok(Went::ToEnd);
+            }
         }
         Ok(Went::On)
     }

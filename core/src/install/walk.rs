@@ -1,15 +1,19 @@
 //! Walks a route of the index: block by block along the chain of digests, record by record through the grammar.
 //!
-//! The same walk serves the check of the whole index, the plan and the transfer: each reads the route again from the scratch
-//! area, and each proves every block again, so what is in the scratch area need not be trusted.
+//! The same walk serves the check of the whole route, the plan, the removal and the transfer: each reads the route again from the
+//! scratch area, and each proves every block again, so what is in the scratch area need not be trusted.
 //!
 //! # Invariants
-//! - [`Step`]s come in the order of the data; ranges tile their blob and the data without a gap; a walk that ends has seen
-//!   every payload of the manifest exactly once and as many objects as it states.
+//! - [`Step`]s come in the order of the data; ranges tile their blob without a gap; a walk that ends has seen every payload of the
+//!   manifest exactly once.
+//! - Full route: the ranges tile the data too, and there are as many objects as the manifest states.
+//! - Route from a base: the base's objects without the removed ones, and those of the route, are as many and have as many bytes as
+//!   the manifest states.
 
+use super::route::{Base, Followed};
 use crate::error::{BundleInvalid, RecordFault};
-use crate::wire::digest::Sha256Digest;
-use crate::wire::index::{BLOCK_BYTES, Blob, Block, Encoding, Range, Record, Role};
+use crate::wire::digest::{BlobDigest, Sha256Digest};
+use crate::wire::index::{BLOCK_BYTES, Blob, Block, Encoding, Range, Record, Removed, Role};
 use crate::wire::manifest::{Manifest, PayloadKind};
 use sha2::{Digest, Sha256};
 
@@ -24,6 +28,8 @@ pub(crate) enum Step {
     Range(Range),
     /// A range of an alternative that this version does not use.
     OtherRange(Range),
+    /// An object of the base that this release has not.
+    Removed(Removed),
     /// All ranges of the blob, alternatives included, have been passed.
     BlobEnd,
     /// The route has ended.
@@ -53,16 +59,43 @@ struct Grammar {
     stored_left: u64,
     raw_next: u64,
     data_next: u64,
+    /// Whether data may be left out before the next range: where a blob begins, in the route from a base.
+    may_skip: bool,
     payloads_seen: u32,
-    objects: u32,
-    object_bytes: u64,
-    last_object: Option<Blob>,
+    objects: Count,
+    /// The last object or removed object: both together ascend, so no digest can be both.
+    last_object: Option<BlobDigest>,
+    base: Option<Base>,
+    removed: Count,
+}
+
+/// Objects, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub objects: u32,
+    pub bytes: u64,
+}
+
+impl Count {
+    fn checked_add(self, objects: u32, bytes: u64) -> Option<Self> {
+        Some(Self {
+            objects: self.objects.checked_add(objects)?,
+            bytes: self.bytes.checked_add(bytes)?,
+        })
+    }
+
+    fn checked_sub(self, other: Self) -> Option<Self> {
+        Some(Self {
+            objects: self.objects.checked_sub(other.objects)?,
+            bytes: self.bytes.checked_sub(other.bytes)?,
+        })
+    }
 }
 
 impl Walk {
-    /// Starts the full route of a manifest.
-    pub fn new(manifest: &Manifest) -> Self {
-        let route = manifest.routes.first();
+    /// Starts the route of a manifest that is followed.
+    pub fn new(manifest: &Manifest, followed: &Followed) -> Self {
+        let route = manifest.routes.get(followed.number);
         Self {
             block: 0,
             blocks: route.map_or(0, |route| route.blocks),
@@ -70,11 +103,24 @@ impl Walk {
             record: 0,
             records: 0,
             loaded: false,
-            grammar: Grammar::default(),
+            grammar: Grammar {
+                base: followed.base,
+                ..Grammar::default()
+            },
         }
     }
 
-    /// Place of the block that is needed next, in bytes from the start of the index.
+    /// Objects of the base that stay, when the walk has ended.
+    pub fn kept(&self) -> Count {
+        self.grammar.kept().unwrap_or_default()
+    }
+
+    /// Removed objects that were passed.
+    pub const fn removed(&self) -> Count {
+        self.grammar.removed
+    }
+
+    /// Place of the block that is needed next, in bytes from the start of the route.
     pub fn block_offset(&self) -> u64 {
         u64::from(self.block) * BLOCK_BYTES as u64
     }
@@ -160,6 +206,7 @@ impl Grammar {
         match record {
             Record::Blob(blob) => self.take_blob(blob, manifest).map(Some),
             Record::Range(range) => self.take_range(range, manifest).map(Some),
+            Record::Removed(removed) => self.take_removed(removed, manifest).map(Some),
             Record::Alternative(other) => {
                 if self.blob.is_none()
                     || self.ranges_left > 0
@@ -188,7 +235,37 @@ impl Grammar {
         self.alternatives_left = blob.alternatives;
         self.stored_left = blob.stored_bytes;
         self.raw_next = 0;
+        self.may_skip = self.base.is_some();
         Ok(Step::Blob(blob))
+    }
+
+    /// Only a route from a base removes, and only where its objects stand.
+    fn take_removed(&mut self, removed: Removed, manifest: &Manifest) -> Result<Step, RecordFault> {
+        let uki_is_due = self.payloads_seen == 0 && manifest.uki().is_some();
+        if self.base.is_none()
+            || self.blob.is_some()
+            || uki_is_due
+            || self.composefs_is_over(manifest)
+        {
+            return Err(RecordFault::Order);
+        }
+        self.ascend(removed.digest)?;
+        self.removed = self
+            .removed
+            .checked_add(1, removed.size)
+            .ok_or(RecordFault::Size)?;
+        Ok(Step::Removed(removed))
+    }
+
+    fn composefs_is_over(&self, manifest: &Manifest) -> bool {
+        manifest
+            .payloads
+            .iter()
+            .enumerate()
+            .any(|(number, payload)| {
+                matches!(payload.kind, PayloadKind::Composefs { .. })
+                    && self.payloads_seen & 1 << number != 0
+            })
     }
 
     /// A blob belongs to its payload; the UKI is first, the composefs image last, and objects ascend.
@@ -197,16 +274,10 @@ impl Grammar {
             .payloads
             .get(usize::from(blob.payload))
             .ok_or(RecordFault::Payload)?;
-        let composefs_is_over = manifest
-            .payloads
-            .iter()
-            .enumerate()
-            .any(|(number, payload)| {
-                matches!(payload.kind, PayloadKind::Composefs { .. })
-                    && self.payloads_seen & 1 << number != 0
-            });
-        let first = self.payloads_seen == 0 && self.objects == 0;
-        if composefs_is_over || (first && manifest.uki().is_some() && blob.role != Role::Uki) {
+        let first = self.payloads_seen == 0 && self.objects.objects == 0;
+        if self.composefs_is_over(manifest)
+            || (first && manifest.uki().is_some() && blob.role != Role::Uki)
+        {
             return Err(RecordFault::Order);
         }
         if blob.role == Role::Object {
@@ -229,18 +300,22 @@ impl Grammar {
         if !matches!(kind, PayloadKind::Composefs { .. }) {
             return Err(RecordFault::Payload);
         }
+        self.ascend(blob.digest)?;
+        self.objects = self
+            .objects
+            .checked_add(1, blob.size)
+            .ok_or(RecordFault::Size)?;
+        Ok(())
+    }
+
+    fn ascend(&mut self, digest: BlobDigest) -> Result<(), RecordFault> {
         let ascends = self
             .last_object
-            .is_none_or(|last| last.digest.as_bytes() < blob.digest.as_bytes());
+            .is_none_or(|last| last.as_bytes() < digest.as_bytes());
         if !ascends {
             return Err(RecordFault::Order);
         }
-        self.last_object = Some(*blob);
-        self.objects += 1;
-        self.object_bytes = self
-            .object_bytes
-            .checked_add(blob.size)
-            .ok_or(RecordFault::Size)?;
+        self.last_object = Some(digest);
         Ok(())
     }
 
@@ -258,11 +333,14 @@ impl Grammar {
         {
             return Err(RecordFault::Size);
         }
-        if range.stored_offset != self.data_next || (self.ranges_left == 0 && self.stored_left != 0)
+        let skips = self.may_skip && range.stored_offset > self.data_next;
+        if (range.stored_offset != self.data_next && !skips)
+            || (self.ranges_left == 0 && self.stored_left != 0)
         {
             return Err(RecordFault::Tiling);
         }
-        self.data_next += stored;
+        self.may_skip = false;
+        self.data_next = range.stored_offset + stored;
         if !self.whole {
             return Ok(Step::OtherRange(range));
         }
@@ -281,6 +359,12 @@ impl Grammar {
         self.blob.is_some() && self.ranges_left == 0 && self.alternatives_left == 0
     }
 
+    /// Objects of the base that stay; `None` when more are removed than it has.
+    fn kept(&self) -> Option<Count> {
+        let base = self.base.map_or(Count::default(), |base| base.objects);
+        base.checked_sub(self.removed)
+    }
+
     fn close_blob(&mut self) {
         self.blob = None;
     }
@@ -291,14 +375,23 @@ impl Grammar {
             PayloadKind::Composefs {
                 objects,
                 object_bytes,
-            } => objects == self.objects && object_bytes == self.object_bytes,
+            } => {
+                let stated = Count {
+                    objects,
+                    bytes: object_bytes,
+                };
+                let found = self
+                    .kept()
+                    .and_then(|kept| kept.checked_add(self.objects.objects, self.objects.bytes));
+                found == Some(stated)
+            }
             _ => true,
         });
         if self.blob.is_some() {
             Some(RecordFault::Order)
         } else if !all_seen || !objects_fit {
             Some(RecordFault::Payload)
-        } else if self.data_next != manifest.data_bytes() {
+        } else if self.base.is_none() && self.data_next != manifest.data_bytes() {
             Some(RecordFault::Tiling)
         } else {
             None

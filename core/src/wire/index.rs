@@ -8,6 +8,8 @@
 //! records: Blob (Range…) [Alternative (Range…)]… Blob …
 //! ```
 //!
+//! The route from a base release has, among its objects, a Removed record for each object that only the base has.
+//!
 //! The ranges that follow a blob store it whole. Each alternative is another way to get the same blob (a patch against a named
 //! base, say); a reader passes over the methods that it does not know, so new methods need no new format.
 //! All integers are little-endian.
@@ -34,6 +36,7 @@ pub const RECORDS_PER_BLOCK: usize = (BLOCK_BYTES - BLOCK_HEADER_BYTES) / RECORD
 const KIND_BLOB: u8 = 1;
 const KIND_ALTERNATIVE: u8 = 2;
 const KIND_RANGE: u8 = 3;
+const KIND_REMOVED: u8 = 4;
 
 /// What a blob is for. The numbers are on the wire: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub enum Record {
     Alternative(Alternative),
     /// A stored range.
     Range(Range),
+    /// An object of the base release that this release has not; only in the route from a base.
+    Removed(Removed),
 }
 
 /// A blob and how it is stored whole.
@@ -107,6 +112,16 @@ pub struct Alternative {
     pub stored_bytes: u64,
     /// The blob that it starts from.
     pub base: BlobDigest,
+}
+
+/// An object of the base release that this release has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Removed {
+    /// Its name.
+    pub digest: BlobDigest,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// A stored range: a run of bytes of `data` that decodes, by itself, to a run of bytes of a blob.
@@ -169,6 +184,8 @@ mod field {
     pub const RANGE_STORED_BYTES: Range<usize> = 24..28;
     pub const RANGE_STORED_SHA256: Range<usize> = 32..64;
     pub const RANGE_RAW_SHA256: Range<usize> = 64..96;
+    pub const REMOVED_SIZE: Range<usize> = 8..16;
+    pub const REMOVED_DIGEST: Range<usize> = 32..96;
 }
 
 impl Record {
@@ -181,6 +198,7 @@ impl Record {
             KIND_BLOB => Self::Blob(parse_blob(bytes)?),
             KIND_ALTERNATIVE => Self::Alternative(parse_alternative(bytes)?),
             KIND_RANGE => Self::Range(parse_range(bytes)?),
+            KIND_REMOVED => Self::Removed(parse_removed(bytes)?),
             _ => return Err(RecordFault::Kind),
         };
         if record.emit() == *bytes {
@@ -226,6 +244,12 @@ impl Record {
                 bytes[field::RANGE_STORED_BYTES].copy_from_slice(&range.stored_bytes.to_le_bytes());
                 bytes[field::RANGE_STORED_SHA256].copy_from_slice(&range.stored_sha256);
                 bytes[field::RANGE_RAW_SHA256].copy_from_slice(&range.raw_sha256);
+            }
+            Self::Removed(removed) => {
+                bytes[0] = KIND_REMOVED;
+                bytes[3] = removed.digest.algorithm() as u8;
+                bytes[field::REMOVED_SIZE].copy_from_slice(&removed.size.to_le_bytes());
+                emit_digest(&mut bytes[field::REMOVED_DIGEST], &removed.digest);
             }
         }
         bytes
@@ -290,6 +314,17 @@ fn parse_range(bytes: &[u8; RECORD_BYTES]) -> Result<Range, RecordFault> {
         return Err(RecordFault::Size);
     }
     Ok(range)
+}
+
+fn parse_removed(bytes: &[u8; RECORD_BYTES]) -> Result<Removed, RecordFault> {
+    let removed = Removed {
+        digest: parse_digest(bytes[3], &bytes[field::REMOVED_DIGEST])?,
+        size: u64_at(bytes, field::REMOVED_SIZE),
+    };
+    if removed.size > BLOB_MAX_BYTES {
+        return Err(RecordFault::Size);
+    }
+    Ok(removed)
 }
 
 fn emit_digest(to: &mut [u8], digest: &BlobDigest) {
@@ -387,7 +422,7 @@ pub fn emit_block(records: &[Record], next: &Sha256Digest) -> [u8; BLOCK_BYTES] 
 mod tests {
     use super::*;
 
-    fn examples() -> [Record; 3] {
+    fn examples() -> [Record; 4] {
         let digest = BlobDigest::sha256([0x5a; 32]);
         let blob = Blob {
             role: Role::Object,
@@ -417,6 +452,7 @@ mod tests {
             Record::Blob(blob),
             Record::Range(range),
             Record::Alternative(other),
+            Record::Removed(Removed { digest, size: 77 }),
         ]
     }
 
@@ -446,18 +482,21 @@ mod tests {
             ],
             [0, 1, 2]
         );
-        assert_eq!([KIND_BLOB, KIND_ALTERNATIVE, KIND_RANGE], [1, 2, 3]);
+        assert_eq!(
+            [KIND_BLOB, KIND_ALTERNATIVE, KIND_RANGE, KIND_REMOVED],
+            [1, 2, 3, 4]
+        );
     }
 
     #[test]
     fn reserved_values_are_refused() {
-        let [blob, range, other] = examples().map(|record| record.emit());
+        let [blob, range, other, removed] = examples().map(|record| record.emit());
         let fault = |mut bytes: [u8; RECORD_BYTES], position: usize, value: u8| {
             bytes[position] = value;
             Record::parse(&bytes).unwrap_err()
         };
         assert_eq!(fault(blob, 0, 0), RecordFault::Kind);
-        assert_eq!(fault(blob, 0, 4), RecordFault::Kind);
+        assert_eq!(fault(blob, 0, 5), RecordFault::Kind);
         assert_eq!(fault(blob, 1, 5), RecordFault::Role);
         assert_eq!(fault(blob, 3, 3), RecordFault::Digest);
         assert_eq!(fault(blob, 26, 1), RecordFault::Reserved);
@@ -493,15 +532,18 @@ mod tests {
             "stored as it is, but of another size"
         );
         assert_eq!(fault(other, 2, 0), RecordFault::Digest);
+        assert_eq!(fault(removed, 3, 0), RecordFault::Digest);
+        assert_eq!(fault(removed, 14, 2), RecordFault::Size);
+        assert_eq!(fault(removed, 4, 1), RecordFault::Reserved);
     }
 
     #[test]
     fn a_block_says_what_it_holds() {
         let mut bytes = emit_block(&examples(), &[7; 32]);
         let block = Block::new(&bytes);
-        assert_eq!((block.next(), block.records()), ([7; 32], Ok(3)));
+        assert_eq!((block.next(), block.records()), ([7; 32], Ok(4)));
         assert_eq!(block.record(2), Ok(examples()[2]));
-        assert_eq!(block.record(3), Err(RecordFault::Kind));
+        assert_eq!(block.record(4), Err(RecordFault::Kind));
         assert_eq!(block.record(42), Err(RecordFault::Block));
         bytes[4095] = 1;
         assert_eq!(Block::new(&bytes).records(), Err(RecordFault::Block));

@@ -131,8 +131,8 @@ pub enum PayloadKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Route {
-    /// Composefs image of the base release that this route starts from; `None` for the full list.
-    pub base: Option<BlobDigest>,
+    /// SHA-256 of the manifest of the base release that this route starts from; `None` for the full list.
+    pub base: Option<Sha256Digest>,
     /// Number of blocks of [`index::BLOCK_BYTES`] bytes. The routes stand back to back in `index`.
     pub blocks: u32,
     /// SHA-256 of the first block; each block carries that of the next.
@@ -297,9 +297,14 @@ impl Manifest {
             .first()
             .is_some_and(|route| route.base.is_none());
         let others_have_a_base = self.routes.iter().skip(1).all(|route| route.base.is_some());
+        let bases_differ = self.routes.iter().enumerate().all(|(position, route)| {
+            let mut earlier = self.routes.iter().take(position);
+            earlier.all(|other| other.base != route.base)
+        });
         let none_empty = self.routes.iter().all(|route| route.blocks > 0);
         if full_first
             && others_have_a_base
+            && bases_differ
             && none_empty
             && self.index_bytes() <= DATA_PART_MAX_BYTES
         {
@@ -426,7 +431,25 @@ pub(crate) mod tests {
         assert_eq!(broken(|m| m.seal = None), BundleInvalid::SealStatement);
         assert_eq!(broken(|m| m.routes.clear()), field(Field::Routes));
         assert_eq!(broken(|m| m.routes[0].blocks = 0), field(Field::Routes));
-        assert_eq!(broken(|m| m.routes[0].base = m.seal), field(Field::Routes));
+        assert_eq!(
+            broken(|m| m.routes[0].base = Some([1; 32])),
+            field(Field::Routes)
+        );
+        let based = |m: &mut Manifest, base| {
+            let route = Route {
+                base,
+                ..m.routes[0].clone()
+            };
+            m.routes.push(route).unwrap();
+        };
+        let mut two = example();
+        based(&mut two, Some([1; 32]));
+        based(&mut two, Some([2; 32]));
+        assert_eq!(two.check(), Ok(()));
+        based(&mut two, Some([1; 32]));
+        assert_eq!(two.check(), Err(field(Field::Routes)), "one base twice");
+        two.routes[3].base = None;
+        assert_eq!(two.check(), Err(field(Field::Routes)), "a second full list");
         assert_eq!(broken(|m| m.data_parts.clear()), field(Field::DataParts));
         assert_eq!(broken(|m| m.data_parts[0] = 0), field(Field::DataParts));
         assert_eq!(

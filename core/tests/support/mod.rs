@@ -5,7 +5,9 @@ use ed25519_compact::{KeyPair, Seed};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use twinseal_core::decode::Inflate;
-use twinseal_core::error::{Error, StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::error::{
+    Error, Part, StorageError, StorageFault, StorageObject, StorageOperation,
+};
 use twinseal_core::install::{Config, Installer, Plan, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, Source, SourceError, run};
 use twinseal_core::storage::{Location, Space, Storage};
@@ -14,15 +16,18 @@ use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::verify::hashed::{TREES_MAX_COUNT, Trees};
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::signature::TrustedKey;
+use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
 use twinseal_core::wire::index::{
-    Alternative, BLOCK_BYTES, Blob, Encoding, RECORDS_PER_BLOCK, Range, Record, Role, emit_block,
+    Alternative, BLOCK_BYTES, Blob, Encoding, RECORDS_PER_BLOCK, Range, Record, Removed, Role,
+    emit_block,
 };
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::*;
 use twinseal_core::wire::signatures::{
     ALGORITHM_ED25519, SIGNED_CONTEXT, Signature, emit as emit_signatures,
 };
+use twinseal_core::wire::tar::check_header;
 use twinseal_core::wire::text::{Line, Name};
 use twinseal_core::wire::{
     FORMAT_VERSION, FRONT_MAX_BYTES, MANIFEST_MAX_BYTES, SIGNATURES_MAX_BYTES, ZSTD_WINDOW_LOG_MAX,
@@ -92,8 +97,8 @@ pub struct Release {
     pub anti_rollback: u64,
     /// Adds an alternative of an unknown method to every object.
     pub alternatives: bool,
-    /// Adds a route for a known base release.
-    pub second_route: bool,
+    /// Adds a route from this release.
+    pub base: Option<Box<Release>>,
 }
 
 impl Release {
@@ -119,12 +124,29 @@ impl Release {
             signers: vec![1],
             anti_rollback: 5,
             alternatives: false,
-            second_route: false,
+            base: None,
         }
     }
 
     pub fn build(&self) -> Vec<u8> {
         self.build_with(|_| {}, |_| {})
+    }
+
+    /// The release after `base`: the composefs image and one object have changed, and it has a route from there.
+    pub fn after(base: &Release, seed: u64) -> Self {
+        let erofs = noise(seed + 1, 5000);
+        let cmdline = format!("quiet composefs={} ro", verity(&erofs));
+        let mut objects = base.objects.clone();
+        if let Some(last) = objects.last_mut() {
+            *last = noise(seed, last.len() + 3);
+        }
+        Self {
+            uki: Some(uki(&cmdline, 6000)),
+            erofs,
+            objects,
+            base: Some(Box::new(base.clone())),
+            ..base.clone()
+        }
     }
 
     /// Builds with a change to the records before the index is made, and one to the manifest before it is signed.
@@ -133,14 +155,26 @@ impl Release {
         records: impl Fn(&mut Vec<Record>),
         manifest: impl Fn(&mut Manifest),
     ) -> Vec<u8> {
+        self.build_routes_with(records, |_| {}, manifest)
+    }
+
+    /// The same, with a change to the records of the route from the base.
+    pub fn build_routes_with(
+        &self,
+        records: impl Fn(&mut Vec<Record>),
+        base_records: impl Fn(&mut Vec<Record>),
+        manifest: impl Fn(&mut Manifest),
+    ) -> Vec<u8> {
         let mut draft = self.draft();
         records(&mut draft.records);
         let (mut index, first_block) = emit_route(&draft.records);
         draft.manifest.routes[0].blocks = (index.len() / BLOCK_BYTES) as u32;
         draft.manifest.routes[0].first_block = first_block;
-        if self.second_route {
-            let (blocks, first_block) = emit_route(&draft.records[..2]);
-            let base = Some(verity(b"the base release"));
+        if let Some(base) = &self.base {
+            let mut from_base = records_from(&draft.records, base);
+            base_records(&mut from_base);
+            let (blocks, first_block) = emit_route(&from_base);
+            let base = Some(sha256(manifest_entry(&base.build())));
             let blocks_count = (blocks.len() / BLOCK_BYTES) as u32;
             draft
                 .manifest
@@ -354,6 +388,60 @@ impl Draft {
     }
 }
 
+/// The records of the route from a base, of those of the full one.
+fn records_from(full: &[Record], base: &Release) -> Vec<Record> {
+    let mut kept = Vec::new();
+    let mut at_base = BTreeMap::new();
+    for object in &base.objects {
+        let removed = Removed {
+            digest: verity(object),
+            size: object.len() as u64,
+        };
+        at_base.insert(removed.digest.as_bytes().to_vec(), removed);
+    }
+    let mut removed = at_base.clone();
+    for record in full {
+        if let Record::Blob(blob) = record
+            && blob.role == Role::Object
+        {
+            removed.remove(blob.digest.as_bytes());
+        }
+    }
+    let mut passes = true;
+    for record in full {
+        if let Record::Blob(blob) = record {
+            passes = blob.role != Role::Object || !at_base.contains_key(blob.digest.as_bytes());
+            while let Some(next) = removed.first_entry()
+                && (blob.role == Role::Composefs
+                    || (blob.role == Role::Object
+                        && next.key().as_slice() < blob.digest.as_bytes()))
+            {
+                kept.push(Record::Removed(next.remove()));
+            }
+        }
+        if passes {
+            kept.push(*record);
+        }
+    }
+    kept
+}
+
+/// The content of `manifest` in a bundle or in kept front matter.
+pub fn manifest_entry(bundle: &[u8]) -> &[u8] {
+    let size = check_header(&bundle[..512], "manifest", Part::ManifestHeader).unwrap();
+    &bundle[512..512 + size as usize]
+}
+
+/// What kept front matter proves; `None` when nothing is kept.
+pub fn proved(front: &[u8]) -> Option<Verified<Manifest>> {
+    let manifest = front.first().map(|_| manifest_entry(front))?;
+    let rest = &front[512 + manifest.len().next_multiple_of(512)..];
+    let size = check_header(&rest[..512], "signatures", Part::SignaturesHeader).unwrap();
+    let signatures = &rest[512..512 + size as usize];
+    let policy = Policy { floor: 0, ..POLICY };
+    Some(verify_manifest(manifest, signatures, &[trusted(1)], &policy).unwrap())
+}
+
 fn emit_route(records: &[Record]) -> (Vec<u8>, Sha256Digest) {
     let mut blocks = Vec::new();
     let mut next = Sha256Digest::default();
@@ -428,6 +516,10 @@ pub struct Device {
     pub front: Vec<u8>,
     pub prepared: u32,
     pub writes: u32,
+    /// Objects and images that were looked up.
+    pub looks: u32,
+    /// Objects of the base that were removed.
+    pub removed: u32,
     pub scratch: Vec<u8>,
     pub space: Space,
     /// The storage fails at this change, counted from 0, and at all later ones.
@@ -482,12 +574,27 @@ impl Device {
 impl Storage for Device {
     fn locate(&mut self, blob: &Blob, _: &Manifest) -> Result<Location, StorageError> {
         let digest = blob.digest.as_bytes();
+        self.looks += 1;
         Ok(match blob.role {
             Role::Uki | Role::Image => Location::Absent,
             _ if self.target.contains_key(digest) => Location::Target,
             _ if self.running.contains_key(digest) => Location::Running,
             _ => Location::Absent,
         })
+    }
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        let image = base.composefs().map(|payload| payload.digest);
+        Ok(image.is_some_and(|digest| self.target.contains_key(digest.as_bytes())))
+    }
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        let object = self.target.get(digest.as_bytes());
+        Ok(object.map_or(0, |object| object.len() as u64))
+    }
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        assert!(!self.bootable, "nothing is removed from a bootable set");
+        self.change()?;
+        self.removed += u32::from(self.target.remove(digest.as_bytes()).is_some());
+        Ok(())
     }
     fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
         Ok(self.image_slots.get(slot).map(|bytes| bytes.len() as u64))
@@ -727,7 +834,11 @@ where
         inflate: &mut inflate,
         zstd: None,
     };
+    let held = proved(&device.front);
     let mut installer = Installer::new(config, workspace)?;
+    if let Some(held) = &held {
+        installer = installer.starting_from(held);
+    }
     let mut plan = None;
     let mut buffer = vec![0; options.request_bytes];
     let result = run(&mut installer, source, device, &mut buffer, |_, seen| {
@@ -763,6 +874,16 @@ pub fn assert_holds(device: &Device, release: &Release) {
         assert_eq!(&device.image_slots[*slot][..bytes.len()], bytes);
     }
     assert!(device.bootable);
+}
+
+/// As [`assert_holds`], and nothing else.
+pub fn assert_holds_only(device: &Device, release: &Release) {
+    assert_holds(device, release);
+    let digests = |bytes: &Vec<u8>| verity(bytes).as_bytes().to_vec();
+    let mut expected: Vec<_> = release.objects.iter().map(digests).collect();
+    expected.push(digests(&release.erofs));
+    expected.sort();
+    assert!(device.target.keys().eq(expected.iter()), "other objects");
 }
 
 /// Names the error of a source that ended.

@@ -20,7 +20,7 @@ pub(super) fn vectors(base: &Base<'_>) -> Vec<Vector> {
 pub(super) fn blobs_mut(records: &mut [Record]) -> impl Iterator<Item = &mut Blob> {
     records.iter_mut().filter_map(|record| match record {
         Record::Blob(blob) => Some(blob),
-        Record::Range(_) | Record::Alternative(_) => None,
+        Record::Range(_) | Record::Alternative(_) | Record::Removed(_) => None,
     })
 }
 
@@ -28,7 +28,7 @@ pub(super) fn blobs_mut(records: &mut [Record]) -> impl Iterator<Item = &mut Blo
 pub(super) fn ranges_mut(records: &mut [Record]) -> impl Iterator<Item = &mut Range> {
     records.iter_mut().filter_map(|record| match record {
         Record::Range(range) => Some(range),
-        Record::Blob(_) | Record::Alternative(_) => None,
+        Record::Blob(_) | Record::Alternative(_) | Record::Removed(_) => None,
     })
 }
 
