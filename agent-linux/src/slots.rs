@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
-use twinseal_platform_linux::{ImageSlot, Mounted, SetPaths};
+use twinseal_platform_linux::{BootLayout, ImageSlot, Mounted, SetPaths};
 
 /// File systems that a boot slot may have.
 const BOOT_TYPES: &[&str] = &["vfat"];
@@ -219,6 +219,7 @@ impl OpenSet<'_> {
     pub fn paths(&self) -> SetPaths<'_> {
         SetPaths {
             boot: self.boot,
+            layout: BootLayout::RemovableMedia,
             root: self.root,
             front: &self.front,
         }

@@ -1,11 +1,14 @@
-//! The boot slot of the target set: a small FAT with one file, the UKI, under a name that boots or under one that does not.
+//! The boot slot of the target set: a small FAT with one UKI, under a name that boots or under one that does not.
+//!
+//! [`BootLayout`] says in which directory it stands and what it is called there. Nothing outside of that directory is touched: a
+//! boot loader of its own may stand in the same file system.
 //!
 //! # Invariants
-//! - From [`BootSlot::move_away`] until [`BootSlot::make_bootable`] no file has a name that a firmware tries.
+//! - From [`BootSlot::move_away`] until [`BootSlot::make_bootable`] no file in that directory has a name that boots.
 //!
 //! # Power loss
-//! Both renames stay in one directory and are followed at once by a sync of the file, which on FAT writes the one sector that
-//! holds both names. In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
+//! Every rename stays in one directory and is followed at once by a sync of the file, which on FAT writes the one sector that
+//! holds both names (16 directory entries: a name with a counter takes three, every other name here one). In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
 //! one name for one file; with a staging directory of its own, 22 of 72 left two names that share their clusters, and removing
 //! either would have destroyed the other. The UKI that was moved away stays, as bytes that the next install may find useful.
 
@@ -14,10 +17,10 @@ use crate::file::{
     NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
     open_own, regular_length, remove,
 };
-use crate::path::{BOOT_DIRECTORY, BOOTABLE_UKI, STAGED_UKI, may_boot};
+use crate::path::{BootLayout, STAGED_UKI, Tries, UkiName, may_boot};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, Mode, OFlags, fstatvfs, fsync, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, FileType, Mode, OFlags, fstatvfs, fsync, openat, renameat, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -28,20 +31,22 @@ const SLOT: StorageObject = StorageObject::BootSlot;
 /// The target set's boot slot.
 pub(crate) struct BootSlot {
     root: OwnedFd,
-    /// The directory of the removable-media path; `None` until somebody makes it.
+    /// The directory of the UKI; `None` until somebody makes it.
     directory: Option<OwnedFd>,
+    layout: BootLayout,
 }
 
 impl BootSlot {
     /// Opens the slot at `path`. Changes nothing.
-    pub(crate) fn open(path: &str) -> Result<Self, StorageError> {
+    pub(crate) fn open(path: &str, layout: BootLayout) -> Result<Self, StorageError> {
         let root = open_directory_path(path).during(StorageOperation::Open, SLOT)?;
-        let [outer, inner] = BOOT_DIRECTORY;
+        let [outer, inner] = layout.directory();
         let directory =
             if_there(open_directory(&root, outer).and_then(|outer| open_directory(outer, inner)));
         Ok(Self {
             root,
             directory: directory.during(StorageOperation::Open, SLOT)?,
+            layout,
         })
     }
 
@@ -69,17 +74,14 @@ impl BootSlot {
 
     /// Takes every bootable name away, durably. The UKI keeps its bytes, under the staging name.
     pub(crate) fn move_away(&mut self) -> Result<(), StorageError> {
-        let [outer, inner] = BOOT_DIRECTORY;
+        let [outer, inner] = self.layout.directory();
         let made =
             ensure_directory(&self.root, outer).and_then(|outer| ensure_directory(outer, inner));
         let directory = self
             .directory
             .insert(made.during(StorageOperation::Open, SLOT)?);
-        if if_there(renameat(&*directory, BOOTABLE_UKI, &*directory, STAGED_UKI))
-            .during(StorageOperation::Rename, SLOT)?
-            .is_some()
-        {
-            sync_file(directory, STAGED_UKI).during(StorageOperation::Sync, SLOT)?;
+        if let Some((name, _)) = find_uki(directory, self.layout)? {
+            rename_uki(directory, &name, STAGED_UKI, SLOT)?;
         }
         remove_bootable(directory).during(StorageOperation::Remove, SLOT)?;
         fsync(&*directory).during(StorageOperation::Sync, SLOT)?;
@@ -98,12 +100,27 @@ impl BootSlot {
         remove(self.directory()?, STAGED_UKI).map(|_| ())
     }
 
-    /// Gives the UKI the name that the firmware boots, durably.
+    /// Gives the UKI a bootable name, durably.
     pub(crate) fn make_bootable(&self) -> Result<(), StorageError> {
         let directory = self.directory().during(StorageOperation::Open, SLOT)?;
-        renameat(directory, STAGED_UKI, directory, BOOTABLE_UKI)
-            .during(StorageOperation::Rename, StorageObject::Uki)?;
-        sync_file(directory, BOOTABLE_UKI).during(StorageOperation::Sync, StorageObject::Uki)?;
+        let name = self.layout.bootable_uki();
+        rename_uki(directory, STAGED_UKI, &name, StorageObject::Uki)?;
+        fsync(directory).during(StorageOperation::Sync, SLOT)?;
+        self.sync()
+    }
+
+    /// The name of the UKI and what it says, when it has a bootable one.
+    pub(crate) fn uki(&self) -> Result<Option<(UkiName, Tries)>, StorageError> {
+        match &self.directory {
+            Some(directory) => find_uki(directory, self.layout),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives the UKI another of its bootable names, durably.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        let directory = self.directory().during(StorageOperation::Open, SLOT)?;
+        rename_uki(directory, from, to, StorageObject::Uki)?;
         fsync(directory).during(StorageOperation::Sync, SLOT)?;
         self.sync()
     }
@@ -117,6 +134,51 @@ impl BootSlot {
     fn directory(&self) -> Result<&OwnedFd, Errno> {
         self.directory.as_ref().ok_or(Errno::NOENT)
     }
+}
+
+/// Whether the boot slot at `path` holds a UKI under a name that boots: a regular file that is not empty.
+///
+/// # Errors
+/// When the slot cannot be opened or read.
+pub fn holds_uki(path: &str, layout: BootLayout) -> Result<bool, StorageError> {
+    let slot = BootSlot::open(path, layout)?;
+    let (Some(directory), Some((name, _))) = (&slot.directory, slot.uki()?) else {
+        return Ok(false);
+    };
+    let about = statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
+        .during(StorageOperation::Read, SLOT)?;
+    Ok(FileType::from_raw_mode(about.st_mode).is_file() && about.st_size > 0)
+}
+
+/// The bootable name of the UKI; the one without counter if there are several.
+fn find_uki(
+    directory: &OwnedFd,
+    layout: BootLayout,
+) -> Result<Option<(UkiName, Tries)>, StorageError> {
+    let mut found = None;
+    let visited = for_each_entry(directory, |name| {
+        if let Some(tries) = layout.tries_of(name)
+            && (found.is_none() || tries == Tries::Uncounted)
+        {
+            let name = name.to_str().unwrap_or_default();
+            let name = UkiName::try_from(name).map_err(|_| Errno::NAMETOOLONG)?;
+            found = Some((name, tries));
+        }
+        Ok(())
+    });
+    visited.during(StorageOperation::Read, SLOT)?;
+    Ok(found)
+}
+
+/// Renames a file within its directory, and syncs it.
+fn rename_uki(
+    directory: &OwnedFd,
+    from: &str,
+    to: &str,
+    object: StorageObject,
+) -> Result<(), StorageError> {
+    renameat(directory, from, directory, to).during(StorageOperation::Rename, object)?;
+    sync_file(directory, to).during(StorageOperation::Sync, object)
 }
 
 /// Syncs a file that has just been renamed. What was renamed may be no file at all: that boots nothing and needs no sync.
@@ -149,25 +211,53 @@ fn unlink_if_bootable(directory: &OwnedFd, name: &core::ffi::CStr) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::BOOTABLE_UKI;
     use std::fs;
+    use twinseal_core::boot::Set;
 
     #[test]
     fn what_an_install_replaces_counts_as_free() {
+        for (layout, name) in [
+            (BootLayout::RemovableMedia, BOOTABLE_UKI),
+            (BootLayout::EntryFolder(Set::B), "twinse-b+0-1.efi"),
+        ] {
+            let temporary = tempfile::tempdir().unwrap();
+            let path = temporary.path().to_str().unwrap();
+            let slot = BootSlot::open(path, layout).unwrap();
+            assert_eq!(slot.replaceable_bytes(), Ok(0));
+            let directory = temporary.path().join(layout.directory().join("/"));
+            fs::create_dir_all(&directory).unwrap();
+            for (name, bytes) in [
+                (name, 5000),
+                (STAGED_UKI, 300),
+                ("other.efi", 20),
+                ("notes.txt", 1),
+            ] {
+                fs::write(directory.join(name), std::vec![1; bytes]).unwrap();
+            }
+            let slot = BootSlot::open(path, layout).unwrap();
+            assert_eq!(slot.replaceable_bytes(), Ok(5320));
+            assert!(slot.space_bytes().unwrap() >= 5320);
+        }
+    }
+
+    #[test]
+    fn only_a_file_with_bytes_is_a_uki() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().to_str().unwrap();
-        assert_eq!(BootSlot::open(path).unwrap().replaceable_bytes(), Ok(0));
-        let directory = temporary.path().join("EFI/BOOT");
-        fs::create_dir_all(&directory).unwrap();
-        for (name, bytes) in [
-            (BOOTABLE_UKI, 5000),
-            (STAGED_UKI, 300),
-            ("other.efi", 20),
-            ("notes.txt", 1),
-        ] {
-            fs::write(directory.join(name), std::vec![1; bytes]).unwrap();
-        }
-        let slot = BootSlot::open(path).unwrap();
-        assert_eq!(slot.replaceable_bytes(), Ok(5320));
-        assert!(slot.space_bytes().unwrap() >= 5320);
+        let layout = BootLayout::EntryFolder(Set::A);
+        assert_eq!(holds_uki(path, layout), Ok(false));
+        let directory = temporary.path().join("EFI/Linux");
+        fs::create_dir_all(directory.join("twinse-a+0.efi")).unwrap();
+        assert_eq!(holds_uki(path, layout), Ok(false), "a directory");
+        fs::write(directory.join("TWINSE-A.EFI"), "").unwrap();
+        assert_eq!(holds_uki(path, layout), Ok(false), "an empty file");
+        fs::write(directory.join("TWINSE-A.EFI"), "uki").unwrap();
+        assert_eq!(holds_uki(path, layout), Ok(true));
+        let other = BootLayout::EntryFolder(Set::B);
+        assert_eq!(holds_uki(path, other), Ok(false), "that of the other set");
+        let removable = BootLayout::RemovableMedia;
+        assert_eq!(holds_uki(path, removable), Ok(false), "another directory");
+        assert!(holds_uki("/nonexistent", layout).is_err());
     }
 }

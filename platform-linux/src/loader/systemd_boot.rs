@@ -1,0 +1,261 @@
+//! systemd-boot (257 or newer): one entry for each set, `LoaderEntryDefault` for the default set, `LoaderEntryOneShot` and a counter
+//! of one in the file's name for a trial.
+//!
+//! Formats: the Boot Loader Specification (entries of type 2, boot counting) and the Boot Loader Interface, both of the UAPI group.
+//! systemd-boot stands in the boot slot of set A, twice, and reads the entries of both boot slots. It removes
+//! `LoaderEntryOneShot`, and renames `+1` to `+0-1`, before it starts what they name.
+//!
+//! When the firmware refuses a UKI, systemd-boot ends, and the firmware goes on with its next boot entry. So the boot order is:
+//!
+//! | entry | boots | for what |
+//! |---|---|---|
+//! | `twinseal loader` | `EFI/systemd/systemd-bootx64.efi` | every boot |
+//! | `twinseal loader again` | `EFI/BOOT/BOOTX64.EFI`, another copy of it | a trial that the firmware refused: nothing is told any more, the default set boots |
+//! | `twinseal direct a` or `b` | the UKI of the default set itself | systemd-boot is damaged |
+//! | the other one | the UKI of the other set, if that has no counter | the UKI of the default set is damaged |
+//!
+//! # Invariants
+//! - A UKI has no counter in its name only when its set was told as the default since it was installed. One that has, boots by
+//!   itself only while a trial is armed, then once, even when the firmware has lost every variable; or when there is no other.
+//! - `LoaderBootCountPath` is not read. It outlives the refusal of a UKI until the power goes: the default set, started after a
+//!   refused trial, still finds the path of the trial's UKI there, and who blesses that path makes a refused UKI the default.
+//!   What runs, and whether it is good, is for the boot record to say.
+//! - Only [`BootLoader::set_default`] touches the boot slot of the set that it is called with, and gives its UKI another name there,
+//!   no other bytes.
+//!
+//! # Power loss
+//! Each variable is the old one or the new one, and so is each name (`boot_slot.rs`). A trial is armed file first, variable second;
+//! a default is told file first, then variable, then entries. What a cut leaves in between boots the old default set.
+
+use super::BootLoader;
+use super::boot_manager::{BootManager, Entry};
+use super::uefi::BootPartition;
+use crate::boot_slot::BootSlot;
+use crate::efivars::{LOADER_VENDOR, Variables};
+use crate::fault::During;
+use crate::path::{
+    BootLayout, LOADER_FILE, REMOVABLE_MEDIA_FILE, Tries, entry_file, entry_id, entry_name,
+};
+use heapless::Vec;
+use rustix::io::Errno;
+use twinseal_core::boot::Set;
+use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
+
+const OBJECT: StorageObject = StorageObject::BootLoader;
+
+/// What boots when nothing else was told.
+const DEFAULT: &str = "LoaderEntryDefault";
+
+/// What boots next and only once.
+const ONE_SHOT: &str = "LoaderEntryOneShot";
+
+/// What systemd-boot says of itself in every boot that it made; gone with the next.
+const INFO: &str = "LoaderInfo";
+
+/// How [`INFO`] begins, before the version.
+const NAME: &str = "systemd-boot ";
+
+const DIRECT: [&str; 2] = ["twinseal direct a", "twinseal direct b"];
+
+/// More than the name of an entry of ours takes, in bytes: 13 units with the NUL. What is longer is not ours.
+const TEXT_MAX_BYTES: usize = 64;
+
+/// systemd-boot, and the firmware's boot manager that starts it.
+pub struct SystemdBootLoader<'p> {
+    manager: BootManager,
+    boot: [BootPartition; 2],
+    folders: [&'p str; 2],
+}
+
+impl<'p> SystemdBootLoader<'p> {
+    /// Opens the folder of efivarfs ([`VARIABLES_FOLDER`](super::uefi::VARIABLES_FOLDER)); `boot` is the boot slot of each set, A and
+    /// B, and `folders` is where these are mounted. A boot slot is opened when its UKI needs another name, and must be writable then.
+    ///
+    /// # Errors
+    /// When the folder of efivarfs cannot be opened; `EINVAL` when both sets would boot from one partition or one folder.
+    pub fn open(
+        variables: &str,
+        boot: [BootPartition; 2],
+        folders: [&'p str; 2],
+    ) -> Result<Self, StorageError> {
+        let ([a, b], [folder_a, folder_b]) = (&boot, folders);
+        if a.guid == b.guid || folder_a == folder_b {
+            return Err(Errno::INVAL).during(StorageOperation::Open, OBJECT);
+        }
+        let manager = BootManager::new(Variables::open(variables)?);
+        Ok(Self {
+            manager,
+            boot,
+            folders,
+        })
+    }
+
+    /// Tells systemd-boot a set for the next boot alone, and does nothing else: no trial, no slot is opened. For an
+    /// initramfs that refuses its own set and asks for the other, committed one. Gives whether it wrote.
+    ///
+    /// # Errors
+    /// When the variables cannot be read or written.
+    pub fn ask_once(variables: &Variables, set: Set) -> Result<bool, StorageError> {
+        tell(variables, ONE_SHOT, set)
+    }
+
+    /// Whether systemd-boot started this boot. When the firmware started the UKI by itself (`twinseal direct a`), it did not.
+    ///
+    /// # Errors
+    /// When the variable cannot be read.
+    pub fn started_this_boot(variables: &Variables) -> Result<bool, StorageError> {
+        let mut buffer = [0; TEXT_MAX_BYTES];
+        let value = variables.read_start(INFO, LOADER_VENDOR, &mut buffer)?;
+        let is_name = |value: &[u8]| {
+            let mut units = units(value);
+            NAME.encode_utf16().all(|unit| units.next() == Some(unit))
+        };
+        Ok(value.is_some_and(|value| is_name(value.bytes)))
+    }
+
+    /// The boot entries in their order, with `default` as the default set.
+    fn entries(&self, default: Set) -> [Entry; 4] {
+        let loader = |description, file| Entry {
+            description,
+            partition: Set::A.of(self.boot),
+            file,
+        };
+        let direct = |set: Set| Entry {
+            description: set.of(DIRECT),
+            partition: set.of(self.boot),
+            file: entry_file(set),
+        };
+        [
+            loader("twinseal loader", LOADER_FILE),
+            loader("twinseal loader again", REMOVABLE_MEDIA_FILE),
+            direct(default),
+            direct(default.other()),
+        ]
+    }
+
+    /// Makes the entries what they must be and puts them first; gives whether that was written.
+    fn ensure_entries(&self, default: Set) -> Result<bool, StorageError> {
+        let mut wrote = false;
+        let mut numbers = Vec::<u16, 4>::new();
+        for entry in self.entries(default) {
+            let (number, made) = self.manager.ensure(&entry)?;
+            wrote |= made;
+            // As many as there are entries: they fit.
+            let _ = numbers.push(number);
+        }
+        Ok(self.manager.put_first(&numbers)? || wrote)
+    }
+
+    /// Whether the firmware starts systemd-boot, and again when a UKI was refused.
+    fn is_started_first(&self) -> Result<bool, StorageError> {
+        let order = self.manager.order()?;
+        let loaders = self.entries(Set::A);
+        for (entry, number) in loaders.iter().take(2).zip(0..) {
+            let found = self.manager.find(entry)?;
+            let first = order.get::<usize>(number).map(|number| (*number, true));
+            if found.is_none() || found != first {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives the UKI of a set a name that says `to`, when it has a name for which `from` holds. Gives whether it was renamed.
+    fn rename(
+        &self,
+        set: Set,
+        to: Tries,
+        from: impl Fn(Tries) -> bool,
+    ) -> Result<bool, StorageError> {
+        let slot = BootSlot::open(set.of(self.folders), BootLayout::EntryFolder(set))?;
+        match slot.uki()? {
+            Some((name, tries)) if tries != to && from(tries) => {
+                slot.rename(&name, &entry_name(set, to))?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+impl BootLoader for SystemdBootLoader<'_> {
+    fn default_set(&mut self) -> Result<Option<Set>, StorageError> {
+        if self.is_started_first()? {
+            told(&self.manager.variables, DEFAULT)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn next_set(&mut self) -> Result<Option<Set>, StorageError> {
+        told(&self.manager.variables, ONE_SHOT)
+    }
+
+    fn set_default(&mut self, set: Set) -> Result<bool, StorageError> {
+        let renamed = self.rename(set, Tries::Uncounted, |_| true)?;
+        let told = tell(&self.manager.variables, DEFAULT, set)?;
+        Ok(self.ensure_entries(set)? || told || renamed)
+    }
+
+    fn set_next(&mut self, set: Option<Set>) -> Result<bool, StorageError> {
+        let variables = &self.manager.variables;
+        let Some(set) = set else {
+            // What another program told for the next boot is not ours to take back.
+            let taken = match told(variables, ONE_SHOT)? {
+                Some(_) => variables.remove(ONE_SHOT, LOADER_VENDOR)?,
+                None => false,
+            };
+            let a = self.rename(Set::A, Tries::NONE, Tries::has_some)?;
+            let b = self.rename(Set::B, Tries::NONE, Tries::has_some)?;
+            return Ok(taken || a || b);
+        };
+        // The default set is not on trial, and without its counter it goes on booting when the variables are lost.
+        let renamed =
+            told(variables, DEFAULT)? != Some(set) && self.rename(set, Tries::ONE, |_| true)?;
+        Ok(tell(variables, ONE_SHOT, set)? || renamed)
+    }
+}
+
+/// The set whose entry a variable names.
+fn told(variables: &Variables, name: &str) -> Result<Option<Set>, StorageError> {
+    let mut buffer = [0; TEXT_MAX_BYTES];
+    let value = variables.read_start(name, LOADER_VENDOR, &mut buffer)?;
+    let Some(value) = value.filter(|value| value.whole) else {
+        return Ok(None);
+    };
+    let names = |set: &Set| {
+        let id = entry_id(*set).encode_utf16();
+        // systemd-boot compares without case.
+        id.eq(units(value.bytes)
+            .take_while(|unit| *unit != 0)
+            .map(in_small_letters))
+    };
+    Ok(Set::BOTH.into_iter().find(names))
+}
+
+/// Writes the name of a set's entry into a variable, when it does not stand there; gives whether it was written.
+fn tell(variables: &Variables, name: &str, set: Set) -> Result<bool, StorageError> {
+    if told(variables, name)? == Some(set) {
+        return Ok(false);
+    }
+    let mut value = Vec::<u8, TEXT_MAX_BYTES>::new();
+    for unit in entry_id(set).encode_utf16().chain([0]) {
+        value
+            .extend_from_slice(&unit.to_le_bytes())
+            .map_err(|_| Errno::FBIG)
+            .during(StorageOperation::Write, OBJECT)?;
+    }
+    variables.write(name, LOADER_VENDOR, &value)?;
+    Ok(true)
+}
+
+/// The UTF-16 units of a value.
+fn units(value: &[u8]) -> impl Iterator<Item = u16> {
+    value
+        .chunks_exact(2)
+        .map(|two| two.first_chunk().map_or(0, |two| u16::from_le_bytes(*two)))
+}
+
+fn in_small_letters(unit: u16) -> u16 {
+    u8::try_from(unit).map_or(unit, |letter| u16::from(letter.to_ascii_lowercase()))
+}
