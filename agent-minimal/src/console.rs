@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Write};
+use twinseal_core::error::StorageFault;
 
 const CONSOLE: &str = "/dev/console";
 
@@ -18,5 +19,27 @@ pub fn say(line: fmt::Arguments<'_>) {
         if opened.is_ok_and(|mut file| file.write_all(text.as_bytes()).is_ok()) {
             return;
         }
+    }
+}
+
+/// A fault in words, for the end of a line.
+pub fn words(fault: StorageFault) -> String {
+    match fault {
+        StorageFault::Code(code) => io::Error::from_raw_os_error(code).to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_number_has_words() {
+        assert_eq!(
+            words(StorageFault::Code(2)),
+            "No such file or directory (os error 2)"
+        );
+        assert_eq!(words(StorageFault::Busy), "Busy");
     }
 }

@@ -1,6 +1,6 @@
 //! What must be there before anything else can be looked at: the kernel's own file systems, and its modules.
 
-use crate::console::say;
+use crate::console::{say, words};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::fs;
@@ -59,7 +59,8 @@ fn load_modules(folder: &Path) {
         let path = path.to_str().unwrap_or_default();
         if let Err(fault) = modules::load(path) {
             say(format_args!(
-                "The kernel module {name} cannot be loaded: {fault:?}"
+                "The kernel module {name} cannot be loaded: {}",
+                words(fault)
             ));
         }
     }

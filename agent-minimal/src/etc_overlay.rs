@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_overlay_noted_is_copied_and_its_origin_is_not() {
+    fn what_is_deleted_or_opaque_stays_so_and_origins_are_left_out() {
         use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, lsetxattr, mknodat};
         let etc = device();
         let upper = etc.path().join("a/upper");
@@ -169,6 +169,7 @@ mod tests {
         };
         attribute("trusted.overlay.opaque", b"y");
         attribute("trusted.overlay.origin", b"a file handle");
+        attribute("trusted.overlay.uuid", &[7; 16]);
         let b = generation(etc.path(), Set::B, &seal(2), &mut never()).unwrap();
         let gone = fs::symlink_metadata(b.upper.join("gone")).unwrap();
         assert!(gone.file_type().is_char_device());
@@ -178,7 +179,9 @@ mod tests {
             lgetxattr(&copied, "trusted.overlay.opaque", &mut value),
             Ok(1)
         );
-        assert!(lgetxattr(&copied, "trusted.overlay.origin", &mut value).is_err());
+        for name in ["trusted.overlay.origin", "trusted.overlay.uuid"] {
+            assert!(lgetxattr(&copied, name, &mut value).is_err(), "{name}");
+        }
     }
 
     #[test]

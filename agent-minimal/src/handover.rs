@@ -44,6 +44,7 @@ pub fn start(root: &Path, init: &str, arguments: Vec<OsString>) -> Refusal {
 }
 
 fn switch(root: &Path) -> Result<(), Refusal> {
+    check(root)?;
     let old = openat(
         CWD,
         "/",
@@ -63,6 +64,18 @@ fn switch(root: &Path) -> Result<(), Refusal> {
         let _ = empty(&old);
     }
     Ok(())
+}
+
+/// Looks before anything is moved: without `/dev` and `/sys` a refusal can neither be said nor told to the firmware.
+fn check(root: &Path) -> Result<(), Refusal> {
+    let is_missing = |directory: &&str| !root.join(directory.trim_start_matches('/')).is_dir();
+    match MOVED.into_iter().find(is_missing) {
+        Some(directory) => {
+            let errno = Errno::NOTDIR;
+            Err(Refusal::Directory { directory, errno })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Removes all that lies in the same file system as `directory`.
@@ -94,6 +107,21 @@ fn empty(directory: &OwnedFd) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use std::fs::{self, File};
+
+    #[test]
+    fn a_root_without_room_for_the_mounts_is_refused_before_any_moves() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["dev", "proc", "sys"] {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
+        let refused = Refusal::Directory {
+            directory: "/run",
+            errno: Errno::NOTDIR,
+        };
+        assert_eq!(check(root.path()), Err(refused));
+        fs::create_dir(root.path().join("run")).unwrap();
+        assert_eq!(check(root.path()), Ok(()));
+    }
 
     #[test]
     fn a_tree_is_emptied_and_links_are_not_followed() {

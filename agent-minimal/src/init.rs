@@ -8,7 +8,7 @@
 //! Only the gate, `/var` and `/etc` write, each in steps that the next boot takes up.
 
 use crate::command_line::CommandLine;
-use crate::console::say;
+use crate::console::{say, words};
 use crate::devices::{mount_ext4, mount_root_slot, node, set_with_image, started_set};
 use crate::fallback::{self, Next};
 use crate::gate::{self, Gate};
@@ -200,7 +200,7 @@ fn arm_watchdog(seconds: u32) {
     }
     match watchdog::arm(watchdog::WATCHDOG_DEVICE, seconds) {
         Ok(taken) => say(format_args!("watchdog armed, {taken} s")),
-        Err(fault) => say(format_args!("No watchdog is armed: {fault:?}")),
+        Err(fault) => say(format_args!("No watchdog is armed: {}", words(fault))),
     }
 }
 
@@ -235,9 +235,12 @@ fn boot_partitions() -> Result<[BootPartition; 2], StorageError> {
     Ok([partition(Set::A)?, partition(Set::B)?])
 }
 
-fn wait_and_restart(words: &str) {
-    say(format_args!("{words}"));
+fn wait_and_restart(sentence: &str) {
+    say(format_args!("{sentence}"));
     std::thread::sleep(BEFORE_RESTART);
     let fault = restart();
-    say(format_args!("The machine does not restart: {fault:?}"));
+    say(format_args!(
+        "The machine does not restart: {}",
+        words(fault)
+    ));
 }

@@ -26,8 +26,9 @@ pub type Step<'s> = &'s mut dyn FnMut() -> io::Result<()>;
 /// Longest list of attribute names, and longest value, that Linux allows (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const ATTRIBUTE_MAX_BYTES: usize = 65_536;
 
-/// What an overlay notes about where a file came from. It names a file of the image that the copy no longer lies on.
-const OVERLAY_ORIGIN: &CStr = c"trusted.overlay.origin";
+/// What an overlay notes about where a file came from, and which overlay it is. The first names a file of the image that the copy
+/// no longer lies on; the second must not be that of two overlays.
+const OVERLAYS_OWN: [&CStr; 2] = [c"trusted.overlay.origin", c"trusted.overlay.uuid"];
 
 /// Copies the entry at `from`, with all below it, to `to`, which must not exist. `skip` says which entries (by their path
 /// below `from`) are left out.
@@ -129,7 +130,7 @@ fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
             continue;
         };
-        if name == OVERLAY_ORIGIN {
+        if OVERLAYS_OWN.contains(&name) {
             continue;
         }
         let mut value = vec![0; ATTRIBUTE_MAX_BYTES];
