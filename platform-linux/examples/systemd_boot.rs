@@ -57,17 +57,13 @@ fn run(loader: &mut SystemdBootLoader<'_>, command: &[&str]) -> Result<String, S
 }
 
 fn show(loader: &mut SystemdBootLoader<'_>) -> Result<String, StorageError> {
-    let started = SystemdBootLoader::started_this_boot(&Variables::open(VARIABLES_FOLDER)?)?;
+    let ran = SystemdBootLoader::ran_in_this_boot(&Variables::open(VARIABLES_FOLDER)?)?;
     let name = |set: Option<Set>| set.map_or("none".into(), |set| set.to_string());
     Ok(format!(
-        "default {} next {} started {}",
+        "default {} next {} systemd-boot {}",
         name(loader.default_set()?),
         name(loader.next_set()?),
-        if started {
-            "by systemd-boot"
-        } else {
-            "by the firmware"
-        }
+        if ran { "ran" } else { "did not run" }
     ))
 }
 

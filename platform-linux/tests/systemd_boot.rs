@@ -492,10 +492,10 @@ fn an_initramfs_asks_once_without_a_trial() {
 }
 
 #[test]
-fn who_started_this_boot_is_known() {
+fn whether_systemd_boot_ran_is_known() {
     let machine = Machine::new();
     let variables = Variables::open(&machine.variables).unwrap();
-    assert_eq!(SystemdBootLoader::started_this_boot(&variables), Ok(false));
+    assert_eq!(SystemdBootLoader::ran_in_this_boot(&variables), Ok(false));
     for (info, expected) in [
         ("systemd-boot 257.13-1~deb13u1", true),
         ("systemd-boot 257.13-1~a-very-long-name-of-a-version", true),
@@ -505,7 +505,7 @@ fn who_started_this_boot_is_known() {
     ] {
         machine.put_text("LoaderInfo", info);
         assert_eq!(
-            SystemdBootLoader::started_this_boot(&variables),
+            SystemdBootLoader::ran_in_this_boot(&variables),
             Ok(expected),
             "{info}"
         );

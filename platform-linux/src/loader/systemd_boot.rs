@@ -19,7 +19,8 @@
 //!   itself only while a trial is armed, then once, even when the firmware has lost every variable; or when there is no other.
 //! - `LoaderBootCountPath` is not read. It outlives the refusal of a UKI until the power goes: the default set, started after a
 //!   refused trial, still finds the path of the trial's UKI there, and who blesses that path makes a refused UKI the default.
-//!   What runs, and whether it is good, is for the boot record to say.
+//!   `LoaderEntrySelected` is no better: it names the entry that systemd-boot tried last, and the firmware may have gone on by itself.
+//!   What runs is said by `StubDevicePartUUID`, and whether it is good by the boot record.
 //! - Only [`BootLoader::set_default`] touches the boot slot of the set that it is called with, and gives its UKI another name there,
 //!   no other bytes.
 //!
@@ -49,7 +50,7 @@ const DEFAULT: &str = "LoaderEntryDefault";
 /// What boots next and only once.
 const ONE_SHOT: &str = "LoaderEntryOneShot";
 
-/// What systemd-boot says of itself in every boot that it made; gone with the next.
+/// What systemd-boot says of itself when it runs; gone with the next restart.
 const INFO: &str = "LoaderInfo";
 
 /// How [`INFO`] begins, before the version.
@@ -99,11 +100,12 @@ impl<'p> SystemdBootLoader<'p> {
         tell(variables, ONE_SHOT, set)
     }
 
-    /// Whether systemd-boot started this boot. When the firmware started the UKI by itself (`twinseal direct a`), it did not.
+    /// Whether systemd-boot ran in this boot: it works then, and does what [`ask_once`](Self::ask_once) tells it. It need not have
+    /// started what runs now: it may have tried another UKI that the firmware refused, and the firmware went on by itself.
     ///
     /// # Errors
     /// When the variable cannot be read.
-    pub fn started_this_boot(variables: &Variables) -> Result<bool, StorageError> {
+    pub fn ran_in_this_boot(variables: &Variables) -> Result<bool, StorageError> {
         let mut buffer = [0; TEXT_MAX_BYTES];
         let value = variables.read_start(INFO, LOADER_VENDOR, &mut buffer)?;
         let is_name = |value: &[u8]| {
