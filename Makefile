@@ -6,6 +6,7 @@ BOARD ?= files
 demo:
 	@scripts/deps.sh demo
 	@scripts/appliance.sh
+	@scripts/device-programs.sh
 	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
 	@target/release/twinseal-hil demo --board $(BOARD)
 

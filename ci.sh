@@ -65,7 +65,7 @@ check_deny() {
 
 check_fuzz_smoke() { scripts/fuzz-smoke.sh; }
 
-check_demo() { scripts/deps.sh demo && scripts/appliance.sh && target/release/twinseal-hil demo --out "$cache/ci/demo"; }
+check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --out "$cache/ci/demo"; }
 
 run() {
   local name="$1" start end status log

@@ -6,8 +6,11 @@
 #     v2             the same packages with the release's security and stable updates; upgraded.txt lists what changed
 #     v3             v2 with a mistake that a maker can make: a pruning step that removed a library curl needs.
 #                    It boots, and its health check fails.
-#   vmlinuz  linuxx64.efi.stub  initrd.cpio  kernel-version
+#   light/rootfs.tar a root of busybox alone, for scenarios that boot often: the same sealed chain, up in a second
+#   vmlinuz  linuxx64.efi.stub  kernel-version
 #   modules/         the initramfs' kernel modules, uncompressed and signed, and `order`, in which they are loaded
+#   ovmf/            firmware with Secure Boot for the virtual board: OVMF_CODE_4M.secboot.fd, OVMF_VARS_4M.fd
+#   tools/           virt-fw-vars, which puts keys into the firmware's variables, and nginx, which serves bundles
 #   SHA256SUMS
 #
 # The same packages give the same bytes. Needs: scripts/deps.sh demo, a Debian machine, 0.8 GB in .cache, and root, or
@@ -24,9 +27,11 @@ readonly ROOT_PACKAGES=systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-cert
 # Kernel, boot stub and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
-# What the initramfs loads: disk, sealed root, boot partition, firmware variables, watchdog, network.
-readonly INITRD_MODULES="virtio_blk erofs overlay loop vfat nls_ascii nls_cp437 efivarfs i6300esb virtio_net"
-readonly ROOT_MODULES="$INITRD_MODULES autofs4 tun"
+# What the initramfs loads: disk, sealed root, firmware variables, watchdog. Each module is some 20 ms of every boot in the
+# emulator, so what can wait (boot partitions, network) is loaded from the sealed root.
+readonly INITRD_MODULES="virtio_blk i6300esb efivarfs erofs overlay"
+readonly LIGHT_MODULES="vfat nls_ascii nls_cp437 virtio_net"
+readonly ROOT_MODULES="$INITRD_MODULES $LIGHT_MODULES loop autofs4 tun"
 # What v3 lacks. Only libcurl uses it.
 readonly PRUNED='./usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
 # No file in the root is younger than this (2026-06-01).
@@ -76,19 +81,59 @@ modules() {
         mkdir -p "$root/$(dirname "$name")"
         xz -dc "$path" >"$root/${name%.xz}"
     done <"$work/root-modules-list"
+    mkdir -p "$work/light-modules"
+    modules_of $LIGHT_MODULES | while read -r path; do
+        name=$(basename "$path" .ko.xz)
+        xz -dc "$path" >"$work/light-modules/$name.ko"
+        echo "$name" >>"$work/light-modules/order"
+    done
     cp "$work/kernel/usr/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$root/usr/lib/modules/$version/"
     ln -s usr/lib "$root/lib"
     depmod -b "$root" "$version"
 }
 
-initrd() {
-    local tree=$work/initrd
-    mkdir -p "$tree"/{bin,dev,proc,sys,run}
-    cp -r "$work/modules" "$tree/modules"
-    cp "$work"/kernel/{usr/,}bin/busybox "$tree/bin/" 2>/dev/null || [[ -f $tree/bin/busybox ]]
-    install -m 755 "$scripts/appliance/init" "$tree/init"
-    find "$tree" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-    (cd "$tree" && find . -print0 | sort -z | cpio --quiet --null --create --format=newc --reproducible --owner=0:0) >"$work/initrd.cpio"
+# A root with busybox for everything: what boots it, seals it and updates it is as in the large one.
+light() {
+    local tree=$work/light/tree busybox name
+    mkdir -p "$tree"/{dev,proc,sys,run,tmp,root,etc/twinseal,usr/bin,usr/sbin,usr/lib/twinseal/health.d,var/lib,var/log}
+    cp -r "$work/light-modules" "$tree/usr/lib/modules"
+    busybox=$(find "$work/kernel" -path '*bin/busybox' -type f)
+    install -m 755 "$busybox" "$tree/usr/bin/busybox"
+    for name in $("$busybox" --list); do
+        [[ $name == busybox || $name == init ]] || ln -s busybox "$tree/usr/bin/$name"
+    done
+    ln -s usr/bin "$tree/bin"
+    ln -s usr/sbin "$tree/sbin"
+    install -m 755 "$scripts/appliance/light-init" "$tree/usr/sbin/init"
+    install -m 755 "$scripts/appliance/control" "$tree/usr/lib/twinseal/control"
+    install -m 755 "$scripts/appliance/light-health" "$tree/usr/lib/twinseal/health.d/10-light"
+    echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
+    echo 'root:x:0:' >"$tree/etc/group"
+    echo light >"$tree/etc/hostname"
+    printf 'NAME="Twinseal light appliance"\nID=twinseal-light\nVERSION_ID=1\nPRETTY_NAME="Twinseal light appliance, for scenarios"\n' >"$tree/usr/lib/os-release"
+    ln -s ../usr/lib/os-release "$tree/etc/os-release"
+    tar --create --format=pax --pax-option=delete=atime,delete=ctime --sort=name --owner=0 --group=0 --numeric-owner \
+        --mtime="@$SOURCE_DATE_EPOCH" -C "$tree" -f "$work/light/rootfs.tar" .
+    rm -r "$tree"
+}
+
+firmware() {
+    local unpacked=$work/firmware
+    apt_private appliance-boot $BOOT_SUITE
+    unpack appliance-boot "$unpacked" ovmf python3-virt-firmware
+    mkdir -p "$work/ovmf" "$work/tools/python"
+    cp -L "$unpacked"/usr/share/OVMF/OVMF_{CODE_4M.secboot,VARS_4M}.fd "$work/ovmf/"
+    cp -r "$unpacked/usr/lib/python3/dist-packages/virt" "$work/tools/python/"
+    install -m 755 "$scripts/appliance/virt-fw-vars" "$work/tools/"
+}
+
+# Unpacked, not installed: installing would start a server on this machine.
+web_server() {
+    local own unpacked=$work/web
+    own=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    apt_private appliance-web "$own"
+    unpack appliance-web "$unpacked" nginx
+    cp "$unpacked/usr/sbin/nginx" "$work/tools/"
 }
 
 # rootfs VERSION RELEASE SUITE...: one root, as a tar.
@@ -143,16 +188,16 @@ upgrades() {
 
 finish() {
     cp "$work/upgraded.txt" "$work/v2/upgraded.txt"
-    (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub initrd.cpio v?/rootfs.tar >SHA256SUMS)
-    rm -rf "$work"/{kernel,root-modules,root-modules-list,initrd,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
+    (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub ovmf/* light/rootfs.tar v?/rootfs.tar >SHA256SUMS)
+    rm -rf "$work"/{kernel,firmware,web,light-modules,root-modules,root-modules-list,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
     mark_made "$work" "$made"
     rm -rf "$out"
     mv "$work" "$out"
 }
 
-made=$(recipe "$scripts"/appliance/*)
+made=$(recipe $(find "$scripts/appliance" -type f | sort))
 is_made "$out" "$made" && exit 0
-need mmdebstrap=mmdebstrap cpio=cpio xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
+need mmdebstrap=mmdebstrap xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
 if ((EUID != 0)); then
     need newuidmap=uidmap
     grep -q "^$(id -un):" /etc/subuid || fail "without root, user $(id -un) needs a range in /etc/subuid and /etc/subgid: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
@@ -164,7 +209,9 @@ rm -rf "$work"
 mkdir "$work"
 step "kernel, boot stub and busybox of $BOOT_SUITE" kernel
 step "kernel modules" modules
-step "initrd.cpio" initrd
+step "the light root" light
+step "firmware and its variables" firmware
+step "web server" web_server
 step "v1: $ROOT_SUITE as published" rootfs v1 1.0.0 $ROOT_SUITE
 step "v2: $ROOT_SUITE with its updates" rootfs v2 2.0.0 $ROOT_SUITE $ROOT_UPDATES
 step "v3: v2 with a library pruned away" broken_rootfs

@@ -4,7 +4,7 @@
 #   scripts/bench.sh [--quick] [--rounds N] [install] [store]     (default: both)
 #
 #   install    an image of 256 MiB to a loop device: dd, openssl, RAUC, SWUpdate and twinseal, as ratios to dd
-#   store      the same change to object stores of 1 GB and 10 GB
+#   store      the same change to object stores of 1 GB and 10 GB: with more objects, and with larger ones
 #   --quick    one round with an image of 64 MiB and stores a twentieth of the size: a test of the script, not a measurement
 #   --rounds   measured rounds (5); one more before them warms up
 #

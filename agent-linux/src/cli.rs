@@ -1,6 +1,5 @@
 //! The command line.
 
-use crate::config::DEFAULT_FILE;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use twinseal_core::boot::Set;
@@ -9,9 +8,9 @@ use twinseal_core::boot::Set;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "twinseal", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The device description.
-    #[arg(long, global = true, value_name = "FILE", env = "TWINSEAL_DEVICE", default_value = DEFAULT_FILE)]
-    pub device: PathBuf,
+    /// The device description; without this the first of /etc/twinseal/device.toml and /usr/lib/twinseal/device.toml.
+    #[arg(long, global = true, value_name = "FILE", env = "TWINSEAL_DEVICE")]
+    pub device: Option<PathBuf>,
     /// One JSON object a line on standard output, for programs.
     #[arg(long, global = true)]
     pub json: bool,
@@ -34,6 +33,17 @@ pub enum Command {
     /// Installs a bundle into the set that is not running and makes it the next trial.
     #[command(after_help = INSTALL_EXAMPLES)]
     Install(InstallArguments),
+    /// Checks a running trial: runs the health checks of the sealed system, then reads every object of the running set. Outside a
+    /// trial nothing is checked. Exit code 0 when the trial is healthy or none runs, 80 when it is not.
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(HealthArguments),
+    /// Reads every object of both sets and names each one that is missing, damaged or not sealed; the UKIs too. Changes nothing.
+    /// Exit code 0 when all is well, 81 when something is damaged.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArguments),
+    /// Replaces damaged objects of a set by whole ones with the same digest. Exit code 0 when all is well then, 81 otherwise.
+    #[command(after_help = REPAIR_EXAMPLES)]
+    Repair(RepairArguments),
     /// Commits the running set: it becomes the default, and the anti-rollback floor rises to it.
     MarkGood,
     /// Says that the running set is bad: the next restart boots the other one.
@@ -44,9 +54,11 @@ pub enum Command {
     RebootNeeded,
     /// Shows the journal: what happened, when, and who signed it.
     History(HistoryArguments),
-    /// Chooses the set to boot, spends an attempt of a trial, and prints the set. For an initramfs or a board's boot script, once
-    /// for each boot.
-    Select,
+    /// Chooses the set to boot, spends an attempt of a trial, and prints the set, once for each boot. With the boot record alone:
+    /// for an initramfs or a board's boot script, before the jump. Where the firmware chooses: a service of the running system,
+    /// early in every boot, that makes the firmware follow the boot record.
+    #[command(after_help = SELECT_EXAMPLES)]
+    Select(SelectArguments),
     /// Prints a completion script.
     Completions {
         /// For which shell.
@@ -66,12 +78,15 @@ impl Command {
         match self {
             Self::Device(_)
             | Self::Install(_)
+            | Self::Health(_)
+            | Self::Repair(_)
             | Self::MarkGood
             | Self::MarkBad
             | Self::Rollback
-            | Self::Select => true,
+            | Self::Select(_) => true,
             Self::History(arguments) => arguments.set_aside,
             Self::Status
+            | Self::Check(_)
             | Self::Plan(_)
             | Self::RebootNeeded
             | Self::Completions { .. }
@@ -90,7 +105,7 @@ pub enum DeviceCommand {
 /// Arguments of `device init`.
 #[derive(Clone, Debug, Args)]
 pub struct InitArguments {
-    /// The bundle: a file, or - for standard input.
+    /// The bundle: a file, an address (http://…), or - for standard input.
     #[arg(value_name = "BUNDLE")]
     pub source: PathBuf,
     /// The set to fill; it becomes the default.
@@ -104,12 +119,12 @@ pub struct InitArguments {
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArguments {
-    /// The bundle: a file, or - for standard input.
+    /// The bundle: a file, an address (http://…), or - for standard input.
     pub source: PathBuf,
-    /// Most bytes that may be read from the bundle.
+    /// Most bytes that may be read from the bundle. From a web server nothing but these is fetched then, in more requests.
     #[arg(long, value_name = "BYTES")]
     pub budget: Option<u64>,
-    /// Do not check what this device does not need of the bundle.
+    /// Do not check what this device does not need of the bundle. From a web server with ranges that is not fetched anyway.
     #[arg(long)]
     pub no_audit: bool,
 }
@@ -129,6 +144,57 @@ pub struct InstallArguments {
     /// Leave the default set to boot next. A later install of the same bundle finds what is there and arms the trial.
     #[arg(long, conflicts_with = "attempts")]
     pub no_trial: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CheckArguments {
+    /// Look at this set alone.
+    #[arg(long, value_enum)]
+    pub set: Option<SetName>,
+}
+
+/// Arguments of `repair`.
+#[derive(Clone, Debug, Args)]
+pub struct RepairArguments {
+    /// Take whole objects from this bundle: a file, an address (http://…), or - for standard input. Any release that a trusted key
+    /// signed will do, if it has them.
+    #[arg(
+        required_unless_present = "from_other_set",
+        conflicts_with = "from_other_set"
+    )]
+    pub source: Option<PathBuf>,
+    /// Take whole objects from the other set.
+    #[arg(long)]
+    pub from_other_set: bool,
+    /// Most bytes that may be read from the bundle.
+    #[arg(long, value_name = "BYTES", requires = "source")]
+    pub budget: Option<u64>,
+    /// The set to repair, instead of the running one.
+    #[arg(long, value_enum)]
+    pub set: Option<SetName>,
+}
+
+/// Arguments of `health`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct HealthArguments {
+    /// Act on the verdict: commit a healthy trial; mark an unhealthy one bad and restart.
+    #[arg(long)]
+    pub commit: bool,
+    /// Seconds that each check has.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub time_limit: u32,
+    /// Leave the restart after an unhealthy trial to somebody else.
+    #[arg(long, requires = "commit")]
+    pub no_restart: bool,
+}
+
+/// Arguments of `select`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SelectArguments {
+    /// Restart at once when another set than the running one must boot.
+    #[arg(long)]
+    pub restart: bool,
 }
 
 /// Arguments of `history`.
@@ -177,8 +243,31 @@ Examples:
 const INSTALL_EXAMPLES: &str = "\
 Examples:
   twinseal install release-2.tseal
+  twinseal install http://updates.example/release-2.tseal
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  twinseal check
+  twinseal check --set b";
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  twinseal repair --from-other-set
+  twinseal repair http://updates.example/release-2.tseal
+  twinseal repair --from-other-set --set b";
+
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  twinseal health                            would this trial be kept?
+  twinseal health --commit                   as a service, once the system is up
+  twinseal health --commit --time-limit 10";
+
+const SELECT_EXAMPLES: &str = "\
+Examples:
+  twinseal select              before the jump, or to see what must boot
+  twinseal select --restart    as a service, where the firmware chooses";
 
 #[cfg(test)]
 mod tests {
@@ -193,9 +282,17 @@ mod tests {
     #[test]
     fn every_example_of_the_help_is_a_command_line_that_parses() {
         let mut seen = 0;
-        for line in [EXAMPLES, PLAN_EXAMPLES, INSTALL_EXAMPLES]
-            .iter()
-            .flat_map(|text| text.lines().skip(1))
+        for line in [
+            EXAMPLES,
+            PLAN_EXAMPLES,
+            INSTALL_EXAMPLES,
+            HEALTH_EXAMPLES,
+            CHECK_EXAMPLES,
+            REPAIR_EXAMPLES,
+            SELECT_EXAMPLES,
+        ]
+        .iter()
+        .flat_map(|text| text.lines().skip(1))
         {
             let command = line
                 .split("| jq")
@@ -214,6 +311,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 11);
+        assert_eq!(seen, 22);
     }
 }

@@ -10,9 +10,12 @@
 //! running = "/run/twinseal/running-set"  # file that says a or b
 //! image-only = false                     # true: no boot and root slots, only [slots]
 //!
+//! health = "/usr/lib/twinseal/health.d"  # folder of the checks that a trial must pass
+//!
 //! [boot]
-//! loader = "record"                      # core's own two-copy boot record
+//! loader = "record"                      # the boot record alone; or "uefi": the firmware chooses, and is told
 //! record = "boot-record"                 # file or block device; without it <state>/boot-record
+//! variables = "/sys/firmware/efi/efivars" # with loader = "uefi": where the firmware's variables are
 //!
 //! [sets.a]                               # the defaults: partitions by label
 //! boot = "/dev/disk/by-partlabel/boot-a"
@@ -37,8 +40,15 @@ use twinseal_core::boot::Set;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
 use twinseal_core::wire::text::Name;
 
-/// Where the description is when nobody says otherwise.
-pub const DEFAULT_FILE: &str = "/etc/twinseal/device.toml";
+/// Where the description is looked for when nobody says otherwise, in this order: what was made for this device, then what is
+/// part of the sealed system.
+pub const DEFAULT_FILES: [&str; 2] = ["/etc/twinseal/device.toml", "/usr/lib/twinseal/device.toml"];
+
+/// Where the health checks are when the description names no folder. Part of the sealed system.
+const HEALTH_FOLDER: &str = "/usr/lib/twinseal/health.d";
+
+/// Where Linux shows the firmware's variables (Documentation/filesystems/efivarfs.rst).
+pub const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
 /// Where keys are when the description names none. Part of the sealed system, so that only an update changes them.
 pub const KEYS_FOLDER: &str = "/usr/lib/twinseal/keys";
@@ -60,12 +70,28 @@ pub struct Description {
     pub clock: Clock,
     /// File that says which set is running.
     pub running: PathBuf,
+    /// Folder of the health checks.
+    pub health: PathBuf,
+    /// Who chooses the set at boot.
+    pub loader: Loader,
     /// File or block device of the boot record.
     pub record: PathBuf,
     /// Boot and root slots; `None` for a device that has only image slots.
     pub sets: Option<Pair<SetSlots>>,
     /// Image slots by name.
     pub slots: BTreeMap<String, Pair<PathBuf>>,
+}
+
+/// Who chooses the set at boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loader {
+    /// `twinseal select`, from the boot record.
+    Record,
+    /// The UEFI firmware, by variables that follow the boot record.
+    Uefi {
+        /// Folder of the variables (efivarfs).
+        variables: PathBuf,
+    },
 }
 
 /// Something that each set has.
@@ -133,6 +159,8 @@ struct File {
     clock: Clock,
     #[serde(default = "default_running")]
     running: PathBuf,
+    #[serde(default = "default_health")]
+    health: PathBuf,
     #[serde(default)]
     image_only: bool,
     #[serde(default)]
@@ -145,18 +173,18 @@ struct File {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Boot {
-    /// One name today; written out so that a board says which it has.
     #[serde(default)]
-    #[expect(dead_code, reason = "its only value says what happens anyway")]
-    loader: Loader,
+    loader: LoaderName,
     record: Option<PathBuf>,
+    variables: Option<PathBuf>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Clone, Copy, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
-enum Loader {
+enum LoaderName {
     #[default]
     Record,
+    Uefi,
 }
 
 #[derive(Deserialize, Default)]
@@ -190,8 +218,22 @@ fn default_running() -> PathBuf {
     PathBuf::from("/run/twinseal/running-set")
 }
 
+fn default_health() -> PathBuf {
+    PathBuf::from(HEALTH_FOLDER)
+}
+
 const fn default_attempts() -> i64 {
     ATTEMPTS_DEFAULT as i64
+}
+
+/// The file of the description: the one that was named, or the first of [`DEFAULT_FILES`] that is there.
+pub fn file(named: Option<&Path>) -> PathBuf {
+    let [first, _] = DEFAULT_FILES;
+    let found = || DEFAULT_FILES.iter().find(|file| Path::new(file).exists());
+    named.map_or_else(
+        || PathBuf::from(found().copied().unwrap_or(first)),
+        Path::to_path_buf,
+    )
 }
 
 impl Description {
@@ -215,6 +257,8 @@ impl Description {
         let state = folder.join(&file.state);
         let description = Self {
             compatible: name("compatible", &file.compatible)?,
+            health: folder.join(file.health),
+            loader: loader(&file.boot, file.image_only, folder)?,
             record: file
                 .boot
                 .record
@@ -262,6 +306,20 @@ fn name(key: &'static str, value: &str) -> Result<Name, DescriptionProblem> {
         key,
         value: value.to_owned(),
     })
+}
+
+fn loader(boot: &Boot, image_only: bool, folder: &Path) -> Result<Loader, DescriptionProblem> {
+    match (boot.loader, &boot.variables) {
+        (LoaderName::Record, Some(_)) => Err(DescriptionProblem::VariablesWithoutUefi),
+        (LoaderName::Record, None) => Ok(Loader::Record),
+        (LoaderName::Uefi, _) if image_only => Err(DescriptionProblem::UefiWithoutBootSlots),
+        (LoaderName::Uefi, named) => {
+            let variables = named.as_deref().unwrap_or(Path::new(EFI_VARIABLES));
+            Ok(Loader::Uefi {
+                variables: folder.join(variables),
+            })
+        }
+    }
 }
 
 fn attempts(number: i64) -> Result<u8, DescriptionProblem> {
@@ -367,6 +425,27 @@ mod tests {
     }
 
     #[test]
+    fn a_firmware_that_chooses_has_its_variables_where_linux_shows_them() {
+        assert_eq!(parse("compatible = \"x\"").unwrap().loader, Loader::Record);
+        let uefi = |more: &str| {
+            let text = format!("compatible = \"x\"\n[boot]\nloader = \"uefi\"\n{more}");
+            parse(&text).unwrap().loader
+        };
+        let at = |path: &str| Loader::Uefi {
+            variables: path.into(),
+        };
+        assert_eq!(uefi(""), at("/sys/firmware/efi/efivars"));
+        assert_eq!(uefi("variables = \"efi\""), at("/etc/twinseal/efi"));
+    }
+
+    #[test]
+    fn a_file_that_is_named_is_taken_whether_it_is_there_or_not() {
+        assert_eq!(file(Some(Path::new("/no/such"))), Path::new("/no/such"));
+        let found = file(None);
+        assert!(DEFAULT_FILES.iter().any(|file| found == Path::new(file)));
+    }
+
+    #[test]
     fn a_typing_mistake_is_named_with_its_line() {
         let wrong = |line: &str| parse(&format!("compatible = \"x\"\n{line}\n")).unwrap_err();
         for line in [
@@ -420,6 +499,10 @@ mod tests {
         );
         assert!(wrong("[slots.fpga]\na = \"f\"\nb = \"f\"").contains("share /etc/twinseal/f"));
         assert!(wrong("[slots.FPGA]\na = \"f\"\nb = \"g\"").contains("is not a name"));
+        assert!(wrong("[boot]\nvariables = \"v\"").contains("loader = \"uefi\""));
+        let uefi =
+            "image-only = true\n[boot]\nloader = \"uefi\"\n[slots.app]\na = \"f\"\nb = \"g\"";
+        assert!(wrong(uefi).contains("boots a UKI from each set"));
         assert!(wrong("image-only = true").contains("at least one pair"));
         assert!(
             wrong("image-only = true\n[sets.a]\nboot = \"b\"").contains("Take one of them out")

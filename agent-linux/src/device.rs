@@ -9,10 +9,13 @@
 //! is made by a rename, and lies where a restart forgets it.
 
 use crate::clock;
-use crate::config::{Description, KEYS_FOLDER};
+use crate::config::{self, Description, KEYS_FOLDER};
 use crate::error::{AgentError, RunningSetProblem};
 use crate::journal::Journal;
 use crate::keys;
+use crate::labels;
+use crate::loader::Follower;
+use crate::restart::restart;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +32,10 @@ pub struct Device {
     pub description: Description,
     /// The keys that it trusts.
     pub keys: Vec<TrustedKey>,
+    /// Makes its boot loader follow the boot record.
+    pub loader: Follower,
+    /// Restarts it.
+    pub restart: fn() -> Result<(), AgentError>,
 }
 
 impl Device {
@@ -36,24 +43,35 @@ impl Device {
     ///
     /// # Errors
     /// When one of them is missing or wrong.
-    pub fn open(file: &Path) -> Result<Self, AgentError> {
-        let description = Description::read(file)?;
+    pub fn open(named: Option<&Path>) -> Result<Self, AgentError> {
+        let mut description = Description::read(&config::file(named))?;
+        labels::resolve(&mut description);
         let keys = keys::load(description.trusted_keys.as_deref(), Path::new(KEYS_FOLDER))?;
-        Ok(Self { description, keys })
+        Ok(Self::new(description, keys))
     }
 
     /// Reads the description, and as many of the keys as there are: at boot a missing key must not keep a device from starting.
     ///
     /// # Errors
     /// When the description is missing or wrong.
-    pub fn open_for_boot(file: &Path) -> Result<(Self, Option<AgentError>), AgentError> {
-        let description = Description::read(file)?;
+    pub fn open_for_boot(named: Option<&Path>) -> Result<(Self, Option<AgentError>), AgentError> {
+        let mut description = Description::read(&config::file(named))?;
+        labels::resolve(&mut description);
         let (keys, problem) =
             match keys::load(description.trusted_keys.as_deref(), Path::new(KEYS_FOLDER)) {
                 Ok(keys) => (keys, None),
                 Err(problem) => (Vec::new(), Some(problem)),
             };
-        Ok((Self { description, keys }, problem))
+        Ok((Self::new(description, keys), problem))
+    }
+
+    fn new(description: Description, keys: Vec<TrustedKey>) -> Self {
+        Self {
+            loader: Follower::new(&description),
+            restart,
+            description,
+            keys,
+        }
     }
 
     /// Takes the lock; it is given back when the value is dropped or the process ends, however it ends.

@@ -4,11 +4,12 @@
 
 use crate::clock::Utc;
 use crate::exit;
+use crate::source::http::{HttpProblem, problem_of};
 use std::io;
 use std::path::PathBuf;
 use twinseal_core::Error;
 use twinseal_core::boot::Set;
-use twinseal_core::error::{PolicyRefused, StorageError, StorageFault};
+use twinseal_core::error::{PolicyRefused, StorageError, StorageFault, StorageObject};
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,16 @@ pub enum DescriptionProblem {
         "image-only = true says that there are no boot and root slots, and [sets] names some. Take one of them out."
     )]
     ImageOnlyWithSets,
+    /// `variables` says where the firmware's are, and the firmware has no say.
+    #[error(
+        "variables needs loader = \"uefi\": with loader = \"record\" nobody reads the firmware's variables."
+    )]
+    VariablesWithoutUefi,
+    /// The firmware boots from boot slots, and there are none.
+    #[error(
+        "loader = \"uefi\" says that the firmware boots a UKI from each set, and image-only = true that there are no boot slots. Take one of them out."
+    )]
+    UefiWithoutBootSlots,
     /// There is nothing to update.
     #[error("image-only = true needs at least one pair of [slots].")]
     ImageOnlyWithoutSlots,
@@ -185,7 +196,7 @@ impl AgentError {
     }
 
     /// The exit code; `exit.rs` has the table.
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::Core(error) => exit::code(error),
             Self::Description { .. }
@@ -199,7 +210,10 @@ impl AgentError {
             Self::NoSystem => exit::SLOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
-            Self::Source { .. } => exit::SOURCE,
+            Self::Source { error, .. } => match problem_of(error) {
+                Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
+                _ => exit::SOURCE,
+            },
             Self::File { .. } | Self::NoMemory => exit::STORAGE,
         }
     }
@@ -233,7 +247,10 @@ impl AgentError {
             Self::Description {
                 problem: DescriptionProblem::Unreadable(_),
                 ..
-            } => "Say where it is with --device FILE or the environment variable TWINSEAL_DEVICE.",
+            } => {
+                "It is looked for at /etc/twinseal/device.toml, then at /usr/lib/twinseal/device.toml; --device FILE or the environment \
+                 variable TWINSEAL_DEVICE names another one."
+            }
             _ => return None,
         };
         Some(fixed.to_owned())
@@ -264,6 +281,9 @@ fn core_help(error: &Error) -> Option<String> {
         }
         Error::PolicyRefused(PolicyRefused::SlotUnknown { .. }) => {
             Some("Name the slot under [slots] in the device description, or take the bundle for this device type.".to_owned())
+        }
+        Error::Storage(StorageError { object: StorageObject::BootLoader, .. }) => {
+            Some("The boot record decides; `twinseal select` tells the boot loader again at every boot.".to_owned())
         }
         Error::Storage(StorageError { fault: StorageFault::Code(code), .. }) => {
             Some(format!("The system says: {}.", io::Error::from_raw_os_error(*code)))

@@ -1,14 +1,17 @@
 //! Exit codes: one table for the program, its man page and its tests.
 //!
 //! The tens say who is to blame, as core's errors do: 2 the command line or the device description, 20 the bundle, 30 and 40 this
-//! device's policy, 50 its storage, 60 our own code or an order that does not fit the device's state, 70 the source.
+//! device's policy, 50 its storage, 60 our own code or an order that does not fit the device's state, 70 the source,
+//! 80 what a set holds.
 //!
 //! # Invariants
 //! - A code never changes its meaning; scripts and the journal keep them.
 //! - Every error of core has a code: the matches here have no default arm for a whole class.
 
 use twinseal_core::Error;
-use twinseal_core::error::{BundleInvalid, Part, PolicyRefused, StorageFault};
+use twinseal_core::error::{
+    BundleInvalid, Part, PolicyRefused, StorageError, StorageFault, StorageObject,
+};
 
 /// Done.
 pub const OK: u8 = 0;
@@ -56,10 +59,19 @@ pub const VERITY: u8 = 52;
 pub const JOURNAL: u8 = 53;
 /// There is no boot record to work with, or nothing to boot.
 pub const BOOT_RECORD: u8 = 54;
+/// The boot loader's state could not be read or written.
+pub const BOOT_LOADER: u8 = 55;
 /// The order does not fit the device's state, or our own code broke a contract.
 pub const MISUSE: u8 = 60;
 /// The source of the bundle failed.
 pub const SOURCE: u8 = 70;
+/// The bundle at its address was replaced while it was read.
+pub const SOURCE_CHANGED: u8 = 71;
+/// The running trial failed a health check.
+pub const HEALTH: u8 = 80;
+
+/// Something that a set holds is damaged.
+pub const DAMAGED: u8 = 81;
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +198,11 @@ pub const TABLE: &[Row] = &[
         "The boot record is blank or cannot be read, or no set can be booted.",
     ),
     row(
+        BOOT_LOADER,
+        "boot-loader",
+        "The boot loader's own state (firmware variables) could not be read or written.",
+    ),
+    row(
         MISUSE,
         "misuse",
         "The order does not fit the state of the device.",
@@ -194,6 +211,21 @@ pub const TABLE: &[Row] = &[
         SOURCE,
         "source",
         "The bundle's source could not be opened or read.",
+    ),
+    row(
+        SOURCE_CHANGED,
+        "source-changed",
+        "The bundle at its address was replaced while it was read.",
+    ),
+    row(
+        HEALTH,
+        "unhealthy",
+        "The running trial failed a health check.",
+    ),
+    row(
+        DAMAGED,
+        "damaged",
+        "An object or the UKI of a set is missing, damaged or not sealed (check, repair).",
     ),
 ];
 
@@ -210,7 +242,7 @@ pub const fn code(error: &Error) -> u8 {
     match error {
         Error::BundleInvalid(fault) => bundle_code(fault),
         Error::PolicyRefused(refusal) => policy_code(refusal),
-        Error::Storage(error) => storage_code(&error.fault),
+        Error::Storage(error) => storage_code(error),
         Error::Misuse(_) => MISUSE,
     }
 }
@@ -243,8 +275,11 @@ const fn policy_code(refusal: &PolicyRefused) -> u8 {
     }
 }
 
-const fn storage_code(fault: &StorageFault) -> u8 {
-    match fault {
+const fn storage_code(error: &StorageError) -> u8 {
+    if matches!(error.object, StorageObject::BootLoader) {
+        return BOOT_LOADER;
+    }
+    match error.fault {
         StorageFault::Busy => BUSY,
         StorageFault::VerityUnsupported => VERITY,
         StorageFault::ChainBroken => JOURNAL,
@@ -260,7 +295,7 @@ const fn storage_code(fault: &StorageFault) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use twinseal_core::error::{Misuse, StorageError, StorageObject, StorageOperation};
+    use twinseal_core::error::{Misuse, StorageOperation};
     use twinseal_core::wire::digest::BlobDigest;
 
     #[test]
@@ -306,8 +341,12 @@ mod tests {
                 (52, "verity-unsupported"),
                 (53, "journal-broken"),
                 (54, "boot-record"),
+                (55, "boot-loader"),
                 (60, "misuse"),
                 (70, "source"),
+                (71, "source-changed"),
+                (80, "unhealthy"),
+                (81, "damaged"),
             ]
         );
     }
@@ -404,6 +443,12 @@ mod tests {
             (storage(StorageFault::RecordCorrupt), BOOT_RECORD),
             (Misuse::NoTrial.into(), MISUSE),
         ];
+        let loader = Error::Storage(StorageError {
+            operation: StorageOperation::Write,
+            object: StorageObject::BootLoader,
+            fault: StorageFault::Code(28),
+        });
+        assert_eq!(code(&loader), BOOT_LOADER);
         for (error, expected) in pairs {
             assert_eq!(code(&error), expected, "{error}");
             assert!(!name(expected).is_empty());

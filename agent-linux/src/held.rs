@@ -15,7 +15,7 @@ use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
-use twinseal_platform_linux::{holds_uki, read_front};
+use twinseal_platform_linux::{read_front, uki_path};
 
 /// What a set holds.
 pub struct Held {
@@ -35,7 +35,8 @@ impl Held {
             },
             Ok(open) => {
                 let release = kept_release(device, &open);
-                let has_uki = |boot| holds_uki(boot, open.paths().layout).unwrap_or(false);
+                let layout = open.paths().layout;
+                let has_uki = |boot| matches!(uki_path(boot, layout), Ok(Some(_)));
                 let bootable = open.boot().map_or_else(|| is_kept(&release), has_uki);
                 Self { bootable, release }
             }

@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use twinseal_core::boot::record::{self, Loaded};
 use twinseal_core::boot::select::Reason;
-use twinseal_core::journal::{Entry, Event as Noted, Head, Release};
+use twinseal_core::journal::{Entry, Event as Noted, Head, HealthFailure, Release, RepairSource};
 
 /// How many journals may be set aside: more, and somebody must look first.
 const SET_ASIDE_MAX: u32 = 1000;
@@ -236,6 +236,79 @@ fn sentence(event: &Noted) -> String {
         Noted::TailCut { bytes } => {
             format!("Power was lost during an entry: {bytes} bytes of it were cut off.")
         }
+        Noted::Stayed { running, chosen } => format!(
+            "The firmware booted set {running} although it had been told to boot set {chosen}."
+        ),
+        Noted::HealthPassed {
+            set,
+            checks,
+            objects,
+            bytes,
+        } => format!(
+            "Set {set} passed {}; {} of it ({bytes} bytes) could be read.",
+            count(*checks, "health check"),
+            count(*objects, "object")
+        ),
+        Noted::HealthFailed { set, failure } => {
+            format!("Set {set} failed on trial: {}.", failure_text(failure))
+        }
+        Noted::ObjectRepaired { set, object, from } => format!(
+            "Object {object} of set {set} was damaged and is replaced from the {}.",
+            source_name(*from)
+        ),
+    }
+}
+
+/// Why a health check failed, as the end of a sentence.
+pub fn failure_text(failure: &HealthFailure) -> String {
+    match failure {
+        HealthFailure::NoChecks => "there is no health check".to_owned(),
+        HealthFailure::CheckFailed { name, exit_code } => {
+            format!("the check {name} ended with exit code {exit_code}")
+        }
+        HealthFailure::CheckTimedOut {
+            name,
+            limit_seconds,
+        } => format!("the check {name} did not end within {limit_seconds} s"),
+        HealthFailure::CheckUnusable { name } => {
+            format!("the check {name} could not be started")
+        }
+        HealthFailure::ObjectDamaged { object } => {
+            format!("object {object} is missing or damaged")
+        }
+        HealthFailure::SlotUnreadable => "its root slot could not be looked through".to_owned(),
+    }
+}
+
+/// The same as a value.
+pub fn failure_event(failure: &HealthFailure) -> events::HealthFailure {
+    match failure {
+        HealthFailure::NoChecks => events::HealthFailure::NoChecks,
+        HealthFailure::CheckFailed { name, exit_code } => events::HealthFailure::CheckFailed {
+            check: name.as_str().to_owned(),
+            exit_code: *exit_code,
+        },
+        HealthFailure::CheckTimedOut {
+            name,
+            limit_seconds,
+        } => events::HealthFailure::CheckTimedOut {
+            check: name.as_str().to_owned(),
+            limit_seconds: *limit_seconds,
+        },
+        HealthFailure::CheckUnusable { name } => events::HealthFailure::CheckUnusable {
+            check: name.as_str().to_owned(),
+        },
+        HealthFailure::ObjectDamaged { object } => events::HealthFailure::ObjectDamaged {
+            object: object.to_string(),
+        },
+        HealthFailure::SlotUnreadable => events::HealthFailure::SlotUnreadable,
+    }
+}
+
+const fn source_name(from: RepairSource) -> &'static str {
+    match from {
+        RepairSource::Bundle => "bundle",
+        RepairSource::OtherSet => "other set",
     }
 }
 
@@ -300,5 +373,29 @@ fn happened(event: &Noted) -> Happened {
             set: set.to_string(),
         },
         Noted::TailCut { bytes } => Happened::TailCut { bytes: *bytes },
+        Noted::Stayed { running, chosen } => Happened::Stayed {
+            running: running.to_string(),
+            chosen: chosen.to_string(),
+        },
+        Noted::HealthPassed {
+            set,
+            checks,
+            objects,
+            bytes,
+        } => Happened::HealthPassed {
+            set: set.to_string(),
+            checks: *checks,
+            objects: *objects,
+            bytes: *bytes,
+        },
+        Noted::HealthFailed { set, failure } => Happened::HealthFailed {
+            set: set.to_string(),
+            failure: failure_event(failure),
+        },
+        Noted::ObjectRepaired { set, object, from } => Happened::ObjectRepaired {
+            set: set.to_string(),
+            object: object.to_string(),
+            from: source_name(*from),
+        },
     }
 }

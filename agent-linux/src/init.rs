@@ -41,7 +41,7 @@ pub fn init(
         Loaded::Record(_) => return Err(AgentError::AlreadyProvisioned),
         Loaded::Corrupt => return Err(AgentError::RecordCorrupt),
     }
-    if arguments.both && Bundle::open(&arguments.source)?.bytes().is_none() {
+    if arguments.both && Bundle::open(&arguments.source, false)?.bytes().is_none() {
         return Err(AgentError::BothFromPipe);
     }
     let mut journal = required(device, Some(&loaded))?;
@@ -78,6 +78,7 @@ pub fn init(
         made
     };
     record::store(&mut store, &made.with_notes(device.now(), journal.head()))?;
+    device.loader.rest(Some(set))?;
     outlet.tell(&Event::Provisioned(events::Provisioned {
         set: set.to_string(),
         release: release_event(manifest),
@@ -113,7 +114,7 @@ fn transfer(
     outlet: &mut Outlet,
 ) -> Result<Done, Stopped> {
     let past = journal.past();
-    let mut bundle = Bundle::open(&arguments.source)?;
+    let mut bundle = Bundle::open(&arguments.source, false)?;
     // A new device may have nothing at all where the other set will be.
     let other = if first {
         places.unopened(set.other())?
@@ -131,7 +132,7 @@ fn transfer(
             highest_time_seen: past.highest_time,
         },
         budget: None,
-        audit: true,
+        audit: bundle.is_free_to_read(),
         read_back: true,
     };
     let slots = Target {

@@ -3,8 +3,11 @@
 //! `install`, `plan` and `device init` differ only in what they do at the plan and after the end; this is what they share.
 //!
 //! # Memory
-//! Everything is allocated once: two buffers of 1 MiB, two more for pieces on their way to the storage, the front matter, and the decoders' windows. Nothing grows with the bundle.
+//! Everything is allocated once: two buffers of 1 MiB, a few more for pieces on their way (`ahead.rs`, `overlap.rs`), the
+//! front matter, and the decoders' windows. Nothing grows with the bundle.
 
+use crate::ahead::AheadSource;
+use crate::crew::{Crew, with_crew};
 use crate::decoder::Zstd;
 use crate::device::{Device, text};
 use crate::error::AgentError;
@@ -18,6 +21,7 @@ use crate::slots::{OpenSet, Places};
 use crate::source::Bundle;
 use std::fs;
 use std::io;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::decode::Inflate;
@@ -202,14 +206,22 @@ where
         probe_images: target.probe_images,
     };
     let storage = LinuxStorage::open(config).map_err(AgentError::from)?;
-    overlapped(storage, |storage| {
-        run_installer(order, bundle, storage, outlet, decide)
+    let storage = Mutex::new(storage);
+    with_crew(|crew| {
+        overlapped(&storage, crew, |storage| {
+            run_installer(order, bundle, crew, storage, outlet, decide)
+        })
     })
 }
 
-fn run_installer<D, S>(
+/// The same into a storage of the caller's.
+///
+/// # Errors
+/// As [`install`].
+pub fn run_installer<D, S>(
     order: &Order<'_>,
     bundle: &mut Bundle,
+    crew: &Crew<'_>,
     storage: &mut S,
     outlet: &mut Outlet,
     mut decide: D,
@@ -229,7 +241,7 @@ where
     let ended = run(
         &mut installer,
         &mut MeteredSource {
-            source: bundle,
+            source: &mut AheadSource::new(bundle, crew),
             meter: &meter,
         },
         &mut MeteredStorage {

@@ -100,7 +100,11 @@ impl Past {
             | Event::Booted { .. }
             | Event::MarkedBad { .. }
             | Event::WentBack { .. }
-            | Event::TailCut { .. } => {}
+            | Event::TailCut { .. }
+            | Event::Stayed { .. }
+            | Event::HealthPassed { .. }
+            | Event::HealthFailed { .. }
+            | Event::ObjectRepaired { .. } => {}
         }
     }
 

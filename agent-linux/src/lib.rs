@@ -9,12 +9,17 @@
 //! | `cli` | the command line |
 //! | `config` | the device description |
 //! | `device`, `slots` | record, lock, running set; slots opened and mounted |
+//! | `labels` | slots by partition label, without udev |
 //! | `held` | what a set holds, proved anew |
 //! | `keys`, `decoder`, `clock`, `source` | keys, zstd, time, the bundle's bytes |
 //! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
 //! | `install`, `progress` | core's installer, run, counted and timed |
 //! | `update`, `init` | `plan` and `install`; `device init` |
+//! | `health`, `objects` | the checks of a trial; every object of a set, read |
+//! | `check`, `repair` | a set looked through; damaged objects replaced |
 //! | `verdict`, `select` | `mark-good` and its kin; the choice at boot |
+//! | `secure_boot` | whether the firmware checks signatures |
+//! | `loader`, `marks`, `restart` | the firmware told; small files for the initramfs; the restart |
 //! | `status`, `history` | looking |
 //! | `events`, `report` | what is told: JSON, text |
 //! | `man`, `exit`, `error` | manual pages; exit codes; errors |
@@ -37,25 +42,36 @@
     )
 )]
 
+pub mod ahead;
 pub mod audit;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crew;
 pub mod decoder;
 pub mod device;
 pub mod error;
 pub mod events;
 pub mod exit;
+pub mod health;
 pub mod held;
 pub mod history;
 pub mod init;
 pub mod install;
 pub mod journal;
 pub mod keys;
+pub mod labels;
+pub mod loader;
 pub mod man;
+pub mod marks;
+pub mod objects;
 pub mod overlap;
 pub mod progress;
+pub mod repair;
 pub mod report;
+pub mod restart;
+pub mod secure_boot;
 pub mod select;
 pub mod slots;
 pub mod source;
@@ -68,6 +84,7 @@ use device::Device;
 use error::AgentError;
 use events::{Event, Failed};
 use report::{Outlet, fail, warn};
+use verdict::Patience;
 
 /// Runs a command and gives its exit code. All that it has to say is said.
 pub fn run(cli: &Cli) -> u8 {
@@ -104,28 +121,31 @@ fn dispatch(cli: &Cli, outlet: &mut Outlet) -> Result<u8, AgentError> {
     match &cli.command {
         Command::Completions { shell } => return man::completions(*shell).map(|()| exit::OK),
         Command::Man { dir } => return man::man(dir.as_deref()).map(|()| exit::OK),
-        Command::Select => {
-            let (device, problem) = Device::open_for_boot(&cli.device)?;
+        Command::Select(arguments) => {
+            let (device, problem) = Device::open_for_boot(cli.device.as_deref())?;
             if let Some(problem) = problem {
                 warn(&problem.to_string());
             }
-            return select::select_set(&device, outlet).map(|()| exit::OK);
+            return select::select_set(&device, *arguments, outlet).map(|()| exit::OK);
         }
         _ => {}
     }
-    let device = Device::open(&cli.device)?;
+    let device = Device::open(cli.device.as_deref())?;
     match &cli.command {
         Command::Device(DeviceCommand::Init(arguments)) => init::init(&device, arguments, outlet)?,
         Command::Status => status::status(&device, outlet)?,
         Command::Plan(arguments) => update::plan(&device, arguments, outlet)?,
         Command::Install(arguments) => update::install_bundle(&device, arguments, outlet)?,
-        Command::MarkGood => verdict::mark_good(&device, outlet)?,
-        Command::MarkBad => verdict::mark_bad(&device, outlet)?,
+        Command::MarkGood => verdict::mark_good(&device, outlet, Patience::None)?,
+        Command::MarkBad => verdict::mark_bad(&device, outlet, Patience::None)?,
         Command::Rollback => verdict::roll_back(&device, outlet)?,
+        Command::Check(arguments) => return check::check(&device, arguments, outlet),
+        Command::Repair(arguments) => return repair::repair(&device, arguments, outlet),
+        Command::Health(arguments) => return health::health(&device, arguments, outlet),
         Command::RebootNeeded => return verdict::reboot_needed(&device, outlet),
         Command::History(arguments) if arguments.set_aside => history::set_aside(&device, outlet)?,
         Command::History(arguments) => history::history(&device, arguments.verify, outlet)?,
-        Command::Select | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Select(_) | Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(exit::OK)
 }

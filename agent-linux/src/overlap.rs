@@ -1,19 +1,26 @@
-//! Writing while the next bytes are read and hashed: a storage whose large writes are done by a second thread.
+//! Writing while the next bytes are read and hashed: a storage whose large writes are done by a second thread, and whose
+//! read-back of a large blob is hashed by the crew.
 //!
 //! # Invariants
 //! - Writes reach the storage in the order in which core made them; every other call that concerns a blob waits until they are
 //!   all done, so core sees the same storage as without a second thread.
-//! - A write that failed is reported by the next such call; nothing is settled or published after it.
+//! - A write or an early sync that failed is reported by the next such call; nothing is settled or published after it.
 //!
 //! # Memory
-//! `PIECES` buffers of the largest piece, made when they are first needed.
+//! [`PIECES`] buffers of the largest piece, made when they are first needed; the read-back uses the same ones, and as many
+//! more as make [`TREES`], half as large.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use crate::crew::Crew;
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::verify::digest::TREE_BYTES;
+use twinseal_core::verify::hashed::Trees;
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
+use twinseal_platform_linux::LinuxStorage;
 
 /// Pieces on their way: one that is being written and one that waits.
 const PIECES: usize = 2;
@@ -21,9 +28,25 @@ const PIECES: usize = 2;
 /// Smaller pieces are not worth handing over.
 const PIECE_MIN_BYTES: usize = 128 * 1024;
 
+/// Trees that are read back at the same time: one for each of two threads, and as many that wait for core.
+const TREES: usize = 4;
+
+/// Reading back less than this is not worth handing over.
+const READ_BACK_MIN_BYTES: u64 = 2 * 1024 * 1024;
+
+/// After so many bytes the medium is told to keep them, in the background: then little is left to sync at the end.
+const EARLY_SYNC_BYTES: usize = 32 * 1024 * 1024;
+
 /// `EIO`: what a writer that is gone looks like. It goes only when the process does.
 const WRITER_GONE: StorageError = StorageError {
     operation: StorageOperation::Write,
+    object: StorageObject::ImageSlot,
+    fault: StorageFault::Code(5),
+};
+
+/// The same of the crew, which lives as long.
+const CREW_GONE: StorageError = StorageError {
+    operation: StorageOperation::Read,
     object: StorageObject::ImageSlot,
     fault: StorageFault::Code(5),
 };
@@ -39,9 +62,36 @@ struct Written {
     result: Result<(), StorageError>,
 }
 
+/// A storage that can be used this way.
+pub trait Target: Storage + Send {
+    /// What brings to the medium, from another thread, what was written of the open blob before.
+    fn early_sync(&self) -> Option<EarlySync>;
+}
+
+/// Gives an error that will not be told again.
+pub type EarlySync = Box<dyn FnOnce() -> Result<(), StorageError> + Send>;
+
+impl Target for LinuxStorage<'_> {
+    fn early_sync(&self) -> Option<EarlySync> {
+        let early = LinuxStorage::early_sync(self)?;
+        Some(Box::new(move || early.sync()))
+    }
+}
+
+/// A tree that the crew reads back: where it starts, then its buffer and its hash.
+struct ReadBack {
+    offset: u64,
+    hashed: Receiver<(Vec<u8>, Result<Trees, StorageError>)>,
+}
+
 /// A storage and the thread that writes to it.
-pub struct Overlapped<'s, S> {
+pub struct Overlapped<'s, 'c, S> {
     storage: &'s Mutex<S>,
+    crew: &'c Crew<'s>,
+    reading_back: VecDeque<ReadBack>,
+    /// Bytes written since the last early sync began, and that sync.
+    unsynced: usize,
+    early_sync: Option<Receiver<Result<(), StorageError>>>,
     pieces: SyncSender<Piece>,
     written: Receiver<Written>,
     /// Buffers that are not in use.
@@ -52,19 +102,25 @@ pub struct Overlapped<'s, S> {
 }
 
 /// Runs `work` with a storage that writes in a second thread, which ends before this returns.
-pub fn overlapped<S, R>(storage: S, work: impl FnOnce(&mut Overlapped<'_, S>) -> R) -> R
+pub fn overlapped<'s, S, R>(
+    storage: &'s Mutex<S>,
+    crew: &Crew<'s>,
+    work: impl FnOnce(&mut Overlapped<'s, '_, S>) -> R,
+) -> R
 where
-    S: Storage + Send,
+    S: Target,
 {
-    let storage = Mutex::new(storage);
     let (pieces, waiting) = sync_channel(PIECES);
     let (done, written) = channel();
     std::thread::scope(|scope| {
-        let writer = &storage;
-        scope.spawn(move || write_all(writer, &waiting, &done));
+        scope.spawn(move || write_all(storage, &waiting, &done));
         // Dropping the sender at the end ends the thread.
         work(&mut Overlapped {
-            storage: &storage,
+            storage,
+            crew,
+            reading_back: VecDeque::new(),
+            unsynced: 0,
+            early_sync: None,
             pieces,
             written,
             spare: vec![Vec::new(); PIECES],
@@ -92,7 +148,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'s, S: Storage> Overlapped<'s, S> {
+impl<'s, S: Target> Overlapped<'s, '_, S> {
     /// Takes one piece back.
     fn take_back(&mut self) -> Result<(), StorageError> {
         let written = self.written.recv().map_err(|_| WRITER_GONE)?;
@@ -102,11 +158,22 @@ impl<'s, S: Storage> Overlapped<'s, S> {
         self.failed.map_or(Ok(()), Err)
     }
 
-    /// The storage, with nothing on its way to it.
+    /// The storage, with nothing on its way to it and no sync under way.
     fn idle(&mut self) -> Result<MutexGuard<'s, S>, StorageError> {
+        if let Some(early_sync) = self.early_sync.take() {
+            let synced = early_sync.recv().unwrap_or(Err(CREW_GONE));
+            self.failed = self.failed.or(synced.err());
+        }
+        self.unsynced = 0;
+        self.written()
+    }
+
+    /// The storage, with nothing on its way to it.
+    fn written(&mut self) -> Result<MutexGuard<'s, S>, StorageError> {
         while self.outstanding > 0 {
             self.take_back()?;
         }
+        while self.next_read_back().is_some() {}
         self.failed.map_or_else(|| Ok(lock(self.storage)), Err)
     }
 
@@ -126,9 +193,57 @@ impl<'s, S: Storage> Overlapped<'s, S> {
         self.outstanding += 1;
         Ok(())
     }
+
+    /// Starts an early sync when it is time for one and the last one is over.
+    fn sync_early(&mut self, bytes: usize) {
+        self.unsynced += bytes;
+        if self.unsynced < EARLY_SYNC_BYTES || self.crew.is_empty() {
+            return;
+        }
+        if let Some(last) = &self.early_sync {
+            match last.try_recv() {
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.failed = self.failed.or(Some(CREW_GONE)),
+                Ok(synced) => self.failed = self.failed.or(synced.err()),
+            }
+        }
+        self.unsynced = 0;
+        let early_sync = lock(self.storage).early_sync();
+        self.early_sync = early_sync.map(|sync| self.crew.start(sync));
+    }
+
+    /// Waits for the tree that was started first; `None` when there is none.
+    fn next_read_back(&mut self) -> Option<(u64, Result<Trees, StorageError>)> {
+        let next = self.reading_back.pop_front()?;
+        let hashed = next.hashed.recv().map(|(buffer, trees)| {
+            self.spare.push(buffer);
+            trees
+        });
+        Some((next.offset, hashed.unwrap_or(Err(CREW_GONE))))
+    }
+
+    /// Has the crew read the trees from `offset` on, as far as there are buffers and whole trees before `end`.
+    fn read_back_on(&mut self, mut offset: u64, end: u64) {
+        let tree = TREE_BYTES as u64;
+        if let Some(last) = self.reading_back.back() {
+            offset = last.offset + tree;
+        }
+        while self.reading_back.len() < TREES && offset + tree <= end {
+            let mut buffer = self.spare.pop().unwrap_or_default();
+            let storage = self.storage;
+            let hashed = self.crew.start(move || {
+                buffer.resize(TREE_BYTES, 0);
+                let read = lock(storage).read(offset, &mut buffer);
+                let trees = read.map(|()| Trees::of(&buffer));
+                (buffer, trees)
+            });
+            self.reading_back.push_back(ReadBack { offset, hashed });
+            offset += tree;
+        }
+    }
 }
 
-impl<S: Storage> Storage for Overlapped<'_, S> {
+impl<S: Target> Storage for Overlapped<'_, '_, S> {
     fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
         self.idle()?.locate(blob, manifest)
     }
@@ -169,6 +284,28 @@ impl<S: Storage> Storage for Overlapped<'_, S> {
         self.hand_over(offset, bytes)
     }
 
+    /// Who read and hashed these bytes was another thread, so this one has nothing better to do than to write them.
+    fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.written()?.write_hashed(offset, bytes)?;
+        self.sync_early(bytes.len());
+        Ok(())
+    }
+
+    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
+        let goes_on = self.reading_back.front().map(|next| next.offset) == Some(offset);
+        if !goes_on {
+            let worth_it = end.saturating_sub(offset) >= READ_BACK_MIN_BYTES;
+            drop(self.idle()?);
+            if self.crew.is_empty() || !worth_it {
+                return Ok(None);
+            }
+            self.read_back_on(offset, end);
+        }
+        let next = self.next_read_back();
+        self.read_back_on(offset + TREE_BYTES as u64, end);
+        next.map(|(_, trees)| trees).transpose()
+    }
+
     fn read_running(
         &mut self,
         blob: &Blob,
@@ -201,120 +338,4 @@ impl<S: Storage> Storage for Overlapped<'_, S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Notes what reaches it; writes fail from an offset on.
-    #[derive(Default)]
-    struct Notes {
-        calls: Vec<String>,
-        fails_from: Option<u64>,
-    }
-
-    const BROKEN: StorageError = StorageError {
-        operation: StorageOperation::Write,
-        object: StorageObject::ImageSlot,
-        fault: StorageFault::Full,
-    };
-
-    impl Storage for Notes {
-        fn locate(&mut self, _: &Blob, _: &Manifest) -> Result<Location, StorageError> {
-            Ok(Location::Absent)
-        }
-        fn image_slot_bytes(&mut self, _: &str) -> Result<Option<u64>, StorageError> {
-            Ok(None)
-        }
-        fn space(&mut self) -> Result<Space, StorageError> {
-            Ok(Space::default())
-        }
-        fn scratch_read(&mut self, _: u64, _: &mut [u8]) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn scratch_write(&mut self, _: u64, _: &[u8]) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn prepare(&mut self, _: &Manifest) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn open(&mut self, _: &Blob, _: &Manifest) -> Result<u64, StorageError> {
-            Ok(0)
-        }
-        fn read(&mut self, _: u64, _: &mut [u8]) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-            if self.fails_from.is_some_and(|from| offset >= from) {
-                return Err(BROKEN);
-            }
-            self.calls.push(format!(
-                "write {} at {offset}, all {}",
-                bytes.len(),
-                bytes[0]
-            ));
-            Ok(())
-        }
-        fn read_running(&mut self, _: &Blob, _: u64, _: &mut [u8]) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn settle(&mut self) -> Result<(), StorageError> {
-            self.calls.push("settle".to_owned());
-            Ok(())
-        }
-        fn publish(&mut self) -> Result<(), StorageError> {
-            self.calls.push("publish".to_owned());
-            Ok(())
-        }
-        fn discard(&mut self) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn sync(&mut self) -> Result<(), StorageError> {
-            Ok(())
-        }
-        fn make_bootable(&mut self, _: &Manifest, _: &[u8]) -> Result<(), StorageError> {
-            self.calls.push("bootable".to_owned());
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn calls_reach_the_storage_in_order() {
-        let (large, small) = (PIECE_MIN_BYTES as u64, 10);
-        let calls = overlapped(Notes::default(), |storage| {
-            for number in 0..20 {
-                storage
-                    .write(number * large, &vec![number as u8; PIECE_MIN_BYTES])
-                    .unwrap();
-            }
-            storage.write(20 * large, &[99; 10]).unwrap();
-            storage.settle().unwrap();
-            storage.publish().unwrap();
-            lock(storage.storage).calls.clone()
-        });
-        let mut expected: Vec<_> = (0..20)
-            .map(|number| format!("write {large} at {}, all {number}", number * large))
-            .collect();
-        expected.push(format!("write {small} at {}, all 99", 20 * large));
-        expected.extend(["settle".to_owned(), "publish".to_owned()]);
-        assert_eq!(calls, expected);
-    }
-
-    #[test]
-    fn a_failed_write_is_told_before_anything_is_settled_and_nothing_follows_it() {
-        let large = PIECE_MIN_BYTES as u64;
-        let notes = Notes {
-            fails_from: Some(2 * large),
-            ..Notes::default()
-        };
-        let calls = overlapped(notes, |storage| {
-            let mut told = Ok(());
-            for number in 0..10 {
-                told = told.and(storage.write(number * large, &vec![1; PIECE_MIN_BYTES]));
-            }
-            assert_eq!(storage.settle(), Err(BROKEN));
-            assert_eq!(storage.publish(), Err(BROKEN));
-            assert_eq!(told, Err(BROKEN), "ten pieces do not fit on the way");
-            lock(storage.storage).calls.clone()
-        });
-        assert_eq!(calls.len(), 2, "{calls:?}");
-    }
-}
+mod tests;

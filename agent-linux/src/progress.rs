@@ -9,9 +9,10 @@ use crate::report::Outlet;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 use twinseal_core::error::StorageError;
-use twinseal_core::install::Plan;
+use twinseal_core::install::{Plan, Request};
 use twinseal_core::source::{Source, SourceError};
 use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::verify::hashed::{HashedBytes, Trees};
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 
@@ -139,6 +140,19 @@ impl<R: Source> Source for MeteredSource<'_, '_, R> {
         Ok(())
     }
 
+    fn read_hashed(
+        &mut self,
+        request: &Request,
+    ) -> Result<Option<HashedBytes<'_>>, SourceError<R::Error>> {
+        let hashed = self.source.read_hashed(request)?;
+        if let Some(hashed) = &hashed {
+            let mut inner = self.meter.inner.borrow_mut();
+            inner.progress.source_bytes += hashed.bytes().len() as u64;
+            inner.done(hashed.bytes().len() as u64);
+        }
+        Ok(hashed)
+    }
+
     fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<R::Error>> {
         self.source.ends_at(offset)
     }
@@ -198,6 +212,20 @@ impl<S: Storage> Storage for MeteredStorage<'_, '_, S> {
         self.storage.write(offset, bytes)?;
         self.meter.inner.borrow_mut().progress.written_bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.storage.write_hashed(offset, bytes)?;
+        self.meter.inner.borrow_mut().progress.written_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
+        let trees = self.storage.read_trees(offset, end)?;
+        if let Some(trees) = &trees {
+            self.meter.inner.borrow_mut().progress.read_back_bytes += trees.bytes();
+        }
+        Ok(trees)
     }
 
     fn read_running(

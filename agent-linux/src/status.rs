@@ -4,17 +4,19 @@ use crate::clock::Utc;
 use crate::config::Sealing;
 use crate::device::{Device, anchor};
 use crate::error::AgentError;
-use crate::events::{self, Event, SetStatus, Status, Trial};
+use crate::events::{self, Event, LoaderStatus, SetStatus, Status, Trial};
 use crate::held::{Held, facts};
 use crate::history::journal_event;
 use crate::install::release_event;
 use crate::keys::id_text;
 use crate::report::{Outlet, warn};
+use crate::secure_boot;
 use crate::slots::Places;
 use crate::verdict::reboot_answer;
 use twinseal_core::Error;
-use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{BootRecord, Loaded};
+use twinseal_core::boot::select::resting;
+use twinseal_core::boot::{Set, SetFacts};
 
 /// `status`: looks at everything.
 ///
@@ -48,6 +50,8 @@ pub fn status(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
             attempts_left: trial.attempts_left,
             anti_rollback: trial.anti_rollback,
         }),
+        secure_boot: secure_boot::is_on(&device.description),
+        loader: loader(device, record.as_ref(), facts(&held)),
         floor: record.map(|record| record.floor()),
         highest_time: record
             .map(|record| record.highest_time())
@@ -59,6 +63,34 @@ pub fn status(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
         busy: device.is_busy(),
     })));
     Ok(())
+}
+
+/// What the boot loader says. It agrees when its default is the set that rests, and what was told for the next boot is the set
+/// that is on trial.
+fn loader(
+    device: &Device,
+    record: Option<&BootRecord>,
+    facts: [SetFacts; 2],
+) -> Option<LoaderStatus> {
+    let told = match device.loader.told() {
+        Ok(told) => told?,
+        Err(error) => {
+            return Some(LoaderStatus {
+                problem: Some(error.to_string()),
+                ..LoaderStatus::default()
+            });
+        }
+    };
+    let agrees = record.map(|record| {
+        let trial = record.trial().map(|trial| trial.set);
+        told.default == resting(record, facts) && (told.next.is_none() || told.next == trial)
+    });
+    Some(LoaderStatus {
+        default: told.default.map(|set| set.to_string()),
+        next: told.next.map(|set| set.to_string()),
+        agrees,
+        problem: None,
+    })
 }
 
 const fn verity_name(device: &Device) -> &'static str {

@@ -3,25 +3,29 @@
 //! # Order of an install
 //! 1. lock; boot record; running set; journal, which must hold;
 //! 2. core verifies and plans; nothing has been written;
-//! 3. the plan fits: the journal says that the install began, then a pending trial of the target is called off in the record,
-//!    and only then the target set is made unbootable;
+//! 3. the plan fits: the journal says that the install began; a boot loader forgets the target; a pending trial of it is called off
+//!    in the record, and only then the target set is made unbootable;
 //! 4. core writes, reads back, and makes the set bootable as its last step;
-//! 5. the journal says that it is complete and that a trial is armed, then the record arms it.
+//! 5. the journal says that it is complete and that a trial is armed, then the record arms it;
+//! 6. where the firmware jumps, the first attempt is spent: in the record, then by a mark for the initramfs; last the loader is told.
 //!
 //! # Power loss
 //! Before 3 nothing has changed. Between 3 and 5 the running set is the default and the target is in no record: the device boots
 //! what ran, and the next `install` goes on. In 5 the set is complete but not on trial until the record is stored; the next
-//! `install` finds everything there and arms it. A refused bundle leaves the boot record as it is, byte for byte.
+//! `install` finds everything there and arms it. In 6 what ran boots again, and its `select` spends an attempt and tells the loader.
+//! A refused bundle leaves the boot record as it is, byte for byte.
 
 use crate::audit::required;
 use crate::cli::{InstallArguments, PlanArguments};
 use crate::device::{Device, need_record};
 use crate::error::AgentError;
+use crate::events::Event;
 use crate::held::Held;
 use crate::install::{
     Decision, Done, Order, Stopped, Target, install, installed_event, journal_release,
 };
 use crate::journal::{Journal, Past};
+use crate::marks;
 use crate::report::Outlet;
 use crate::slots::{Access, Places};
 use crate::source::Bundle;
@@ -115,6 +119,10 @@ fn attempt(
             set: target,
             release: journal_release(manifest),
         })?;
+        device.loader.rest(Some(running))?;
+        if device.loader.is_there() {
+            marks::forget_attempt(device)?;
+        }
         if let Some(cleared) = start.cleared {
             record = record::store(store, &cleared.with_notes(device.now(), journal.head()))?;
         }
@@ -166,10 +174,28 @@ fn complete(
             set: target,
             attempts,
         })?;
+        marks::renew_etc(device, target)?;
         let armed = trial::arm(record, &done.installed, target, attempts);
-        record::store(store, &armed.with_notes(device.now(), journal.head()))?;
+        let armed = record::store(store, &armed.with_notes(device.now(), journal.head()))?;
+        if device.loader.is_there() {
+            send_firmware(device, &armed, target, store)?;
+        }
     }
     Ok(())
+}
+
+/// The firmware jumps without asking anybody, so the first attempt is spent now.
+fn send_firmware(
+    device: &Device,
+    armed: &BootRecord,
+    target: Set,
+    store: &mut FileRecordStore,
+) -> Result<(), AgentError> {
+    if let Some(spent) = trial::spend_attempt(armed) {
+        record::store(store, &spent)?;
+    }
+    marks::note_attempt(device)?;
+    device.loader.jump(target, Some(target.other()))
 }
 
 /// What an update starts from, or why there may be none now.
@@ -178,8 +204,10 @@ fn start(device: &Device, loaded: &Loaded, running: Set) -> Result<Start, AgentE
     let cleared = trial::clear_for_install(&record, running)?;
     let places = Places::new(device);
     let target = running.other();
-    // After mark-bad or rollback the other set is the default before the restart: it is the only way back.
+    // After mark-bad or rollback the other set is the default before the restart: it is the only way back. A set that the
+    // firmware refused to boot is no way back.
     if record.default_set() == target
+        && !marks::was_redirected(device, record.sequence())
         && record.is_good(target, &Held::look(device, &places, target).facts())
     {
         return Err(AgentError::RestartFirst { target });
@@ -205,7 +233,7 @@ where
     D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
 {
     let target = start.running.other();
-    let mut bundle = Bundle::open(&arguments.source)?;
+    let mut bundle = Bundle::open(&arguments.source, arguments.budget.is_some())?;
     let running_set = start.places.open(start.running, Access::Read)?;
     let target_set = start.places.open(target, Access::Write)?;
     let order = Order {
@@ -218,7 +246,7 @@ where
             highest_time_seen: start.record.highest_time().max(past.highest_time),
         },
         budget: arguments.budget,
-        audit: !arguments.no_audit,
+        audit: !arguments.no_audit && bundle.is_free_to_read(),
         read_back,
     };
     let slots = Target {
@@ -227,5 +255,9 @@ where
         target: &target_set,
         probe_images: past.is_unfinished(target),
     };
-    install(&order, &mut bundle, &slots, outlet, decide)
+    let ended = install(&order, &mut bundle, &slots, outlet, decide);
+    if let Some(traffic) = bundle.traffic() {
+        outlet.tell(&Event::Traffic(traffic.into()));
+    }
+    ended
 }

@@ -4,7 +4,8 @@
 //! changes nothing writes nothing, so that a health check may say `mark-good` as often as it likes.
 //!
 //! # Power loss
-//! The record is the old one or the new one; the same command, run again, finds out which and does the rest.
+//! The record is the old one or the new one; the same command, run again, finds out which and does the rest. A boot loader is told
+//! after the record was stored: one that lags behind is told again by `select` in the next boot.
 
 use crate::audit::Audit;
 use crate::device::{Device, need_record};
@@ -14,11 +15,45 @@ use crate::exit;
 use crate::held::{Held, facts};
 use crate::report::Outlet;
 use crate::slots::Places;
+use std::time::{Duration, Instant};
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
-use twinseal_core::boot::select::select;
+use twinseal_core::boot::select::{resting, select};
 use twinseal_core::boot::{Set, SetFacts, trial};
 use twinseal_core::journal::Event as Noted;
 use twinseal_platform_linux::{DeviceLock, FileRecordStore};
+
+/// Whether a command waits for another one that has the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It says that the device is busy.
+    None,
+    /// It waits for a while: nobody would give a health check's verdict again.
+    Waits,
+}
+
+/// How long a patient command waits; longer than everything but an install, which a trial refuses.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The lock cannot be waited for with a limit, so it is asked for again after this time.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Patience {
+    fn lock(self, device: &Device) -> Result<DeviceLock, AgentError> {
+        let start = Instant::now();
+        loop {
+            match device.lock() {
+                Err(error)
+                    if error.code() == exit::BUSY
+                        && self == Self::Waits
+                        && start.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                other => return other,
+            }
+        }
+    }
+}
 
 /// Everything that a verdict is about.
 struct Case {
@@ -31,8 +66,8 @@ struct Case {
 }
 
 impl Case {
-    fn open(device: &Device) -> Result<Self, AgentError> {
-        let lock = device.lock()?;
+    fn open(device: &Device, patience: Patience) -> Result<Self, AgentError> {
+        let lock = patience.lock(device)?;
         let loaded = device.load_record()?;
         let record = need_record(&loaded)?;
         let running = device.running_set()?;
@@ -61,6 +96,17 @@ impl Case {
         Ok(())
     }
 
+    /// The boot loader follows, after the record was stored.
+    fn tell_loader(&self, device: &Device, record: &BootRecord) -> Result<(), AgentError> {
+        let resting = resting(record, self.facts);
+        if record.trial().is_some() {
+            // Told for the next boot is the trial that waits in the other set.
+            device.loader.rest_later(resting)
+        } else {
+            device.loader.rest(resting)
+        }
+    }
+
     /// The set that a restart would boot with this record.
     fn next_boot(&self, record: &BootRecord) -> String {
         let next = select(&Loaded::Record(*record), self.facts, 0).boot();
@@ -68,12 +114,27 @@ impl Case {
     }
 }
 
+/// Tells the journal of something that a verdict rests on. As with a verdict, a journal that cannot be told gives a warning.
+///
+/// # Errors
+/// When another process has the device.
+pub fn note(device: &Device, event: Noted, patience: Patience) -> Result<(), AgentError> {
+    let _lock = patience.lock(device)?;
+    let loaded = device.load_record()?;
+    Audit::open(device, Some(&loaded)).tell(event);
+    Ok(())
+}
+
 /// `mark-good`: commits the running set.
 ///
 /// # Errors
 /// When the state of the device is not known, or the record cannot be stored.
-pub fn mark_good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
-    let mut case = Case::open(device)?;
+pub fn mark_good(
+    device: &Device,
+    outlet: &mut Outlet,
+    patience: Patience,
+) -> Result<(), AgentError> {
+    let mut case = Case::open(device, patience)?;
     let set = case.running;
     let next = trial::commit(&case.record, set, case.facts);
     if let Some(next) = &next {
@@ -86,7 +147,9 @@ pub fn mark_good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
             },
         )?;
     }
-    let floor = next.as_ref().unwrap_or(&case.record).floor();
+    let record = next.as_ref().unwrap_or(&case.record);
+    case.tell_loader(device, record)?;
+    let floor = record.floor();
     outlet.tell(&Event::Committed(events::Committed {
         set: set.to_string(),
         floor,
@@ -99,14 +162,19 @@ pub fn mark_good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
 ///
 /// # Errors
 /// When there is nothing to go back to.
-pub fn mark_bad(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
-    let mut case = Case::open(device)?;
+pub fn mark_bad(
+    device: &Device,
+    outlet: &mut Outlet,
+    patience: Patience,
+) -> Result<(), AgentError> {
+    let mut case = Case::open(device, patience)?;
     let set = case.running;
     let next = trial::mark_bad(&case.record, set, case.facts)?;
     let changed = next != case.record;
     if changed {
         case.change(device, &next, Noted::MarkedBad { set })?;
     }
+    case.tell_loader(device, &next)?;
     let next = case.next_boot(&next);
     outlet.tell(&Event::MarkedBad(events::Returning {
         set: set.to_string(),
@@ -121,7 +189,7 @@ pub fn mark_bad(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> 
 /// # Errors
 /// When there is nothing to go back to.
 pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
-    let mut case = Case::open(device)?;
+    let mut case = Case::open(device, Patience::None)?;
     let set = case.running;
     let next = trial::go_back(&case.record, set, case.facts)?;
     let changed = next != case.record;
@@ -134,6 +202,7 @@ pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
             },
         )?;
     }
+    case.tell_loader(device, &next)?;
     let next = case.next_boot(&next);
     outlet.tell(&Event::WentBack(events::Returning {
         set: set.to_string(),

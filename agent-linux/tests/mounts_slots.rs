@@ -19,7 +19,16 @@ impl Loops {
             .ok()?;
         said(
             "mke2fs",
-            &["-q", "-t", "ext4", "-b", "4096", file.to_str()?],
+            &[
+                "-q",
+                "-t",
+                "ext4",
+                "-O",
+                "verity",
+                "-b",
+                "4096",
+                file.to_str()?,
+            ],
         )?;
         let device = said("losetup", &["--find", "--show", file.to_str()?])?
             .trim_end()
@@ -79,4 +88,103 @@ fn block_devices_are_mounted_for_a_command_and_nobody_sees_it() {
     board.ok(&["mark-good"]);
     let said = said("e2fsck", &["-fn", &b]);
     assert!(said.is_some(), "the file system is clean");
+}
+
+/// A mount that is taken away at the end.
+struct Mount(String);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        said("umount", &[&self.0]);
+    }
+}
+
+#[test]
+fn a_running_set_that_is_mounted_read_only_is_repaired_and_read_only_again() {
+    let mut loops = Loops(Vec::new());
+    let folder = tempfile::tempdir().unwrap();
+    let roots = ["a", "b"].map(|set| loops.add(&folder.path().join(set)));
+    let [Some(a), Some(b)] = roots else {
+        eprintln!("skipped: no right to make loop devices, or no mke2fs");
+        return;
+    };
+    let slots = format!(
+        "[sets.a]\nboot = \"boot-a\"\nroot = \"{a}\"\n[sets.b]\nboot = \"boot-b\"\nroot = \"{b}\"\n"
+    );
+    let board = Board::at(tempfile::tempdir().unwrap(), "absent", &slots);
+    let board = board.booted(&Release::sealed(1).bundle(&[&key(1)]));
+    board.install(&Release::sealed(1).bundle(&[&key(1)]));
+    let root = board.text("root-slot");
+    std::fs::create_dir(&root).unwrap();
+    let mounted =
+        |options: &str| said("mount", &["-o", options, &a, &root]).map(|_| Mount(root.clone()));
+    let Some(writable) = mounted("rw") else {
+        eprintln!("skipped: no right to mount");
+        return;
+    };
+    let object = support::bundle::verity(&support::bundle::content(0, 20_000)).to_string();
+    let file = format!("{root}/composefs/objects/{}/{}", &object[..2], &object[2..]);
+    std::fs::write(&file, "short").unwrap();
+    drop(writable);
+    // As the initramfs leaves it.
+    let _mount = mounted("ro").unwrap();
+    assert_eq!(board.run(&["check", "--set", "a"]).code, 81);
+    let run = board.run(&["repair", "--from-other-set"]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    assert!(!run.err.contains("stays open"), "{}", run.err);
+    assert_eq!(
+        std::fs::read(&file).unwrap(),
+        support::bundle::content(0, 20_000)
+    );
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = mounts.lines().find(|line| line.contains(&root)).unwrap();
+    assert!(line.contains(" ro,"), "{line}");
+    assert!(std::fs::write(&file, "again").is_err(), "read-only again");
+    assert_eq!(board.run(&["check"]).code, 0);
+}
+
+#[test]
+fn a_block_that_went_bad_is_refused_by_the_kernel_and_repaired() {
+    let mut loops = Loops(Vec::new());
+    let folder = tempfile::tempdir().unwrap();
+    let roots = ["a", "b"].map(|set| loops.add(&folder.path().join(set)));
+    let [Some(a), Some(b)] = roots else {
+        eprintln!("skipped: no right to make loop devices, or no mke2fs");
+        return;
+    };
+    let slots = format!(
+        "[sets.a]\nboot = \"boot-a\"\nroot = \"{a}\"\n[sets.b]\nboot = \"boot-b\"\nroot = \"{b}\"\n"
+    );
+    let board = Board::at(tempfile::tempdir().unwrap(), "required", &slots);
+    let bundle = board.bundle(&Release::sealed(1).bundle(&[&key(1)]));
+    let made = board.run(&["device", "init", "--both", &bundle]);
+    if made.code == 52 {
+        eprintln!("skipped: this kernel has no fs-verity");
+        return;
+    }
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert_eq!(board.select(), "a default");
+    // A bit of the medium flips in the middle of an object of set a.
+    let content = support::bundle::content(0, 20_000);
+    let mut disk = std::fs::read(folder.path().join("a")).unwrap();
+    let at = disk
+        .windows(64)
+        .position(|window| window == &content[8_192..8_256])
+        .unwrap();
+    disk[at] ^= 1;
+    let medium = std::fs::OpenOptions::new().write(true).open(&a).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&medium, &disk[at..=at], at as u64).unwrap();
+    medium.sync_all().unwrap();
+    drop(medium);
+    let run = board.run(&["--json", "check"]);
+    assert_eq!(run.code, 81, "{}{}", run.out, run.err);
+    let events = run.events();
+    let set = events.iter().find(|event| event["event"] == "checked-set");
+    let damaged = &set.unwrap()["damaged"];
+    assert_eq!(damaged.as_array().unwrap().len(), 1, "{damaged}");
+    assert_eq!(damaged[0]["problem"], "refused");
+    let object = support::bundle::verity(&content).to_string();
+    assert_eq!(damaged[0]["digest"], object.as_str());
+    board.ok(&["repair", "--from-other-set"]);
+    board.ok(&["check"]);
 }

@@ -290,7 +290,7 @@ fn the_manual_has_every_command_and_every_exit_code() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    assert_eq!(pages.len(), 14, "{pages:?}");
+    assert_eq!(pages.len(), 17, "{pages:?}");
     for name in [
         "twinseal.8",
         "twinseal-install.8",
@@ -318,4 +318,26 @@ fn a_reader_that_goes_away_ends_nothing() {
     drop(install.stdout.take());
     assert!(install.wait().unwrap().success());
     assert_eq!(board.select(), "b trial, 2 attempts left");
+}
+
+#[test]
+fn a_firmware_that_cannot_be_asked_is_said_and_nothing_is_written() {
+    let board = Board::sealed().booted(&Release::sealed(1).bundle(&[&key(1)]));
+    let file = board.path("device.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::create_dir(board.path("efivars")).unwrap();
+    let loader = "[boot]\nloader = \"uefi\"\nvariables = \"efivars\"\n";
+    fs::write(&file, format!("{text}\n{loader}")).unwrap();
+    // Its boot slots are folders, not partitions that a firmware could start.
+    let status = board.status();
+    assert!(status["loader"]["problem"].is_string(), "{status}");
+    let slots = board.slots();
+    let run = board.run(&[
+        "install",
+        &board.bundle(&Release::sealed(2).bundle(&[&key(1)])),
+    ]);
+    assert_eq!(run.code, 55, "{}", run.err);
+    assert!(run.err.contains("boot loader"), "{}", run.err);
+    assert_eq!(board.slots(), slots);
+    assert_eq!(board.run(&["select"]).code, 55);
 }

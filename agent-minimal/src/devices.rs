@@ -21,6 +21,10 @@ const APPEAR_MAX: Duration = Duration::from_secs(10);
 /// Pause between two looks. The kernel tells nobody without a daemon's socket; disks that are there at once cost no pause.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Where the stub leaves the partition of its UKI. systemd's stub 257 writes both; behind a boot loader that starts UKIs of several
+/// partitions the second is that of the boot loader, so the first counts when it is there (systemd-stub(7)).
+const STARTED_FROM: [&str; 2] = ["StubDevicePartUUID", "LoaderDevicePartUUID"];
+
 /// Attributes and the 36 letters of a GUID in UTF-16, with a NUL, and room to see that there is more.
 const VARIABLE_BYTES: usize = 4 + 2 * 37 + 2;
 
@@ -35,9 +39,11 @@ pub fn node(label: &str) -> Option<String> {
 /// The set whose boot slot the firmware started; `None` when it does not say.
 pub fn started_set() -> Option<Set> {
     let variables = Variables::open(VARIABLES_FOLDER).ok()?;
-    let mut buffer = [0; VARIABLE_BYTES];
-    let read = variables.read("LoaderDevicePartUUID", LOADER_VENDOR, &mut buffer);
-    let guid = guid_of_variable(read.unwrap_or(None)?)?;
+    let guid = STARTED_FROM.iter().find_map(|name| {
+        let mut buffer = [0; VARIABLE_BYTES];
+        let read = variables.read(name, LOADER_VENDOR, &mut buffer);
+        guid_of_variable(read.unwrap_or(None)?)
+    })?;
     let partition = wait(|| BlockDevices::SYSTEM.by_guid(&guid).unwrap_or(None))?;
     set_of_boot_label(&partition.label)
 }

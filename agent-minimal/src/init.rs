@@ -1,7 +1,8 @@
 //! The steps from a kernel without a root to the sealed system, and what is done when one of them says no.
 //!
 //! # Invariants
-//! - The order: the slot, the gate (an attempt is spent), the sealed root, `/var`, `/etc`, the watchdog, the system.
+//! - The order: the watchdog, the slot, the gate (an attempt is spent), the sealed root, `/var`, `/etc`, the system.
+//!   From the first step on a hang of whatever comes ends in a restart.
 //! - Whatever happens, this process never ends: it becomes the system's first program, or the machine restarts.
 //!
 //! # Power loss
@@ -77,6 +78,7 @@ pub fn run() -> ExitCode {
 /// All steps. Comes back only with a refusal.
 fn boot(start: Instant, known: &mut Known) -> Refusal {
     let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
+    arm_watchdog(line.watchdog_seconds);
     match prepare_root(start, &line, known) {
         Err(refusal) => refusal,
         Ok(()) => {
@@ -111,7 +113,6 @@ fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result
     say(format_args!("sealed root mounted in {seconds:.3} s"));
     prepare_var(data)?;
     prepare_etc(&data.join(STATE).join("etc"), set, &seal);
-    arm_watchdog(line.watchdog_seconds);
     if let Err(error) = fs::write(RUNNING_SET, format!("{set}\n")) {
         say(format_args!("{RUNNING_SET} cannot be written: {error}"));
     }

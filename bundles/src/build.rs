@@ -16,8 +16,11 @@ use crate::assemble::{Assembled, BlobPlan, Plan, Target, assemble};
 use crate::authenticode;
 use crate::composefs_image::{self, ComposefsImage, FileKind};
 use crate::error::{Error, FileOperation};
+use crate::initramfs;
 use crate::keys::SigningKey;
-use crate::recipe::{Ingredients, Kernel, RecipeError, Root, SecureBoot, UkiSource, read_file};
+use crate::recipe::{
+    Ingredients, Initramfs, Kernel, RecipeError, Root, SecureBoot, UkiSource, read_file,
+};
 use crate::rootfs::RootError;
 use crate::uki::{self, UkiParts};
 
@@ -150,10 +153,12 @@ fn from_parts(kernel: &Kernel, image: &ComposefsImage, seal: BlobDigest) -> Resu
         Some(path) => read(path, "os-release")?,
         None => os_release_of(image)?,
     };
-    let (initrd, sbat) = (
-        optional(&kernel.initramfs, "initramfs")?,
-        optional(&kernel.sbat, "SBAT text")?,
-    );
+    let initrd = match &kernel.initramfs {
+        Some(Initramfs::File(path)) => Some(read(path, "initramfs")?),
+        Some(Initramfs::Early(early)) => Some(initramfs::assemble(early)?),
+        None => None,
+    };
+    let sbat = optional(&kernel.sbat, "SBAT text")?;
     let device_tree = optional(&kernel.device_tree, "device tree")?;
     let parts = UkiParts {
         stub: &read(&kernel.stub, "stub")?,

@@ -11,6 +11,8 @@ use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Role;
 
 use crate::authenticode::AuthenticodeError;
+use crate::disk::DiskError;
+use crate::initramfs::EarlyError;
 use crate::keys::KeyError;
 use crate::recipe::RecipeError;
 use crate::rootfs::RootError;
@@ -31,6 +33,9 @@ pub enum Error {
     /// The UKI cannot be signed for Secure Boot.
     #[error(transparent)]
     SecureBoot(#[from] AuthenticodeError),
+    /// The initramfs cannot be made.
+    #[error(transparent)]
+    Early(#[from] EarlyError),
     /// A key or a signature cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -49,6 +54,9 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The disk image cannot be made.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The bundle could not be read while it was being verified.
     #[error("Reading the bundle failed: {0}.")]
     Source(#[source] io::Error),

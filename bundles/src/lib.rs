@@ -4,11 +4,13 @@
 //! From a root file system to a bundle, and back:
 //! - [`recipe`]: what a bundle is made of; TOML, flags, or both;
 //! - [`rootfs`], [`composefs_image`]: a directory or tar archive becomes a composefs image and its objects;
+//! - [`initramfs`]: a program and kernel modules become an initramfs;
 //! - [`uki`], [`pe`], [`authenticode`]: kernel, initramfs and a command line that seals the image become a signed UKI;
 //! - [`build`], [`assemble`]: everything becomes one archive, the same bytes every time;
 //! - [`keys`], [`sign`]: release keys and signatures, made here or elsewhere;
 //! - [`read`], [`inspect`], [`extract`], [`diff`]: what is in a bundle;
 //! - [`verify`]: what a device would say to it;
+//! - [`disk`]: the disk of a new device, made from a bundle;
 //! - [`vectors`]: small bundles, good and bad, for testing readers;
 //! - [`cli`], [`exit`], [`error`]: the program.
 //!
@@ -36,9 +38,11 @@ pub mod build;
 pub mod cli;
 pub mod composefs_image;
 pub mod diff;
+pub mod disk;
 pub mod error;
 pub mod exit;
 pub mod extract;
+pub mod initramfs;
 pub mod inspect;
 pub mod keys;
 pub mod pe;

@@ -193,7 +193,7 @@ fn a_sparse_image_becomes_a_small_bundle() {
 #[test]
 fn a_uki_made_before_must_seal_this_root() {
     let workshop = Workshop::new();
-    let image = from_tar(&workshop.at("root.tar"), &RootOptions { epoch: Some(0) }).unwrap();
+    let image = from_tar(&workshop.at("root.tar"), &RootOptions::at_epoch(0)).unwrap();
     let recipe = "compatible = 'test-device'\nversion = '1'\nanti-rollback = 1\nsign = ['keys/release.key']\n\
         uki = 'made.efi'\nroot = { tar = 'root.tar', epoch = 0 }\n";
     let seal = format!("composefs={}", BlobDigest::sha256(image.digest));

@@ -244,7 +244,7 @@ fn a_directory_gives_the_reference_image() {
     tree.set_times();
     let image = from_directory(tree.root(), &RootOptions::default()).unwrap();
     assert_equal(&image, &reference(tree.root(), &[]), "a directory");
-    let image = from_directory(tree.root(), &RootOptions { epoch: Some(0) }).unwrap();
+    let image = from_directory(tree.root(), &RootOptions::at_epoch(0)).unwrap();
     assert_equal(
         &image,
         &reference(tree.root(), &["--use-epoch"]),

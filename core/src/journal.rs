@@ -17,7 +17,7 @@
 use crate::boot::Set;
 use crate::boot::select::Reason;
 use crate::verify::signature::Signers;
-use crate::wire::digest::{SHA256_BYTES, Sha256Digest};
+use crate::wire::digest::{BlobDigest, SHA256_BYTES, Sha256Digest};
 use crate::wire::text::Line;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -140,6 +140,84 @@ pub enum Event {
         /// Bytes cut off.
         bytes: u32,
     },
+    /// The firmware booted another set than the boot record says, although its boot loader had been told.
+    Stayed {
+        /// The set that runs.
+        running: Set,
+        /// The set that should.
+        chosen: Set,
+    },
+    /// Every health check of a trial passed, and all that the set holds could be read.
+    HealthPassed {
+        /// The set on trial.
+        set: Set,
+        /// Checks that were run.
+        checks: u16,
+        /// Objects that were read whole.
+        objects: u32,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A trial failed a health check.
+    HealthFailed {
+        /// The set on trial.
+        set: Set,
+        /// Why.
+        failure: HealthFailure,
+    },
+    /// A damaged object was replaced by one with the same digest.
+    ObjectRepaired {
+        /// The set.
+        set: Set,
+        /// The object.
+        object: BlobDigest,
+        /// Where its bytes came from.
+        from: RepairSource,
+    },
+}
+
+/// Why a health check failed. postcard stores the position: add at the end, never renumber.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum HealthFailure {
+    /// There is no check: a trial that checks nothing proves nothing.
+    NoChecks,
+    /// A check ended with an exit code other than 0, or by a signal.
+    CheckFailed {
+        /// Its file name.
+        name: Line,
+        /// The exit code; 128 and the number of the signal when one ended it, as a shell has it.
+        exit_code: u8,
+    },
+    /// A check did not end in time.
+    CheckTimedOut {
+        /// Its file name.
+        name: Line,
+        /// Seconds that it had.
+        limit_seconds: u32,
+    },
+    /// A check could not be started.
+    CheckUnusable {
+        /// Its file name.
+        name: Line,
+    },
+    /// An object of the set is missing, or the kernel refuses it.
+    ObjectDamaged {
+        /// The object.
+        object: BlobDigest,
+    },
+    /// The set's root slot could not be looked through.
+    SlotUnreadable,
+}
+
+/// Where the bytes of a repaired object came from. postcard stores the position: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum RepairSource {
+    /// A bundle.
+    Bundle,
+    /// The other set.
+    OtherSet,
 }
 
 /// A release, as the journal names it.
@@ -371,6 +449,25 @@ mod tests {
             Event::MarkedBad { set },
             Event::WentBack { set },
             Event::TailCut { bytes: 1 },
+            Event::Stayed {
+                running: set,
+                chosen: Set::B,
+            },
+            Event::HealthPassed {
+                set,
+                checks: 1,
+                objects: 1,
+                bytes: 1,
+            },
+            Event::HealthFailed {
+                set,
+                failure: HealthFailure::NoChecks,
+            },
+            Event::ObjectRepaired {
+                set,
+                object: BlobDigest::sha256([0; 32]),
+                from: RepairSource::Bundle,
+            },
         ];
         let mut buffer = [0; FRAME_MAX_BYTES];
         for (number, event) in events.iter().enumerate() {
@@ -380,6 +477,33 @@ mod tests {
                 "{event:?}"
             );
         }
+    }
+
+    #[test]
+    fn stored_numbers_of_health_and_repair_stay() {
+        let name = Line::new("x").unwrap();
+        let object = BlobDigest::sha256([0; 32]);
+        let failures = [
+            HealthFailure::NoChecks,
+            HealthFailure::CheckFailed {
+                name: name.clone(),
+                exit_code: 1,
+            },
+            HealthFailure::CheckTimedOut {
+                name: name.clone(),
+                limit_seconds: 1,
+            },
+            HealthFailure::CheckUnusable { name },
+            HealthFailure::ObjectDamaged { object },
+            HealthFailure::SlotUnreadable,
+        ];
+        let mut buffer = [0; FRAME_MAX_BYTES];
+        for (number, failure) in failures.iter().enumerate() {
+            let stored = postcard::to_slice(failure, &mut buffer).unwrap();
+            assert_eq!(stored[0], number as u8, "{failure:?}");
+        }
+        let sources = [RepairSource::Bundle, RepairSource::OtherSet];
+        assert_eq!(postcard::to_slice(&sources, &mut buffer).unwrap(), &[0, 1]);
     }
 
     #[test]

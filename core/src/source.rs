@@ -3,8 +3,9 @@
 //! Any `embedded_io` reader is a source: with [`Seek`] through [`Seekable`], without it through [`Stream`].
 
 use crate::error::{Error, Misuse};
-use crate::install::{Installer, Need, Plan};
+use crate::install::{Installer, Need, Plan, Request};
 use crate::storage::Storage;
+use crate::verify::hashed::HashedBytes;
 use embedded_io::{Read, ReadExactError, Seek, SeekFrom};
 
 /// A blocking source of a bundle's bytes.
@@ -17,6 +18,19 @@ pub trait Source {
     /// # Errors
     /// [`SourceError::Ended`] when the source ends before; whatever else goes wrong as [`SourceError::Source`].
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError<Self::Error>>;
+
+    /// The bytes of a request with their hashes, from a source that reads and hashes ahead; `None` when
+    /// [`read_at`](Self::read_at) shall read them.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    fn read_hashed(
+        &mut self,
+        request: &Request,
+    ) -> Result<Option<HashedBytes<'_>>, SourceError<Self::Error>> {
+        let _ = request;
+        Ok(None)
+    }
 
     /// Whether the source ends at `offset`.
     ///
@@ -69,16 +83,7 @@ where
 {
     loop {
         match installer.need()? {
-            Need::Bytes(request) => {
-                let bytes = buffer
-                    .get_mut(..request.bytes as usize)
-                    .ok_or(Error::Misuse(Misuse::WorkspaceTooSmall))?;
-                match source.read_at(request.offset, bytes) {
-                    Ok(()) => installer.feed(bytes, storage)?,
-                    Err(SourceError::Ended) => return Err(installer.feed_truncated().into()),
-                    Err(SourceError::Source(error)) => return Err(RunError::Source(error)),
-                }
-            }
+            Need::Bytes(request) => supply(installer, source, storage, buffer, &request)?,
             Need::End { offset } => match source.ends_at(offset) {
                 Ok(at_end) => installer.feed_end(at_end)?,
                 Err(SourceError::Ended) => return Err(installer.feed_truncated().into()),
@@ -90,6 +95,33 @@ where
             Need::Finished => return Ok(()),
         }
     }
+}
+
+/// Gets the bytes of a request, hashed ahead or read now, and feeds them.
+fn supply<R: Source, S: Storage>(
+    installer: &mut Installer<'_>,
+    source: &mut R,
+    storage: &mut S,
+    buffer: &mut [u8],
+    request: &Request,
+) -> Result<(), RunError<R::Error>> {
+    let missing = match source.read_hashed(request) {
+        Ok(Some(hashed)) => return Ok(installer.feed_hashed(hashed, storage)?),
+        Ok(None) => {
+            let bytes = buffer
+                .get_mut(..request.bytes as usize)
+                .ok_or(Error::Misuse(Misuse::WorkspaceTooSmall))?;
+            match source.read_at(request.offset, bytes) {
+                Ok(()) => return Ok(installer.feed(bytes, storage)?),
+                Err(missing) => missing,
+            }
+        }
+        Err(missing) => missing,
+    };
+    Err(match missing {
+        SourceError::Ended => installer.feed_truncated().into(),
+        SourceError::Source(error) => RunError::Source(error),
+    })
 }
 
 /// A source that can seek: what is not needed is not read.

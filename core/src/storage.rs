@@ -5,6 +5,7 @@
 //! lost, torn or reordered by a power cut; nothing that [`Storage::publish`] has not been called for counts as there.
 
 use crate::error::StorageError;
+use crate::verify::hashed::Trees;
 use crate::wire::index::Blob;
 use crate::wire::manifest::Manifest;
 
@@ -90,6 +91,26 @@ pub trait Storage {
     /// # Errors
     /// When it cannot be written.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Writes as [`write`](Self::write) does, bytes that were read and hashed ahead: a storage that would hand others to a second
+    /// thread gains nothing by doing so with these.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.write(offset, bytes)
+    }
+
+    /// Reads the open blob back from the medium as [`read`](Self::read) does after [`settle`](Self::settle), and hashes it,
+    /// where the storage has threads for that: the trees that start at `offset`, none beyond `end`. `None` when the installer
+    /// shall read and hash.
+    ///
+    /// # Errors
+    /// When it cannot be read or ends early.
+    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
+        let _ = (offset, end);
+        Ok(None)
+    }
 
     /// Reads from the copy of `blob` in the running set exactly `buffer.len()` bytes.
     ///

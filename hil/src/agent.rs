@@ -139,6 +139,15 @@ pub fn event<T: DeserializeOwned>(output: &Output, name: &str) -> Result<T, Comm
     })
 }
 
+/// The last event of this name in what a command printed elsewhere. Lines that are no JSON are the command's errors.
+///
+/// # Errors
+/// When no event has the name and the fields of `T`.
+pub fn event_in<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, serde_json::Error> {
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with('{')).collect();
+    find(&lines.join("\n"), name)
+}
+
 fn find<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, serde_json::Error> {
     let mut found = None;
     for line in text.lines() {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::demo;
+use crate::{demo, suite};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -21,6 +21,16 @@ pub enum Command {
     /// Every step is checked: the exit code is 0 only when all came out as it must, 1 when a step failed, 2 when the command
     /// line is wrong. Needs root, since the board mounts what it boots.
     Demo(DemoArguments),
+    /// Runs scenarios on a board, reports what came of each, and counts them in the last line.
+    ///
+    /// The exit code is 0 only when none failed, 1 when one did or the run could not be made, 2 when the command line is wrong.
+    Run(RunArguments),
+    /// Joins standard input and output with a port of this machine: what a board's network starts for its guest.
+    #[command(hide = true)]
+    Relay {
+        /// The port.
+        port: u16,
+    },
 }
 
 /// Arguments of `demo`.
@@ -38,9 +48,85 @@ pub struct DemoArguments {
     /// Where twinseal and twinseal-bundle are. Default: the folder of twinseal-hil itself.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
+    /// Where the device's own programs are, static; scripts/device-programs.sh builds them.
+    #[arg(long, value_name = "DIR", default_value = "target/device/bin")]
+    pub device_programs: PathBuf,
     /// Keep keys and bundles of an earlier run, and begin at the device.
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// Scenario files, and folders of them.
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// The machine to run on.
+    #[arg(long, value_enum, default_value = "uefi")]
+    pub board: ScenarioBoard,
+    /// Write the report as JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the report as a page.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Scenarios that run side by side.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: u16,
+    /// Run only scenarios with this in their name.
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<String>,
+    /// The seed of every random moment; a new one when none is given. It is printed.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Power cuts of each scenario that has some, instead of its own number.
+    #[arg(long, value_name = "N")]
+    pub cuts: Option<u32>,
+    /// Where transcripts go, and, while it runs, disks.
+    #[arg(long, value_name = "DIR", default_value = "hil-out")]
+    pub out: PathBuf,
+    /// What the appliances are made of; scripts/appliance.sh makes it.
+    #[arg(long, value_name = "DIR", default_value = ".cache/appliance")]
+    pub inputs: PathBuf,
+    /// Where twinseal and twinseal-bundle are. Default: the folder of twinseal-hil itself.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+    /// Where the static programs of a device are; scripts/device-programs.sh makes them.
+    #[arg(long, value_name = "DIR", default_value = "target/device/bin")]
+    pub device_programs: PathBuf,
+    /// The QEMU to use.
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    pub qemu: PathBuf,
+}
+
+/// A board that scenarios run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScenarioBoard {
+    /// QEMU with UEFI firmware and Secure Boot.
+    Uefi,
+}
+
+impl RunArguments {
+    /// The run's options; `own` is this program.
+    pub fn options(self, own: PathBuf, seed: u64) -> suite::Options {
+        let own_folder = own.parent().map_or_else(PathBuf::new, Into::into);
+        suite::Options {
+            paths: self.paths,
+            filter: self.filter,
+            junit: self.junit,
+            html: self.html,
+            jobs: self.jobs.into(),
+            seed: self.seed.unwrap_or(seed),
+            cuts: self.cuts,
+            out: self.out,
+            inputs: self.inputs,
+            programs: self.programs.unwrap_or(own_folder),
+            device_programs: self.device_programs,
+            qemu: self.qemu,
+            own,
+        }
+    }
 }
 
 /// A board on the command line.
@@ -57,6 +143,7 @@ impl DemoArguments {
             out: self.out,
             inputs: self.inputs,
             programs: self.programs.unwrap_or(own_folder),
+            device_programs: self.device_programs,
             keep: self.keep,
         }
     }
@@ -65,7 +152,9 @@ impl DemoArguments {
 const EXAMPLES: &str = "\
 Examples:
   twinseal-hil demo
-  twinseal-hil demo --out /tmp/demo --keep";
+  twinseal-hil demo --out /tmp/demo --keep
+  twinseal-hil run scenarios --html report.html --junit report.xml
+  twinseal-hil run scenarios --filter power-cuts --cuts 50 --seed 7";
 
 #[cfg(test)]
 mod tests {
@@ -80,7 +169,7 @@ mod tests {
     #[test]
     fn every_example_of_the_help_parses() {
         let examples = EXAMPLES.lines().skip(1);
-        assert_eq!(examples.clone().count(), 2);
+        assert_eq!(examples.clone().count(), 4);
         for line in examples {
             Cli::try_parse_from(line.split_whitespace())
                 .unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -89,9 +178,10 @@ mod tests {
 
     #[test]
     fn programs_are_looked_for_beside_this_one() {
-        let Command::Demo(arguments) = Cli::try_parse_from(["twinseal-hil", "demo"])
-            .unwrap()
-            .command;
+        let parsed = Cli::try_parse_from(["twinseal-hil", "demo"]).unwrap();
+        let Command::Demo(arguments) = parsed.command else {
+            panic!("{parsed:?}");
+        };
         assert_eq!(arguments.board, BoardName::Files);
         assert_eq!(
             arguments.options("/own".into()).programs,

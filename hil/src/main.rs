@@ -5,12 +5,20 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments};
+use std::time::{SystemTime, UNIX_EPOCH};
+use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments, RunArguments};
 use twinseal_hil::demo::{self, DemoError};
+use twinseal_hil::{relay, suite};
 
 fn main() -> ExitCode {
-    let Command::Demo(arguments) = Cli::parse().command;
-    match run(arguments) {
+    let ended = match Cli::parse().command {
+        Command::Demo(arguments) => run(arguments).map_err(|error| error.to_string()),
+        Command::Run(arguments) => return scenarios(arguments),
+        Command::Relay { port } => {
+            relay::run(port).map_err(|error| format!("The relay broke: {error}."))
+        }
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("twinseal-hil: {error}");
@@ -25,11 +33,26 @@ fn run(arguments: DemoArguments) -> Result<(), DemoError> {
     }
 }
 
+fn scenarios(arguments: RunArguments) -> ExitCode {
+    // Any number does for a run whose seed is not given: it is printed.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = now.map_or(0, |now| u64::from(now.subsec_nanos()));
+    match suite::run(&arguments.options(own(), seed), io::stdout()) {
+        Ok(report) if report.counts().failed == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("twinseal-hil: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// This program.
+fn own() -> PathBuf {
+    env::current_exe().unwrap_or_default()
+}
+
 /// The folder of this program.
 fn own_folder() -> PathBuf {
-    env::current_exe()
-        .ok()
-        .as_deref()
-        .and_then(Path::parent)
-        .map_or_else(PathBuf::new, Path::to_owned)
+    own().parent().map_or_else(PathBuf::new, Path::to_owned)
 }

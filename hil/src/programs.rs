@@ -65,14 +65,21 @@ impl Programs {
     }
 }
 
-/// Checks that the tools are in `PATH`.
+/// A program in `PATH`, or where the administrator's programs are: a user's `PATH` often lacks those.
+pub fn find_in_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Checks that the tools are there.
 ///
 /// # Errors
 /// [`ProgramsError::Tools`] names all that are missing and the command that installs them.
 pub fn require(tools: &[Tool]) -> Result<(), ProgramsError> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let there =
-        |tool: &&Tool| env::split_paths(&path).any(|folder| folder.join(tool.program).is_file());
+    let there = |tool: &&Tool| find_in_path(tool.program).is_some();
     let missing: Vec<Tool> = tools.iter().filter(|tool| !there(tool)).copied().collect();
     if missing.is_empty() {
         Ok(())

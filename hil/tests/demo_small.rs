@@ -33,6 +33,8 @@ fn run_as(folder: &Path, starter: &[&str]) -> Output {
     command
         .arg("--programs")
         .arg(support::programs())
+        .arg("--device-programs")
+        .arg(support::programs())
         .output()
         .unwrap()
 }
@@ -173,6 +175,8 @@ fn keys_and_bundles_can_be_kept() {
         .arg("demo")
         .arg("--keep")
         .arg("--programs")
+        .arg(support::programs())
+        .arg("--device-programs")
         .arg(support::programs());
     command
         .arg("--inputs")

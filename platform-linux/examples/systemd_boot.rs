@@ -35,15 +35,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn loader<'p>(
-    devices: [&str; 2],
-    folders: [&'p str; 2],
-) -> Result<SystemdBootLoader<'p>, StorageError> {
+fn loader(devices: [&str; 2], folders: [&str; 2]) -> Result<SystemdBootLoader, StorageError> {
     let [a, b] = devices.map(BootPartition::of_device);
     SystemdBootLoader::open(VARIABLES_FOLDER, [a?, b?], folders)
 }
 
-fn run(loader: &mut SystemdBootLoader<'_>, command: &[&str]) -> Result<String, String> {
+fn run(loader: &mut SystemdBootLoader, command: &[&str]) -> Result<String, String> {
     let wrote = match command {
         ["show"] => return show(loader).map_err(|error| error.to_string()),
         ["default", set] => loader.set_default(set_of(set)?),
@@ -56,7 +53,7 @@ fn run(loader: &mut SystemdBootLoader<'_>, command: &[&str]) -> Result<String, S
     Ok(format!("{} {what}", command.join(" ")))
 }
 
-fn show(loader: &mut SystemdBootLoader<'_>) -> Result<String, StorageError> {
+fn show(loader: &mut SystemdBootLoader) -> Result<String, StorageError> {
     let ran = SystemdBootLoader::ran_in_this_boot(&Variables::open(VARIABLES_FOLDER)?)?;
     let name = |set: Option<Set>| set.map_or("none".into(), |set| set.to_string());
     Ok(format!(

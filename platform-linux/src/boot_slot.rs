@@ -18,6 +18,8 @@ use crate::file::{
     open_own, regular_length, remove,
 };
 use crate::path::{BootLayout, STAGED_UKI, Tries, UkiName, may_boot};
+use core::fmt::Write;
+use heapless::String;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, fstatvfs, fsync, openat, renameat, statat, syncfs, unlinkat,
@@ -136,18 +138,29 @@ impl BootSlot {
     }
 }
 
-/// Whether the boot slot at `path` holds a UKI under a name that boots: a regular file that is not empty.
+/// A path in a boot slot.
+pub type UkiPath = String<64>;
+
+/// Where the UKI stands in the boot slot at `path`, from there: a regular file that is not empty, under a name that boots.
+/// `None` when there is none.
 ///
 /// # Errors
 /// When the slot cannot be opened or read.
-pub fn holds_uki(path: &str, layout: BootLayout) -> Result<bool, StorageError> {
+pub fn uki_path(path: &str, layout: BootLayout) -> Result<Option<UkiPath>, StorageError> {
     let slot = BootSlot::open(path, layout)?;
     let (Some(directory), Some((name, _))) = (&slot.directory, slot.uki()?) else {
-        return Ok(false);
+        return Ok(None);
     };
     let about = statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
         .during(StorageOperation::Read, SLOT)?;
-    Ok(FileType::from_raw_mode(about.st_mode).is_file() && about.st_size > 0)
+    if !FileType::from_raw_mode(about.st_mode).is_file() || about.st_size == 0 {
+        return Ok(None);
+    }
+    let [outer, inner] = layout.directory();
+    let mut path = UkiPath::new();
+    // Two short words and the longest name: they fit.
+    let _ = write!(path, "{outer}/{inner}/{name}");
+    Ok(Some(path))
 }
 
 /// The bootable name of the UKI; the one without counter if there are several.
@@ -246,18 +259,21 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().to_str().unwrap();
         let layout = BootLayout::EntryFolder(Set::A);
-        assert_eq!(holds_uki(path, layout), Ok(false));
+        assert_eq!(uki_path(path, layout), Ok(None));
         let directory = temporary.path().join("EFI/Linux");
         fs::create_dir_all(directory.join("twinse-a+0.efi")).unwrap();
-        assert_eq!(holds_uki(path, layout), Ok(false), "a directory");
+        assert_eq!(uki_path(path, layout), Ok(None), "a directory");
         fs::write(directory.join("TWINSE-A.EFI"), "").unwrap();
-        assert_eq!(holds_uki(path, layout), Ok(false), "an empty file");
+        assert_eq!(uki_path(path, layout), Ok(None), "an empty file");
         fs::write(directory.join("TWINSE-A.EFI"), "uki").unwrap();
-        assert_eq!(holds_uki(path, layout), Ok(true));
+        assert_eq!(
+            uki_path(path, layout),
+            Ok(Some("EFI/Linux/TWINSE-A.EFI".try_into().unwrap()))
+        );
         let other = BootLayout::EntryFolder(Set::B);
-        assert_eq!(holds_uki(path, other), Ok(false), "that of the other set");
+        assert_eq!(uki_path(path, other), Ok(None), "that of the other set");
         let removable = BootLayout::RemovableMedia;
-        assert_eq!(holds_uki(path, removable), Ok(false), "another directory");
-        assert!(holds_uki("/nonexistent", layout).is_err());
+        assert_eq!(uki_path(path, removable), Ok(None), "another directory");
+        assert!(uki_path("/nonexistent", layout).is_err());
     }
 }

@@ -17,8 +17,8 @@ pub(crate) const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 /// Permissions of new directories; a umask narrows them.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// A directory is read this many bytes at a time: a longest name (255 bytes) fits several times.
-const ENTRIES_BYTES: usize = 2048;
+/// A directory is read this many bytes at a time: a longest name (255 bytes) fits many times.
+const ENTRIES_BYTES: usize = 8192;
 
 /// What never follows a symbolic link, never outlives an `exec`, and never waits for the other end of a FIFO.
 pub(crate) const NO_LINKS: OFlags = OFlags::NOFOLLOW

@@ -36,6 +36,8 @@ pub(crate) struct OpenImage {
     pub left: u64,
     /// Whether it is a hole from end to end.
     pub fresh: bool,
+    /// Whether it is a block device.
+    pub device: bool,
 }
 
 /// Size of the slot in bytes.
@@ -49,7 +51,7 @@ pub(crate) fn size_bytes(path: &str) -> Result<u64, Errno> {
 
 /// Opens the slot for writing `blob`; `probe` says whether what is there may be worth reading.
 pub(crate) fn open(path: &str, blob: &Blob, probe: bool) -> Result<OpenImage, StorageFault> {
-    let file = match kind(path).map_err(fault_of)? {
+    let (file, device) = match kind(path).map_err(fault_of)? {
         Kind::Fresh => {
             let (file, _) = open_or_make(path).map_err(fault_of)?;
             ftruncate(&file, blob.size).map_err(fault_of)?;
@@ -57,11 +59,12 @@ pub(crate) fn open(path: &str, blob: &Blob, probe: bool) -> Result<OpenImage, St
                 file,
                 left: 0,
                 fresh: true,
+                device: false,
             });
         }
         // Exclusive: a device that is mounted, or a part of another one, is not to be written.
-        Kind::Device => open_to_write(path, OFlags::EXCL)?,
-        Kind::File => open_to_write(path, OFlags::empty())?,
+        Kind::Device => (open_to_write(path, OFlags::EXCL)?, true),
+        Kind::File => (open_to_write(path, OFlags::empty())?, false),
     };
     let size = open_size_bytes(&file).map_err(fault_of)?;
     if size < blob.size {
@@ -72,6 +75,7 @@ pub(crate) fn open(path: &str, blob: &Blob, probe: bool) -> Result<OpenImage, St
         file,
         left,
         fresh: false,
+        device,
     })
 }
 

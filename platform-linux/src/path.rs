@@ -124,6 +124,14 @@ impl BootLayout {
         }
     }
 
+    /// Path of the UKI of a set that was told as the default, part by part, from the boot slot.
+    pub const fn file(self) -> [&'static str; 3] {
+        match self {
+            Self::RemovableMedia => REMOVABLE_MEDIA_FILE,
+            Self::EntryFolder(set) => entry_file(set),
+        }
+    }
+
     /// The name that makes the UKI bootable when an install is done.
     pub(crate) fn bootable_uki(self) -> UkiName {
         match self {
@@ -210,8 +218,8 @@ pub(crate) fn may_boot(name: &CStr) -> bool {
 
 /// The digest that is a file's name, when it is one as we write it: all in lower case.
 pub(crate) fn digest_of(name: &[u8]) -> Option<BlobDigest> {
-    let digest = BlobDigest::from_hex(name)?;
-    (digest.to_hex().as_bytes() == name).then_some(digest)
+    let lower = !name.iter().any(u8::is_ascii_uppercase);
+    lower.then(|| BlobDigest::from_hex(name)).flatten()
 }
 
 /// The names of an object.
@@ -236,17 +244,6 @@ impl ObjectName {
     /// The name in that directory.
     pub(crate) fn rest(&self) -> &str {
         self.0.get(2..).unwrap_or_default()
-    }
-
-    /// The path of the object in `objects`.
-    pub(crate) fn path(&self) -> String<{ 1 + 2 * SHA512_BYTES }> {
-        let mut path = String::new();
-        // The digest and one separator: the string has room for the longest.
-        let _ = core::fmt::Write::write_fmt(
-            &mut path,
-            format_args!("{}/{}", self.shard(), self.rest()),
-        );
-        path
     }
 
     /// What `images/<digest>` points to.

@@ -5,6 +5,7 @@ use crate::file::{NO_LINKS, if_there, open_directory, open_directory_path, regul
 use crate::path::{COMPOSEFS, IMAGES, OBJECTS, ObjectName};
 use crate::storage::Verity;
 use crate::verity::measure;
+use core::cell::RefCell;
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat_raw, statat};
@@ -20,9 +21,24 @@ const LINK_MAX_BYTES: usize = 160;
 pub(crate) struct Repository {
     pub objects: OwnedFd,
     pub images: OwnedFd,
+    /// The directory of the object that was looked up last: an index lists objects in ascending order, so the next one is
+    /// mostly there too.
+    shard: RefCell<Option<(ShardName, OwnedFd)>>,
 }
 
+/// The first two hex digits of a digest.
+type ShardName = heapless::String<2>;
+
 impl Repository {
+    /// A repository by its two directories.
+    pub(crate) const fn new(objects: OwnedFd, images: OwnedFd) -> Self {
+        Self {
+            objects,
+            images,
+            shard: RefCell::new(None),
+        }
+    }
+
     /// Opens the repository in the root slot at `path`; `None` when there is none yet.
     pub(crate) fn open_path(path: &str) -> Result<Option<Self>, Errno> {
         Self::open(open_directory_path(path)?)
@@ -39,21 +55,40 @@ impl Repository {
         let Some(images) = if_there(open_directory(&composefs, IMAGES))? else {
             return Ok(None);
         };
-        Ok(Some(Self { objects, images }))
+        Ok(Some(Self::new(objects, images)))
     }
 
     /// Opens an object for reading; `None` when there is no such file. What stands there may be damaged.
     pub(crate) fn object(&self, digest: &BlobDigest) -> Result<Option<OwnedFd>, Errno> {
         let name = ObjectName::new(digest);
+        let open =
+            |shard: &OwnedFd| openat(shard, name.rest(), OFlags::RDONLY | NO_LINKS, Mode::empty());
+        let file = match self.in_shard(&name, open) {
+            // A symbolic link or a socket where an object must be.
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+            other => other?,
+        };
+        Ok(file.filter(|file| regular_length(file).is_ok()))
+    }
+
+    /// Does something in the directory of an object; `None` when the directory or what is looked for is not there.
+    fn in_shard<T>(
+        &self,
+        name: &ObjectName,
+        work: impl Fn(&OwnedFd) -> Result<T, Errno>,
+    ) -> Result<Option<T>, Errno> {
+        let mut kept = self.shard.borrow_mut();
+        if let Some((_, shard)) = kept.as_ref().filter(|(kept, _)| kept == name.shard()) {
+            return if_there(work(shard));
+        }
         let Some(shard) = if_there(open_directory(&self.objects, name.shard()))? else {
             return Ok(None);
         };
-        let file = match openat(shard, name.rest(), OFlags::RDONLY | NO_LINKS, Mode::empty()) {
-            // A symbolic link or a socket where an object must be.
-            Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
-            other => if_there(other)?,
-        };
-        Ok(file.filter(|file| regular_length(file).is_ok()))
+        let done = if_there(work(&shard));
+        *kept = ShardName::try_from(name.shard())
+            .ok()
+            .map(|name| (name, shard));
+        done
     }
 
     /// Whether a blob is there, whole: sealed with the digest that is its name, or, where nothing is sealed, of the right
@@ -74,11 +109,12 @@ impl Repository {
 
     /// Size of the regular file of an object, in one system call: every object of a set is asked for in every install.
     fn length(&self, digest: &BlobDigest) -> Result<Option<u64>, Errno> {
-        let path = ObjectName::new(digest).path();
-        let stat = match statat(&self.objects, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            // A file where a directory must be.
-            Err(Errno::NOTDIR) => None,
-            other => if_there(other)?,
+        let name = ObjectName::new(digest);
+        let stat = |shard: &OwnedFd| statat(shard, name.rest(), AtFlags::SYMLINK_NOFOLLOW);
+        let stat = match self.in_shard(&name, stat) {
+            // A file or a symbolic link where a directory must be.
+            Err(Errno::NOTDIR | Errno::LOOP) => None,
+            other => other?,
         };
         let regular = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
         Ok(regular.map(|stat| stat.st_size as u64))

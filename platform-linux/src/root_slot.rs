@@ -30,6 +30,9 @@ use twinseal_core::wire::index::{Blob, Role};
 
 const SLOT: StorageObject = StorageObject::RootSlot;
 
+/// So many objects to remove are remembered; of more, the directories are listed a second time.
+const GARBAGE_MAX_COUNT: usize = 256;
+
 /// `st_blocks` counts in these units on every file system.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -39,6 +42,16 @@ pub(crate) struct RootSlot {
     verity: Verity,
     repository: Option<Repository>,
     temporary: Option<OwnedFd>,
+    /// What the last look at the room found to be garbage.
+    garbage: Option<Garbage>,
+}
+
+/// Objects that are certainly not needed.
+struct Garbage {
+    /// How many had been asked for when this was found: it holds as long as there are no more.
+    needed: u64,
+    /// All of them; `None` when there are too many to keep.
+    digests: Option<heapless::Vec<BlobDigest, GARBAGE_MAX_COUNT>>,
 }
 
 impl RootSlot {
@@ -55,6 +68,7 @@ impl RootSlot {
             verity,
             repository,
             temporary: None,
+            garbage: None,
         })
     }
 
@@ -66,21 +80,31 @@ impl RootSlot {
     }
 
     /// Bytes free, and bytes that [`remove_garbage`](Self::remove_garbage) would free by what is known until now.
-    pub(crate) fn space_bytes(&self, needed: &Needed) -> Result<u64, Errno> {
+    pub(crate) fn space_bytes(&mut self, needed: &Needed) -> Result<u64, Errno> {
         let file_system = fstatvfs(&self.root)?;
         let free = file_system.f_bavail.saturating_mul(file_system.f_frsize);
         Ok(free.saturating_add(self.garbage_bytes(needed)?))
     }
 
     /// Bytes of objects that are not needed; 0 while nothing was asked for.
-    fn garbage_bytes(&self, needed: &Needed) -> Result<u64, Errno> {
+    fn garbage_bytes(&mut self, needed: &Needed) -> Result<u64, Errno> {
         let mut bytes: u64 = 0;
+        self.garbage = None;
         if needed.added() > 0 {
-            self.for_each_garbage(needed, |shard, name| {
+            let mut found = Some(heapless::Vec::new());
+            self.for_each_garbage(needed, |shard, name, digest| {
                 let stat = statat(shard, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 bytes = bytes.saturating_add(stat.st_blocks as u64 * STAT_BLOCK_BYTES);
+                let kept = found.as_mut().map(|found| found.push(*digest).is_ok());
+                if kept == Some(false) {
+                    found = None;
+                }
                 Ok(())
             })?;
+            self.garbage = Some(Garbage {
+                needed: needed.added(),
+                digests: found,
+            });
         }
         Ok(bytes)
     }
@@ -110,10 +134,29 @@ impl RootSlot {
         }
         self.remove_images(keep)
             .during(StorageOperation::Remove, SLOT)?;
-        let unlink = |shard: &OwnedFd, name: &CStr| unlinkat(shard, name, AtFlags::empty());
-        self.for_each_garbage(needed, unlink)
+        self.remove_objects(needed)
             .during(StorageOperation::Remove, SLOT)?;
         self.sync()
+    }
+
+    /// Removes the objects that are not needed: those that the plan found, when it kept them all.
+    fn remove_objects(&self, needed: &Needed) -> Result<(), Errno> {
+        let known = self
+            .garbage
+            .as_ref()
+            .filter(|garbage| garbage.needed == needed.added())
+            .and_then(|garbage| garbage.digests.as_ref());
+        let Some(digests) = known else {
+            return self.for_each_garbage(needed, |shard, name, _| {
+                unlinkat(shard, name, AtFlags::empty())
+            });
+        };
+        for digest in digests {
+            let name = ObjectName::new(digest);
+            let shard = open_directory(&self.repository()?.objects, name.shard())?;
+            remove(shard, name.rest())?;
+        }
+        Ok(())
     }
 
     /// Removes everything in `tmp`.
@@ -175,7 +218,7 @@ impl RootSlot {
         let objects = ensure_directory(&composefs, OBJECTS)?;
         let images = ensure_directory(&composefs, IMAGES)?;
         let temporary = ensure_directory(&composefs, TEMPORARY)?;
-        Ok((Repository { objects, images }, temporary))
+        Ok((Repository::new(objects, images), temporary))
     }
 
     fn seal(
@@ -246,7 +289,7 @@ impl RootSlot {
     /// Calls `visit` with the directory and the name of every object that is certainly not needed.
     fn for_each_garbage<V>(&self, needed: &Needed, mut visit: V) -> Result<(), Errno>
     where
-        V: FnMut(&OwnedFd, &CStr) -> Result<(), Errno>,
+        V: FnMut(&OwnedFd, &CStr, &BlobDigest) -> Result<(), Errno>,
     {
         let Some(repository) = &self.repository else {
             return Ok(());
@@ -264,7 +307,9 @@ impl RootSlot {
                 let fits = whole.extend_from_slice(shard_name.to_bytes()).is_ok()
                     && whole.extend_from_slice(name.to_bytes()).is_ok();
                 match digest_of(&whole) {
-                    Some(digest) if fits && !needed.may_contain(&digest) => visit(&shard, name),
+                    Some(digest) if fits && !needed.may_contain(&digest) => {
+                        visit(&shard, name, &digest)
+                    }
                     _ => Ok(()),
                 }
             })

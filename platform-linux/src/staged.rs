@@ -3,18 +3,21 @@
 //! # Power loss
 //! Until [`Staged::settle`] returns, what was written may be lost, torn or reordered.
 
-use crate::fault::During;
+use crate::fault::{During, fault_of};
 use crate::file::{read_exact, write_all};
 use core::num::NonZeroU64;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Advice, fadvise, fdatasync, ftruncate};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{Advice, OFlags, fadvise, fcntl_setfl, fdatasync, ftruncate};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
 use twinseal_core::wire::index::{Blob, Role};
 
 /// After so many bytes the kernel is told to start writing, so that the medium works while the next bytes are fetched and hashed.
 /// It also bounds how much of the page cache an install takes.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Direct writes start and end at multiples of this: the largest logical block of common media, and a page.
+const ALIGNMENT_BYTES: u64 = 4096;
 
 /// A hole is left in pieces of this size.
 const HOLE_BYTES: usize = 64 * 1024;
@@ -32,6 +35,8 @@ pub(crate) enum Backing {
     Hole,
     /// A place that is larger than the blob, perhaps, and keeps its size.
     Fixed,
+    /// The same, and a block device: what is aligned need not go through the page cache.
+    Device,
 }
 
 /// A blob that is being written.
@@ -42,6 +47,16 @@ pub(crate) struct Staged {
     /// The kernel was told to write everything before this offset.
     write_back: u64,
     settled: bool,
+    direct: Direct,
+}
+
+/// Whether the file is open past the page cache now (`O_DIRECT`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direct {
+    Off,
+    On,
+    /// The device does not do that.
+    Refused,
 }
 
 impl Staged {
@@ -53,6 +68,7 @@ impl Staged {
             backing,
             write_back: 0,
             settled: false,
+            direct: Direct::Off,
         }
     }
 
@@ -62,8 +78,12 @@ impl Staged {
     }
 
     /// Reads exactly `buffer.len()` bytes.
-    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        read_exact(&self.file, offset, buffer).during(StorageOperation::Read, self.object())
+    pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let read = self
+            .set_direct(Direct::Off)
+            .map_err(fault_of)
+            .and_then(|()| read_exact(&self.file, offset, buffer));
+        read.during(StorageOperation::Read, self.object())
     }
 
     /// Writes all of `bytes`.
@@ -72,25 +92,41 @@ impl Staged {
         let written = match self.backing {
             Backing::Hole | Backing::New => self.write_around_zeros(offset, bytes),
             Backing::Own | Backing::Fixed => write_all(&self.file, offset, bytes),
+            Backing::Device => self.write_device(offset, bytes),
         };
         written.during(StorageOperation::Write, self.object())?;
+        if self.direct == Direct::On {
+            return Ok(());
+        }
         self.start_write_back(offset + bytes.len() as u64)
             .during(StorageOperation::Write, self.object())
     }
 
     /// Cuts the file to the blob's size where it is the blob's own, brings it to the medium and drops it from the page cache.
     pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
-        let settled = || {
+        let mut settled = || {
+            self.set_direct(Direct::Off)?;
             if matches!(self.backing, Backing::Own | Backing::New) {
                 retry_on_intr(|| ftruncate(&self.file, self.blob.size))?;
             }
             retry_on_intr(|| fdatasync(&self.file))?;
             // Clean pages go; should one stay, it is read from memory instead of the medium.
-            fadvise(&self.file, 0, None, Advice::DontNeed)
+            fadvise(&self.file, 0, None, Advice::DontNeed)?;
+            // It is read back from its start to its end.
+            fadvise(&self.file, 0, None, Advice::Sequential)
         };
         settled().during(StorageOperation::Sync, self.object())?;
         self.settled = true;
         Ok(())
+    }
+
+    /// A way to bring to the medium what was written so far; `None` when there is no descriptor left for it.
+    pub(crate) fn early_sync(&self) -> Option<EarlySync> {
+        let file = fcntl_dupfd_cloexec(&self.file, 0).ok()?;
+        Some(EarlySync {
+            file,
+            object: self.object(),
+        })
     }
 
     /// Gives the file away, settled.
@@ -120,6 +156,46 @@ impl Staged {
         Ok(())
     }
 
+    /// Bytes that start and end at pages, in memory and on the device, go past the page cache: the device works at once, nothing
+    /// is copied, and nothing is left to sync but its own cache.
+    fn write_device(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let start = bytes.as_ptr().addr() as u64;
+        let aligned = [start, offset, bytes.len() as u64]
+            .iter()
+            .all(|place| place.is_multiple_of(ALIGNMENT_BYTES));
+        if aligned && self.direct != Direct::Refused {
+            self.set_direct(Direct::On)?;
+            match write_all(&self.file, offset, bytes) {
+                // Blocks that are larger than ours, say. What was written is written again.
+                Err(Errno::INVAL) => {
+                    self.set_direct(Direct::Off)?;
+                    self.direct = Direct::Refused;
+                }
+                other => return other,
+            }
+        }
+        self.set_direct(Direct::Off)?;
+        write_all(&self.file, offset, bytes)
+    }
+
+    /// Switches direct writing on or off; where it is refused it stays off.
+    fn set_direct(&mut self, direct: Direct) -> Result<(), Errno> {
+        if self.direct == direct || self.direct == Direct::Refused {
+            return Ok(());
+        }
+        let flags = if direct == Direct::On {
+            OFlags::DIRECT
+        } else {
+            OFlags::empty()
+        };
+        match fcntl_setfl(&self.file, flags) {
+            Ok(()) => self.direct = direct,
+            Err(Errno::INVAL) if direct == Direct::On => self.direct = Direct::Refused,
+            Err(errno) => return Err(errno),
+        }
+        Ok(())
+    }
+
     /// `POSIX_FADV_DONTNEED` starts writing what is dirty and does not wait for it.
     fn start_write_back(&mut self, end: u64) -> Result<(), Errno> {
         match NonZeroU64::new(end.saturating_sub(self.write_back)) {
@@ -133,6 +209,23 @@ impl Staged {
     }
 }
 
+/// Brings to the medium what was written of a blob while more of it is written, so that little is left at the end: from another
+/// thread, since it waits for the medium.
+pub struct EarlySync {
+    file: OwnedFd,
+    object: StorageObject,
+}
+
+impl EarlySync {
+    /// Syncs what was written before the call.
+    ///
+    /// # Errors
+    /// When the medium reports a failure. The kernel tells each failure once, so this one must end the install.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        retry_on_intr(|| fdatasync(&self.file)).during(StorageOperation::Sync, self.object)
+    }
+}
+
 /// What errors say about a blob of a role.
 pub(crate) const fn object_of(role: Role) -> StorageObject {
     match role {
@@ -140,5 +233,53 @@ pub(crate) const fn object_of(role: Role) -> StorageObject {
         Role::Image => StorageObject::ImageSlot,
         Role::Object => StorageObject::Object,
         Role::Composefs => StorageObject::ComposefsImage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+    use twinseal_core::wire::digest::BlobDigest;
+
+    #[test]
+    fn direct_and_other_pieces_of_a_device_follow_each_other() {
+        const PAGE: usize = ALIGNMENT_BYTES as usize;
+        let size = 4 * PAGE + 100;
+        let blob = Blob {
+            role: Role::Image,
+            payload: 0,
+            digest: BlobDigest::sha256([0; 32]),
+            size: size as u64,
+            ranges: 1,
+            stored_bytes: size as u64,
+            alternatives: 0,
+        };
+        let file = tempfile::tempfile().unwrap();
+        let mut staged = Staged::new(blob, file.into(), Backing::Device);
+        let mut memory = vec![0; size + PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
+        let content: Vec<u8> = (0..size).map(|byte| (byte % 251) as u8).collect();
+        memory[start..start + size].copy_from_slice(&content);
+        let aligned = &memory[start..start + size];
+        // Direct where the file system can, then not at a page in memory, direct again, and an end that fills no page.
+        staged.write(0, &aligned[..PAGE]).unwrap();
+        let went = staged.direct;
+        assert_ne!(went, Direct::Off, "it was tried");
+        let mut apart = vec![0; PAGE + 1];
+        apart[1..].copy_from_slice(&aligned[PAGE..2 * PAGE]);
+        staged.write(PAGE as u64, &apart[1..]).unwrap();
+        staged
+            .write(2 * PAGE as u64, &aligned[2 * PAGE..4 * PAGE])
+            .unwrap();
+        assert_eq!(staged.direct, went);
+        staged.write(4 * PAGE as u64, &aligned[4 * PAGE..]).unwrap();
+        staged.early_sync().unwrap().sync().unwrap();
+        staged.settle().unwrap();
+        let mut found = vec![0; size];
+        staged.read(0, &mut found).unwrap();
+        assert_eq!(found, content);
+        assert_ne!(staged.direct, Direct::On);
     }
 }

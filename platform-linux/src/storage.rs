@@ -12,7 +12,7 @@ use crate::path::BootLayout;
 use crate::repository::Repository;
 use crate::root_slot::RootSlot;
 use crate::scratch::Scratch;
-use crate::staged::{Backing, Staged, object_of};
+use crate::staged::{Backing, EarlySync, Staged, object_of};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -119,6 +119,11 @@ impl<'p> LinuxStorage<'p> {
         })
     }
 
+    /// A way to bring to the medium, from another thread, what has been written of the open blob; `None` while none is open.
+    pub fn early_sync(&self) -> Option<EarlySync> {
+        self.staged.as_ref().and_then(Staged::early_sync)
+    }
+
     fn boot(&self) -> Result<&BootSlot, StorageError> {
         self.boot
             .as_ref()
@@ -214,10 +219,10 @@ impl<'p> LinuxStorage<'p> {
                 let path = self.slot_of(blob, manifest)?.target;
                 let image = image_slot::open(path, blob, self.config.probe_images);
                 let image = image.during(StorageOperation::Open, object)?;
-                let backing = if image.fresh {
-                    Backing::Hole
-                } else {
-                    Backing::Fixed
+                let backing = match (image.fresh, image.device) {
+                    (true, _) => Backing::Hole,
+                    (false, true) => Backing::Device,
+                    (false, false) => Backing::Fixed,
                 };
                 (image.file, image.left, backing)
             }
@@ -247,7 +252,7 @@ impl Storage for LinuxStorage<'_> {
         let boot_bytes = self.boot.as_ref().map(BootSlot::space_bytes).transpose();
         let root_bytes = self
             .root
-            .as_ref()
+            .as_mut()
             .map(|root| root.space_bytes(&self.needed))
             .transpose();
         Ok(Space {

@@ -7,7 +7,7 @@ use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageObject, StorageOperation};
 use twinseal_core::storage::Storage;
 use twinseal_core::wire::index::Role;
-use twinseal_platform_linux::{BootLayout, holds_uki, read_front};
+use twinseal_platform_linux::{BootLayout, read_front, uki_path};
 
 /// A layout, and what it calls things in the boot slot of the target set.
 struct Names {
@@ -50,8 +50,11 @@ impl Names {
         slots.list(&format!("b/boot/{}", self.folder))
     }
 
-    fn holds_uki(&self, slots: &Slots) -> bool {
-        holds_uki(slots.path("b/boot").to_str().unwrap(), self.layout).unwrap()
+    /// Where the UKI is found.
+    fn uki(&self, slots: &Slots) -> Option<String> {
+        let boot = slots.path("b/boot");
+        let found = uki_path(boot.to_str().unwrap(), self.layout).unwrap();
+        found.map(|path| path.as_str().to_owned())
     }
 }
 
@@ -70,7 +73,7 @@ fn a_uki_boots_only_after_make_bootable() {
             put(storage, Role::Uki, &bytes);
             storage.sync().unwrap();
             assert_eq!(names.list(&slots), ["TWINSEAL.NEW"]);
-            assert!(!names.holds_uki(&slots));
+            assert_eq!(names.uki(&slots), None);
             assert_eq!(front(&slots), None);
             storage
                 .make_bootable(&manifest(1), b"front matter")
@@ -79,7 +82,7 @@ fn a_uki_boots_only_after_make_bootable() {
         let name = names.installed.rsplit('/').next().unwrap();
         assert_eq!(names.list(&slots), [name]);
         assert_eq!(slots.read(&format!("b/boot/{}", names.installed)), bytes);
-        assert!(names.holds_uki(&slots));
+        assert_eq!(names.uki(&slots).unwrap(), names.installed);
         assert_eq!(front(&slots).unwrap(), b"front matter");
         assert!(slots.list("a/boot").is_empty());
     }
@@ -215,7 +218,7 @@ fn the_front_matter_is_there_before_the_uki_boots() {
         });
         assert_eq!(front(&slots).unwrap(), b"front");
         assert!(slots.exists(&format!("b/boot/{}", names.staged)));
-        assert!(!names.holds_uki(&slots));
+        assert_eq!(names.uki(&slots), None);
     }
 }
 

@@ -12,7 +12,7 @@ use twinseal_core::error::{StorageFault, StorageObject, StorageOperation};
 use twinseal_platform_linux::efivars::Variables;
 use twinseal_platform_linux::loader::{BootLoader, BootPartition, SystemdBootLoader};
 use twinseal_platform_linux::partition::guid_of_text;
-use twinseal_platform_linux::{BootLayout, holds_uki};
+use twinseal_platform_linux::{BootLayout, uki_path};
 
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
@@ -54,7 +54,7 @@ impl Machine {
         machine
     }
 
-    fn loader(&self) -> SystemdBootLoader<'_> {
+    fn loader(&self) -> SystemdBootLoader {
         let [a, b] = &self.slots;
         SystemdBootLoader::open(&self.variables, [partition(0), partition(1)], [a, b]).unwrap()
     }
@@ -532,10 +532,7 @@ fn a_set_without_a_uki_is_told_all_the_same() {
     assert_eq!(machine.loader().set_default(Set::A), Ok(true));
     assert_eq!(machine.names(), ["twinse-b+0.efi"]);
     let folder = machine.slots[0].as_str();
-    assert_eq!(
-        holds_uki(folder, BootLayout::EntryFolder(Set::A)),
-        Ok(false)
-    );
+    assert_eq!(uki_path(folder, BootLayout::EntryFolder(Set::A)), Ok(None));
 }
 
 #[test]

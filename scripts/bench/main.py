@@ -15,7 +15,7 @@ def main():
     parser.add_argument("--image", type=Path, help="what is installed")
     parser.add_argument("--running", help="the loop device of the running set")
     parser.add_argument("--target", help="the loop device of the target set")
-    parser.add_argument("--appliance", type=Path, required=True, help="kernel, stub and initramfs")
+    parser.add_argument("--appliance", type=Path, required=True, help="kernel and stub")
     parser.add_argument("--programs", type=Path, required=True, help="where twinseal and twinseal-bundle are")
     parser.add_argument("--work", type=Path, required=True, help="an empty folder")
     parser.add_argument("--results", type=Path, required=True, help="the file to write")

@@ -1,8 +1,10 @@
-"""The same change to a small and to a ten times larger object store: the cost must not grow with the store.
+"""The same change to a small object store and to two that hold ten times as much: the cost must not grow with the store.
 
 Both sets of a device are filled with version 1, so that version 2 differs from what the target set holds by the change
-alone, as on a device that has been updated before. The larger store has ten times as many objects, not larger ones. All
-but the changed ones begin with their number and are zeros after it, so that bundles and source trees stay small.
+alone, as on a device that has been updated before. One of the large stores has ten times as many objects, the other one
+objects that are ten times as large: what grows with the number of objects grows in the first alone. The changed objects
+have one size everywhere. All others begin with their number and are zeros after it, so that bundles and source trees stay
+small.
 """
 
 import os
@@ -16,6 +18,7 @@ from twinseal import Device, Maker
 OBJECT_BYTES = 500_000
 CHANGED_OBJECTS = 20
 FOLDER_OBJECTS = 1000
+INITRAMFS_BYTES = 500_000
 # An install wants room for every byte of its objects, though zeros stay holes; the rest is what is really taken.
 FREE_FACTOR = 1.5
 
@@ -24,7 +27,7 @@ cmdline = "quiet"
 os-release = "{folder}/v1/os-release"
 uname = "{uname}"
 kernel = "{folder}/vmlinuz"
-initramfs = "{folder}/initrd.cpio"
+initramfs = "{initramfs}"
 stub = "{folder}/linuxx64.efi.stub"
 
 [root]
@@ -49,11 +52,12 @@ MODES = {"install": [], "install --no-audit": ["--no-audit"]}
 class Store:
     """A device with an object store of one size, and the two bundles."""
 
-    def __init__(self, megabytes, appliance, work, programs):
-        self.megabytes = megabytes
-        self.objects = megabytes * 1_000_000 // OBJECT_BYTES
+    def __init__(self, megabytes, objects, appliance, work, programs):
+        self.megabytes, self.objects = megabytes, objects
+        step = max(1, objects // CHANGED_OBJECTS)
+        self.changed = range(0, step * CHANGED_OBJECTS, step)
         self.appliance, self.programs = appliance, programs
-        self.folder = child_of(work, f"store-{megabytes}")
+        self.folder = child_of(work, f"store-{megabytes}-{objects}")
         self.device = Device(programs, self.folder)
         self.costs = {mode: [] for mode in MODES}
         self.said = {mode: [] for mode in MODES}
@@ -63,23 +67,26 @@ class Store:
         root, maker = child_of(self.folder, "tree"), Maker(self.programs, self.folder)
         self.plant(root, range(self.objects), lambda number: number.to_bytes(8, "little"))
         uname = (self.appliance / "kernel-version").read_text().strip()
-        content = SYSTEM.format(folder=self.appliance, uname=uname, root=root)
+        # Any bytes will do: nothing of this is ever booted.
+        initramfs = self.folder / "initramfs"
+        initramfs.write_bytes(random.Random(0).randbytes(INITRAMFS_BYTES))
+        content = SYSTEM.format(folder=self.appliance, initramfs=initramfs, uname=uname, root=root)
         first = maker.bundle(1, content, "zstd")
-        step = max(1, self.objects // CHANGED_OBJECTS)
         noise = random.Random(1)
-        self.plant(root, range(0, step * CHANGED_OBJECTS, step), lambda _: noise.randbytes(OBJECT_BYTES))
+        self.plant(root, self.changed, lambda _: noise.randbytes(OBJECT_BYTES))
         self.bundle = maker.bundle(2, content, "zstd")
         shutil.rmtree(root)
         self.provision(maker, first)
 
     def plant(self, root, numbers, content):
-        """Writes files of the objects' size that begin with some content."""
+        """Writes files of the objects' sizes that begin with some content."""
+        others_bytes = self.megabytes * 1_000_000 // self.objects
         for number in numbers:
             file = root / str(number // FOLDER_OBJECTS) / str(number)
             file.parent.mkdir(exist_ok=True)
             with open(file, "wb") as out:
                 out.write(content(number))
-                out.truncate(OBJECT_BYTES)
+                out.truncate(OBJECT_BYTES if number in self.changed else others_bytes)
 
     def provision(self, maker, bundle):
         """Fills both sets and keeps what an install changes."""
@@ -141,14 +148,17 @@ def ratio_rows(small, large):
 
 def main(megabytes, appliance, work, programs, rounds, report):
     """Measures and reports; whether all went well."""
-    report.say("## Store: the same change of 10 MB to a store and to one ten times as large")
+    report.say("## Store: the same change of 10 MB to a store and to two that hold ten times as much")
     work.mkdir()
     free, needed = shutil.disk_usage(work).free, max(megabytes) * 1_000_000 * FREE_FACTOR
     if free < needed:
         report.say(f"Not measured: this needs {needed / 1e9:.0f} GB of free space in {work}, and there are {free / 1e9:.0f} GB.")
         return True
     scratch = child_of(work, "scratch")
-    stores = [Store(size, appliance, work, programs) for size in megabytes]
+    small, large = megabytes
+    counts = [size * 1_000_000 // OBJECT_BYTES for size in megabytes]
+    sizes = [(small, counts[0]), (large, counts[1]), (large, counts[0])]
+    stores = [Store(*size, appliance, work, programs) for size in sizes]
     try:
         for store in stores:
             store.make()
@@ -166,12 +176,15 @@ def main(megabytes, appliance, work, programs, rounds, report):
 
 def report_all(stores, rounds, report):
     """The tables."""
-    small, large = stores
+    small, more, larger = stores
     counted = f"{rounds} rounds after one to warm up" if rounds > 1 else "one round"
     report.say(f"Median (smallest–largest) of {counted}, in turns, with everything read back. Both sets held version 1; filling "
-               f"both took {small.provisioned_seconds:.0f} and {large.provisioned_seconds:.0f} s.")
+               f"both took {', '.join(f'{store.provisioned_seconds:.0f}' for store in stores)} s.")
     report.table(
         ["store", "bundle MiB", "wall s", "CPU s", "peak MiB", "framing", "index", "data", "only checked", "written bytes"],
         [store.row(mode) for mode in MODES for store in stores])
-    report.say("The larger store as a multiple of the smaller one:")
-    report.table(["", "wall", "CPU", "peak", "bytes read of the bundle"], ratio_rows(small, large))
+    head = ["", "wall", "CPU", "peak", "bytes read of the bundle"]
+    report.say("Ten times as many objects, as a multiple of the small store:")
+    report.table(head, ratio_rows(small, more))
+    report.say("As many objects, but for the changed ones ten times as large:")
+    report.table(head, ratio_rows(small, larger))

@@ -30,7 +30,11 @@ enum Form {
 impl Outlet {
     /// Standard output, as JSON or for people.
     pub fn standard(json: bool) -> Self {
-        let out = Box::new(io::stdout());
+        Self::new(Box::new(io::stdout()), json)
+    }
+
+    /// Any writer, as JSON or for people.
+    pub fn new(out: Box<dyn Write>, json: bool) -> Self {
         let form = if json {
             Form::Json(Json::new(out))
         } else {
@@ -147,6 +151,7 @@ const fn phase(phase: Phase) -> &'static str {
         Phase::Writing => "writing",
         Phase::Syncing => "syncing",
         Phase::Activating => "activating",
+        Phase::Checking => "checking",
     }
 }
 

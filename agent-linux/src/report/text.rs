@@ -1,7 +1,10 @@
 //! Events as lines of text.
 
 use super::count;
-use crate::events::{Event, Installed, Journal, Plan, Release, SetStatus, Status};
+use crate::events::{
+    Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, Plan, Release, Selected,
+    SetStatus, Status,
+};
 use indicatif::BinaryBytes;
 
 /// An event as lines of text.
@@ -10,12 +13,27 @@ pub(super) fn text(event: &Event) -> String {
         Event::Plan(plan) => plan_text(plan),
         // A failure is told on standard error.
         Event::Progress(_) | Event::Failed(_) => String::new(),
+        Event::Traffic(traffic) => format!(
+            "Over the network: {} received, {} sent; {}, {}.\n",
+            bytes(traffic.received_bytes),
+            bytes(traffic.sent_bytes),
+            count(traffic.requests, "request"),
+            count(traffic.tries, "new try")
+        ),
         Event::Installed(installed) => installed_text(installed),
         Event::Provisioned(made) => {
             let (set, floor) = (&made.set, made.floor);
             format!(
                 "The device is provisioned: set {set} is the default, the floor is {floor}. Restart to boot it.\n"
             )
+        }
+        Event::Check(check) => check_text(check),
+        Event::Health(health) => health_text(health),
+        Event::CheckedSet(checked) => checked_text(checked),
+        Event::Repaired(done) => {
+            let (set, left) = (&done.set, count(done.left, "object"));
+            let repaired = count(done.repaired, "object");
+            format!("Set {set}: {repaired} replaced, {left} still damaged.\n")
         }
         Event::Committed(done) if done.changed => {
             format!(
@@ -50,17 +68,105 @@ pub(super) fn text(event: &Event) -> String {
             ),
             _ => "The journal holds: nothing was moved.\n".to_owned(),
         },
-        Event::Selected(selected) if selected.reason == "trial" => {
-            format!(
-                "{} {}, {} left\n",
-                selected.set,
-                selected.reason,
-                count(selected.attempts_left, "attempt")
-            )
-        }
-        Event::Selected(selected) => format!("{} {}\n", selected.set, selected.reason),
+        Event::Selected(selected) => selected_text(selected),
         Event::Status(status) => status_text(status),
     }
+}
+
+/// The first word is for scripts: the set.
+fn selected_text(selected: &Selected) -> String {
+    let mut text = format!("{} {}", selected.set, selected.reason);
+    if selected.reason == "trial" {
+        text += &format!(", {} left", count(selected.attempts_left, "attempt"));
+    }
+    match &selected.running {
+        Some(running) if selected.restart => {
+            text += &format!("; set {running} runs, restart to boot set {}", selected.set);
+        }
+        Some(running) if *running != selected.set => {
+            text += &format!(
+                "; set {running} runs, because the firmware did not boot set {}",
+                selected.set
+            );
+        }
+        _ => {}
+    }
+    text + "\n"
+}
+
+fn check_text(check: &Check) -> String {
+    let verdict = if check.passed { "passed" } else { "FAILED" };
+    let mut text = format!("check {} {verdict} ({:.2} s)\n", check.check, check.seconds);
+    for line in check.output.lines() {
+        // What a program prints must not move the cursor of whoever looks at it.
+        let plain = |letter: char| if letter.is_control() { '.' } else { letter };
+        text += &format!("  | {}\n", line.chars().map(plain).collect::<String>());
+    }
+    text
+}
+
+fn checked_text(checked: &CheckedSet) -> String {
+    let set = &checked.set;
+    if !checked.holds_something {
+        return format!("Set {set} holds nothing.\n");
+    }
+    let read = format!(
+        "{}, {}",
+        count(checked.objects, "object"),
+        bytes(checked.bytes)
+    );
+    let mut text = match checked.damaged.len() {
+        0 => format!("Set {set} is well: {read}.\n"),
+        number => format!(
+            "Set {set} is DAMAGED in {}: {read}.\n",
+            count(number as u64, "place")
+        ),
+    };
+    for part in &checked.damaged {
+        let what = match part.part {
+            "uki" => "UKI: ",
+            "image" => "Among the images: ",
+            _ => "",
+        };
+        text += &format!("  {what}{}\n", part.text);
+    }
+    text
+}
+
+fn health_text(health: &Health) -> String {
+    let set = &health.set;
+    match &health.problem {
+        _ if !health.on_trial => {
+            format!("Set {set} is not on trial: there is nothing to decide.\n")
+        }
+        Some(problem) => format!("Set {set} is NOT healthy: {problem}.\n"),
+        None => format!(
+            "Set {set} is healthy: {} passed, {} could be read ({}).\n",
+            count(health.checks, "check"),
+            count(health.objects, "object"),
+            bytes(health.bytes)
+        ),
+    }
+}
+
+fn loader_text(loader: &LoaderStatus) -> String {
+    if let Some(problem) = &loader.problem {
+        return format!("cannot be asked: {problem}");
+    }
+    let default = loader.default.as_deref().unwrap_or("not known");
+    let next = loader
+        .next
+        .as_deref()
+        .map(|set| format!(", next set {set}"));
+    let agrees = match loader.agrees {
+        Some(true) => "as the boot record says",
+        Some(false) => "NOT as the boot record says: `twinseal select` tells it again",
+        None => "there is no boot record to compare with",
+    };
+    format!(
+        "default set {default}{}; {agrees}",
+        next.unwrap_or_default()
+    )
 }
 
 fn returning(what: &str, set: &str, next: &str, changed: bool) -> String {
@@ -278,6 +384,12 @@ fn status_text(status: &Status) -> String {
             );
         }
         other => line("boot record", other.to_owned()),
+    }
+    if let Some(loader) = &status.loader {
+        line("boot loader", loader_text(loader));
+    }
+    if let Some(on) = status.secure_boot {
+        line("secure boot", if on { "on" } else { "OFF" }.to_owned());
     }
     line("verity", status.verity.to_owned());
     for set in &status.sets {

@@ -147,7 +147,7 @@ fn temporary_beside(output: &Path) -> Result<NamedTempFile, Error> {
 }
 
 /// The directory that a file is in.
-fn directory_of(path: &Path) -> PathBuf {
+pub(crate) fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),

@@ -59,6 +59,9 @@ pub struct Fields {
     /// Root file system: a tar archive, also with zstd or gzip.
     #[arg(long, value_name = "FILE")]
     root_tar: Option<PathBuf>,
+    /// Directory or tar archive that is laid over the root; may be given again, and the later wins.
+    #[arg(long, value_name = "DIR-OR-TAR")]
+    root_overlay: Vec<PathBuf>,
     /// Seconds since 1970 that become the time of every file in the root.
     #[arg(long, value_name = "SECONDS")]
     epoch: Option<u64>,
@@ -66,8 +69,14 @@ pub struct Fields {
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Initramfs.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["early_init", "early_modules"])]
     initramfs: Option<PathBuf>,
+    /// Program that becomes /init of an initramfs that is made here.
+    #[arg(long, value_name = "FILE")]
+    early_init: Option<PathBuf>,
+    /// Folder of that initramfs's kernel modules, with a file `order`.
+    #[arg(long, value_name = "DIR")]
+    early_modules: Option<PathBuf>,
     /// Kernel command line, without composefs=, which is added.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
@@ -149,10 +158,11 @@ impl Fields {
             &mut recipe.root,
             self.root_directory,
             self.root_tar,
+            self.root_overlay,
             self.epoch,
         )?;
         put(&mut recipe.kernel, self.kernel);
-        put(&mut recipe.initramfs, self.initramfs);
+        put_initramfs(recipe, self.initramfs, self.early_init, self.early_modules);
         put(&mut recipe.cmdline, self.cmdline);
         put(&mut recipe.os_release, self.os_release);
         put(&mut recipe.uname, self.uname);
@@ -198,15 +208,25 @@ fn put_root(
     root: &mut Option<RootEntry>,
     directory: Option<PathBuf>,
     tar: Option<PathBuf>,
+    overlays: Vec<PathBuf>,
     epoch: Option<u64>,
 ) -> Result<(), RecipeError> {
     if directory.is_some() || tar.is_some() {
-        let epoch = root.as_ref().and_then(|root| root.epoch);
         *root = Some(RootEntry {
             directory,
             tar,
-            epoch,
+            ..root.take().unwrap_or_default()
         });
+    }
+    match root {
+        Some(root) => put_list(&mut root.overlays, overlays),
+        None if !overlays.is_empty() => {
+            return Err(RecipeError::MissingFor {
+                needs: "root-overlay",
+                missing: "root",
+            });
+        }
+        None => {}
     }
     match (root, epoch) {
         (Some(root), Some(_)) => root.epoch = epoch,
@@ -219,6 +239,25 @@ fn put_root(
         (_, None) => {}
     }
     Ok(())
+}
+
+/// A file and parts are two ways to the same thing: what flags give takes the place of the recipe's other way.
+fn put_initramfs(
+    recipe: &mut Recipe,
+    file: Option<PathBuf>,
+    init: Option<PathBuf>,
+    modules: Option<PathBuf>,
+) {
+    if file.is_some() {
+        recipe.initramfs = file;
+        recipe.early = None;
+    }
+    if init.is_some() || modules.is_some() {
+        recipe.initramfs = None;
+        let early = recipe.early.get_or_insert_default();
+        put(&mut early.init, init);
+        put(&mut early.modules, modules);
+    }
 }
 
 fn parse_image(text: &str) -> Result<Image, String> {
@@ -250,6 +289,7 @@ fn parse_info(text: &str) -> Result<InfoFile, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::EarlyEntry;
     use clap::Parser;
 
     fn arguments(words: &[&str]) -> BuildArguments {
@@ -265,7 +305,7 @@ mod tests {
     const EVERYTHING: &str = "compatible = 'a'\nversion = 'b'\nanti-rollback = 1\nsequence = 2\nsource = 'c'\nbuilder = 'd'\n\
         kernel = '/e'\ninitramfs = '/f'\ncmdline = '-g'\nos-release = '/h'\nuname = 'i'\nstub = '/j'\ndevice-tree = '/k'\n\
         sbat = '/l'\nuki = '/m'\nsbom = '/n'\ncompression = 'deflate'\nlevel = 3\nrange-bytes = 4\nsign = ['/o', '/p']\n\
-        [window]\nnot-before = 5\nnot-after = 6\n[root]\ntar = '/q'\nepoch = 7\n[secure-boot]\nkey = '/r'\ncertificate = '/s'\n\
+        [window]\nnot-before = 5\nnot-after = 6\n[root]\ntar = '/q'\noverlays = ['/x', '/y']\nepoch = 7\n[secure-boot]\nkey = '/r'\ncertificate = '/s'\n\
         [[image]]\nslot = 't'\nfile = '/u'\n[[info]]\nkind = 'notes'\nname = 'v'\nfile = '/w'\n";
 
     const FLAGS: &[&str] = &[
@@ -294,6 +334,8 @@ mod tests {
         "--not-before=5",
         "--not-after=6",
         "--root-tar=/q",
+        "--root-overlay=/x",
+        "--root-overlay=/y",
         "--epoch=7",
         "--secure-boot-key=/r",
         "--secure-boot-certificate=/s",
@@ -334,13 +376,32 @@ mod tests {
             Some(RootEntry {
                 directory: Some("/y".into()),
                 tar: None,
+                overlays: vec!["/x".into(), "/y".into()],
                 epoch: Some(7)
             })
         );
     }
 
     #[test]
+    fn a_file_and_parts_of_an_initramfs_take_each_other_s_place() {
+        let mut recipe = Recipe::parse(EVERYTHING).unwrap();
+        let put_over = |words: &[&str], recipe: &mut Recipe| {
+            arguments(words).fields.put_over(recipe).unwrap();
+            (recipe.initramfs.clone(), recipe.early.clone())
+        };
+        let early = EarlyEntry {
+            init: Some("i".into()),
+            modules: Some("m".into()),
+        };
+        let flags = ["--early-init=i", "--early-modules=m"];
+        assert_eq!(put_over(&flags, &mut recipe), (None, Some(early)));
+        let file = Some("/f".into());
+        assert_eq!(put_over(&["--initramfs=/f"], &mut recipe), (file, None));
+    }
+
+    #[test]
     fn an_epoch_without_a_root_is_refused() {
         assert!(arguments(&["--epoch=1"]).recipe().is_err());
+        assert!(arguments(&["--root-overlay=o"]).recipe().is_err());
     }
 }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use twinseal_core::wire::text::Name;
 
+use crate::disk::{ByteSize, Format};
 use crate::read::BlobName;
 use crate::recipe::Moment;
 
@@ -56,6 +57,14 @@ Examples:
 
 The exit code is that of a device that refuses the bundle for the same reason.";
 
+const DISK_EXAMPLES: &str = "\
+Examples:
+  twinseal-bundle disk v1.tseal --out disk.img --trusted-key keys/release.pub
+  twinseal-bundle disk v1.tseal --out disk.img --trusted-key keys/release.pub --size 4G --both
+  twinseal-bundle disk v1.tseal --out disk.qcow2 --format qcow2
+
+The same bundle and the same flags make the same bytes. Needs no root, and e2fsprogs. Write the image whole: its holes are zeros.";
+
 /// Builds, signs and inspects the one file that a sealed appliance is updated with.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "twinseal-bundle", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -73,6 +82,8 @@ pub enum Command {
     /// Builds a bundle from a recipe, from flags, or from both.
     #[command(after_help = BUILD_EXAMPLES)]
     Build(Box<BuildArguments>),
+    /// Makes an initramfs from a program and kernel modules, as `build` does for a recipe with `early`.
+    Initramfs(InitramfsArguments),
     /// Signs a bundle in place, or takes part in a signing elsewhere.
     #[command(after_help = SIGN_EXAMPLES)]
     Sign(SignArguments),
@@ -84,6 +95,9 @@ pub enum Command {
     /// Checks everything that a device checks, and that no object is missing.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArguments),
+    /// Makes the disk image of a new device.
+    #[command(after_help = DISK_EXAMPLES)]
+    Disk(DiskArguments),
     /// Shows what changed between two bundles, and what the update costs a device.
     Diff(DiffArguments),
     /// Writes the conformance kit: small bundles, good and bad, and what a device must say to each.
@@ -114,6 +128,20 @@ pub struct KeygenArguments {
     /// Name of the key.
     #[arg(long, value_name = "NAME", default_value = "release")]
     pub name: String,
+}
+
+/// Arguments of `initramfs`.
+#[derive(Clone, Debug, Args)]
+pub struct InitramfsArguments {
+    /// The program that becomes /init; it must need no library.
+    #[arg(long, value_name = "FILE")]
+    pub init: PathBuf,
+    /// Folder of kernel modules, with a file `order` that has one name a line.
+    #[arg(long, value_name = "DIR")]
+    pub modules: Option<PathBuf>,
+    /// The archive to write: an uncompressed cpio.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `sign`.
@@ -192,6 +220,34 @@ pub struct VerifyArguments {
     /// The result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `disk`.
+#[derive(Clone, Debug, Args)]
+pub struct DiskArguments {
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// The image to write.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Size of the whole disk: 4G for example. `data` takes what the slots leave; 256M when no size is given.
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<ByteSize>,
+    /// Size of each boot slot; 64M, or more for a large UKI, when none is given.
+    #[arg(long, value_name = "SIZE")]
+    pub boot_bytes: Option<ByteSize>,
+    /// Size of each root slot; twice its content and 64M when none is given.
+    #[arg(long, value_name = "SIZE")]
+    pub root_bytes: Option<ByteSize>,
+    /// Put the release into set B too; without it, B is empty.
+    #[arg(long)]
+    pub both: bool,
+    /// How the image is stored.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Public key that the device trusts; may be given again. Without any, no signature is checked.
+    #[arg(long, value_name = "PUB")]
+    pub trusted_key: Vec<PathBuf>,
 }
 
 /// Arguments of `diff`.

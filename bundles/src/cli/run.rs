@@ -8,14 +8,17 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use super::{
-    BuildArguments, Cli, Clock, Command, DiffArguments, ExtractArguments, InspectArguments,
-    KeygenArguments, SignArguments, VerifyArguments,
+    BuildArguments, Cli, Clock, Command, DiffArguments, DiskArguments, ExtractArguments,
+    InitramfsArguments, InspectArguments, KeygenArguments, SignArguments, VerifyArguments,
 };
+use crate::assemble::write_new;
 use crate::build::build;
 use crate::diff::diff;
+use crate::disk::{self, DiskOptions, Wanted};
 use crate::error::{Error, FileOperation};
 use crate::exit;
 use crate::extract::{extract_all, extract_blob};
+use crate::initramfs::{Early, assemble};
 use crate::inspect::{Bytes, hex, inspect};
 use crate::keys::{KeyError, PublicKey, SIGNATURE_BYTES, SigningKey, generate_into, key_id_text};
 use crate::read::Bundle;
@@ -35,10 +38,12 @@ pub fn run(cli: &Cli) -> Result<(), Error> {
     match &cli.command {
         Command::Keygen(arguments) => keygen(arguments),
         Command::Build(arguments) => run_build(arguments),
+        Command::Initramfs(arguments) => run_initramfs(arguments),
         Command::Sign(arguments) => sign(arguments),
         Command::Inspect(arguments) => run_inspect(arguments),
         Command::Extract(arguments) => extract(arguments),
         Command::Verify(arguments) => run_verify(arguments),
+        Command::Disk(arguments) => run_disk(arguments),
         Command::Diff(arguments) => run_diff(arguments),
         Command::Vectors { out } => {
             let count = vectors::write(out)?;
@@ -82,6 +87,15 @@ fn run_build(arguments: &BuildArguments) -> Result<(), Error> {
         text += "signed by nobody: `twinseal-bundle sign` signs it\n";
     }
     print(&text)
+}
+
+fn run_initramfs(arguments: &InitramfsArguments) -> Result<(), Error> {
+    let archive = assemble(&Early {
+        init: arguments.init.clone(),
+        modules: arguments.modules.clone(),
+    })?;
+    let bytes = write_new(&arguments.out, |out| out.write_all(&archive))?;
+    print(&format!("{}: {bytes} bytes\n", arguments.out.display()))
 }
 
 fn sign(arguments: &SignArguments) -> Result<(), Error> {
@@ -240,6 +254,39 @@ fn verify_text(result: &VerifyResult) -> String {
         );
     }
     text
+}
+
+fn run_disk(arguments: &DiskArguments) -> Result<(), Error> {
+    let options = DiskOptions {
+        wanted: Wanted {
+            disk: arguments.size,
+            boot: arguments.boot_bytes,
+            root: arguments.root_bytes,
+        },
+        both: arguments.both,
+        format: arguments.format,
+        keys: arguments
+            .trusted_key
+            .iter()
+            .map(|path| PublicKey::read(path))
+            .collect::<Result<_, _>>()?,
+    };
+    let made = disk::make(&arguments.bundle, &arguments.out, &options)?;
+    let signers: Vec<String> = made.signers.iter().map(key_id_text).collect();
+    let signature = if signers.is_empty() {
+        "not checked: give --trusted-key".to_owned()
+    } else {
+        format!("right, by key {}", signers.join(", "))
+    };
+    let out = arguments.out.display();
+    let mut text = format!("{out}: a disk of {} bytes\n", made.bytes);
+    text += &format!("manifest    {}\n", hex(&made.manifest_sha256));
+    text += &format!("signature   {signature}\n");
+    for partition in &made.partitions {
+        let (start, bytes) = (partition.start, partition.bytes);
+        text += &format!("{:<11} {bytes} bytes at {start}\n", partition.label);
+    }
+    print(&text)
 }
 
 fn run_diff(arguments: &DiffArguments) -> Result<(), Error> {

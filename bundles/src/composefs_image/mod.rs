@@ -78,14 +78,13 @@ impl ComposefsImage {
     }
 }
 
-/// Makes the image of the tree below the directory at `path`.
+/// Makes the image of the tree below the directory at `path`, with what `options` lays over it.
 ///
 /// # Errors
 /// [`RootError::Read`] for what the host refuses to show, [`RootError::Changed`] if a file changes meanwhile,
 /// [`RootError::Tree`] for what an image cannot hold.
 pub fn from_directory(path: &Path, options: &RootOptions) -> Result<ComposefsImage, RootError> {
-    let (root, origin) = rootfs::directory::read(path)?;
-    build(root, origin, options)
+    build(rootfs::directory::read(path)?, options)
 }
 
 /// Makes the image of the tree in the tar archive at `path`, which may be compressed with zstd or gzip.
@@ -96,15 +95,11 @@ pub fn from_directory(path: &Path, options: &RootOptions) -> Result<ComposefsIma
 /// Those of [`from_directory`], and [`RootError::Archive`], [`RootError::Decompress`], [`RootError::CompressionNotRead`] and
 /// [`RootError::Temporary`] for an archive that is broken, refused or too large for `TMPDIR`.
 pub fn from_tar(path: &Path, options: &RootOptions) -> Result<ComposefsImage, RootError> {
-    let (root, origin) = rootfs::archive::read(path)?;
-    build(root, origin, options)
+    build(rootfs::archive::read(path)?, options)
 }
 
-fn build(
-    mut root: RootTree,
-    origin: Origin,
-    options: &RootOptions,
-) -> Result<ComposefsImage, RootError> {
+fn build(base: (RootTree, Origin), options: &RootOptions) -> Result<ComposefsImage, RootError> {
+    let (mut root, origin) = rootfs::overlay::lay_over(base, &options.overlays)?;
     root.normalise(options);
     rootfs::limits::check(&root)?;
     let has_whiteouts = whiteouts::prepare(&mut root.tree);

@@ -64,7 +64,7 @@ fn pattern(size: u32) -> Vec<u8> {
 fn images_of_archives_equal_the_reference() {
     let image = image_of(varied(), &RootOptions::default());
     assert_eq!(hexadecimal(&image.digest), VARIED);
-    let image = image_of(varied(), &RootOptions { epoch: Some(0) });
+    let image = image_of(varied(), &RootOptions::at_epoch(0));
     assert_eq!(hexadecimal(&image.digest), VARIED_AT_EPOCH);
     let image = image_of(with_whiteouts(), &RootOptions::default());
     assert_eq!(hexadecimal(&image.digest), WITH_WHITEOUTS);
@@ -153,7 +153,7 @@ fn the_order_of_the_disk_does_not_matter() {
         for name in names {
             fs::write(root.path().join(name), name.repeat(50)).unwrap();
         }
-        from_directory(root.path(), &RootOptions { epoch: Some(1) }).unwrap()
+        from_directory(root.path(), &RootOptions::at_epoch(1)).unwrap()
     };
     let (one, two) = (
         build(&["one", "two", "three"]),
@@ -165,7 +165,7 @@ fn the_order_of_the_disk_does_not_matter() {
 
 #[test]
 fn an_epoch_is_the_time_of_everything() {
-    let image = image_of(varied(), &RootOptions { epoch: Some(77) });
+    let image = image_of(varied(), &RootOptions::at_epoch(77));
     for file in file_list(&image.erofs).unwrap() {
         let time = (file.modified_seconds, file.modified_nanoseconds);
         assert_eq!(time, (77, 0), "{}", file.path.display());

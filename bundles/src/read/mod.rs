@@ -24,7 +24,9 @@ use twinseal_core::wire::digest::Sha256Digest;
 use twinseal_core::wire::index::{Alternative, BLOCK_BYTES, Blob, Block, Range, Record};
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::Manifest;
-use twinseal_core::wire::tar::{BLOCK_BYTES as TAR_BLOCK_BYTES, check_header, padding_bytes};
+use twinseal_core::wire::tar::{
+    BLOCK_BYTES as TAR_BLOCK_BYTES, END_BYTES, check_header, padding_bytes,
+};
 use twinseal_core::wire::{MANIFEST_MAX_BYTES, SIGNATURES_MAX_BYTES, signatures};
 
 use crate::error::{Error, FileOperation};
@@ -109,6 +111,20 @@ impl Bundle {
     /// The signatures, unchecked.
     pub fn signatures(&self) -> &[OwnedSignature] {
         &self.signatures
+    }
+
+    /// The front matter as devices keep it: a tar archive of `manifest` and `signatures`, with its end.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be read again.
+    pub fn front_matter(&self) -> Result<Vec<u8>, Error> {
+        let signatures = self.layout().content(1);
+        let end = signatures.offset + signatures.size;
+        // Framing was checked: both entries keep to their limits, and what fills the last one up is zeros.
+        let mut front = vec![0; (end + padding_bytes(signatures.size)) as usize + END_BYTES];
+        let content = front.get_mut(..end as usize).unwrap_or_default();
+        self.read_at(0, content, Part::Signatures)?;
+        Ok(front)
     }
 
     /// Length of the bundle in bytes.

@@ -12,6 +12,7 @@ use crate::assemble::{
     EncodingOptions, Identity, InfoContent, RANGE_DEFAULT_BYTES, RANGE_MIN_BYTES,
 };
 use crate::error::Error;
+use crate::initramfs::Early;
 use crate::rootfs::RootOptions;
 
 /// Largest `info/` file: it is held in memory, and no honest SBOM comes near it.
@@ -54,6 +55,15 @@ pub enum UkiSource {
     Parts(Kernel),
 }
 
+/// Where the initramfs comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Initramfs {
+    /// It was made before.
+    File(PathBuf),
+    /// It is made from a program and modules.
+    Early(Early),
+}
+
 /// The parts of a UKI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -62,7 +72,7 @@ pub struct Kernel {
     /// The kernel.
     pub kernel: PathBuf,
     /// The initramfs.
-    pub initramfs: Option<PathBuf>,
+    pub initramfs: Option<Initramfs>,
     /// The command line, without `composefs=`.
     pub cmdline: String,
     /// The `os-release`; that of the root when none is given.
@@ -159,7 +169,10 @@ impl Recipe {
         let Some(root) = &self.root else {
             return Ok(None);
         };
-        let options = RootOptions { epoch: root.epoch };
+        let options = RootOptions {
+            epoch: root.epoch,
+            overlays: root.overlays.clone(),
+        };
         match (&root.directory, &root.tar) {
             (Some(directory), None) => Ok(Some(Root::Directory(directory.clone(), options))),
             (None, Some(tar)) => Ok(Some(Root::Tar(tar.clone(), options))),
@@ -175,6 +188,7 @@ impl Recipe {
         let parts = [
             ("kernel", self.kernel.is_some()),
             ("initramfs", self.initramfs.is_some()),
+            ("early", self.early.is_some()),
             ("cmdline", self.cmdline.is_some()),
             ("os-release", self.os_release.is_some()),
             ("uname", self.uname.is_some()),
@@ -206,7 +220,7 @@ impl Recipe {
                 Ok(Some(UkiSource::Parts(Kernel {
                     stub,
                     kernel: kernel.clone(),
-                    initramfs: self.initramfs.clone(),
+                    initramfs: self.initramfs()?,
                     cmdline,
                     os_release: self.os_release.clone(),
                     uname: self.uname.clone(),
@@ -214,6 +228,22 @@ impl Recipe {
                     sbat: self.sbat.clone(),
                 })))
             }
+        }
+    }
+
+    fn initramfs(&self) -> Result<Option<Initramfs>, RecipeError> {
+        match (&self.initramfs, &self.early) {
+            (Some(_), Some(_)) => Err(RecipeError::Both("initramfs", "early")),
+            (Some(file), None) => Ok(Some(Initramfs::File(file.clone()))),
+            (None, Some(early)) => {
+                let init = early.init.clone().ok_or(RecipeError::MissingFor {
+                    needs: "early",
+                    missing: "early.init",
+                })?;
+                let modules = early.modules.clone();
+                Ok(Some(Initramfs::Early(Early { init, modules })))
+            }
+            (None, None) => Ok(None),
         }
     }
 
@@ -349,7 +379,7 @@ mod tests {
             (whole.identity.sequence, whole.identity.window.not_after),
             (0, None)
         );
-        let Some((Root::Tar(tar, RootOptions { epoch: None }), UkiSource::Parts(kernel))) =
+        let Some((Root::Tar(tar, RootOptions { epoch: None, .. }), UkiSource::Parts(kernel))) =
             whole.system
         else {
             panic!("a system")
@@ -406,6 +436,18 @@ mod tests {
             (
                 &WHOLE.replace("stub", "cmdline = 'a composefs=x'\nstub"),
                 "composefs=",
+            ),
+            (
+                &format!("initramfs = 'i'\nearly = {{ init = 'e' }}\n{WHOLE}"),
+                "`initramfs` and `early` exclude each other",
+            ),
+            (
+                &format!("early = {{ modules = 'm' }}\n{WHOLE}"),
+                "`early` needs `early.init` too",
+            ),
+            (
+                &WHOLE.replace("tar = 't'", "overlays = ['o']"),
+                "`root` needs `root.tar` too",
             ),
             (
                 &format!("{WHOLE}[window]\nnot-before = 5\nnot-after = 4"),

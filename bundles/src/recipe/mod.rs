@@ -23,7 +23,7 @@ mod check;
 mod error;
 mod time;
 
-pub use check::{Ingredients, Kernel, Root, UkiSource};
+pub use check::{Ingredients, Initramfs, Kernel, Root, UkiSource};
 pub use error::RecipeError;
 pub use time::{Moment, MomentError};
 
@@ -62,6 +62,8 @@ pub struct Recipe {
     pub kernel: Option<PathBuf>,
     /// The initramfs.
     pub initramfs: Option<PathBuf>,
+    /// What an initramfs is made of, instead of one that was made before.
+    pub early: Option<EarlyEntry>,
     /// The kernel command line, without `composefs=`.
     pub cmdline: Option<String>,
     /// The `os-release` of the UKI; that of the root when none is given.
@@ -112,8 +114,20 @@ pub struct RootEntry {
     pub directory: Option<PathBuf>,
     /// A tar archive, also compressed with zstd or gzip.
     pub tar: Option<PathBuf>,
+    /// Directories and tar archives that are laid over it, in this order.
+    pub overlays: Vec<PathBuf>,
     /// Seconds since 1970 that become the time of every file; without it every file keeps its own.
     pub epoch: Option<u64>,
+}
+
+/// `[early]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EarlyEntry {
+    /// The program that becomes `/init`.
+    pub init: Option<PathBuf>,
+    /// The folder of kernel modules and their `order`.
+    pub modules: Option<PathBuf>,
 }
 
 /// `[secure-boot]`.
@@ -224,10 +238,19 @@ impl Recipe {
 
     /// Every path in the recipe.
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let root = self
-            .root
+        let root = self.root.iter_mut().flat_map(|root| {
+            let RootEntry {
+                directory,
+                tar,
+                overlays,
+                ..
+            } = root;
+            directory.iter_mut().chain(tar).chain(overlays)
+        });
+        let early = self
+            .early
             .iter_mut()
-            .flat_map(|root| root.directory.iter_mut().chain(&mut root.tar));
+            .flat_map(|early| early.init.iter_mut().chain(&mut early.modules));
         let secure_boot = self
             .secure_boot
             .iter_mut()
@@ -245,7 +268,8 @@ impl Recipe {
         let single = single.into_iter().flatten();
         let images = self.image.iter_mut().map(|image| &mut image.file);
         let info = self.info.iter_mut().map(|info| &mut info.file);
-        root.chain(secure_boot)
+        root.chain(early)
+            .chain(secure_boot)
             .chain(single)
             .chain(images)
             .chain(info)
@@ -286,6 +310,7 @@ mod tests {
             "compatible = 'a'\nnot-after = 5\n",
             "[window]\nnotafter = 5\n",
             "[root]\ntar = 'x'\nepoc = 0\n",
+            "[early]\ninit = 'x'\nmodule = 'y'\n",
             "[[image]]\nslot = 'a'\nfile = 'b'\nsize = 3\n",
             "[secure-boot]\nkey = 'a'\ncertificate = 'b'\nengine = 'c'\n",
         ] {
@@ -302,13 +327,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("recipe.toml");
         let text = "kernel = 'k'\ninitramfs = 'i'\nos-release = 'o'\nstub = 's'\ndevice-tree = 'd'\nsbat = 'b'\nuki = 'u'\n\
-            sbom = 'm'\nsign = ['1', '2']\nroot = { directory = 'r', tar = 't' }\nsecure-boot = { key = 'y', certificate = '/z' }\n\
+            sbom = 'm'\nsign = ['1', '2']\nroot = { directory = 'r', tar = 't', overlays = ['3', '4'] }\nearly = { init = 'e', modules = '5' }\nsecure-boot = { key = 'y', certificate = '/z' }\n\
             [[image]]\nslot = 'x'\nfile = 'f'\n[[info]]\nkind = 'notes'\nfile = 'n'\n";
         std::fs::write(&path, text).unwrap();
         let mut recipe = Recipe::read(&path).unwrap();
         let mut found: Vec<_> = recipe.paths_mut().map(|path| path.clone()).collect();
         found.sort();
-        let mut expected: Vec<_> = "12bdfikmnorstuy"
+        let mut expected: Vec<_> = "12345bdefikmnorstuy"
             .chars()
             .map(|name| directory.path().join(name.to_string()))
             .collect();

@@ -31,6 +31,13 @@ pub enum Content {
         /// Number of bytes.
         length: u64,
     },
+    /// Content of one of several inputs that lie over each other.
+    Layer {
+        /// Which, from 0 for the lowest.
+        layer: usize,
+        /// Where it lies there.
+        content: Box<Content>,
+    },
 }
 
 /// The input that [`Content`] points into. It keeps a decompressed archive alive.
@@ -45,6 +52,8 @@ pub(crate) enum Origin {
         /// The name that it was given by.
         path: PathBuf,
     },
+    /// Several inputs, the lowest first.
+    Layers(Vec<Origin>),
 }
 
 impl Origin {
@@ -53,6 +62,13 @@ impl Origin {
         match (content, self) {
             (Content::File { path }, _) => path,
             (Content::Archive { .. }, Self::Archive { path, .. } | Self::Directory(path)) => path,
+            (Content::Layer { layer, content }, Self::Layers(origins)) => origins
+                .get(*layer)
+                .map_or(Path::new("overlay"), |origin| origin.name(content)),
+            // No reader makes such a pair; `open` refuses it.
+            (Content::Archive { .. }, Self::Layers(_)) | (Content::Layer { .. }, _) => {
+                Path::new("overlay")
+            }
         }
     }
 
@@ -97,6 +113,12 @@ impl Origin {
                     remaining: size,
                 })
             }
+            (Content::Layer { layer, content }, Self::Layers(origins)) => origins
+                .get(*layer)
+                .ok_or_else(|| RootError::Changed {
+                    path: self.name(content).to_owned(),
+                })?
+                .open(content, size),
             _ => Err(RootError::Changed {
                 path: self.name(content).to_owned(),
             }),

@@ -225,6 +225,10 @@ pub enum TreeFault {
     TimeBefore1970,
     /// A whiteout in the root whose name is also that of a directory of objects.
     WhiteoutName,
+    /// A directory of an overlay where the root has something else.
+    OverlayDirectory,
+    /// Something else in an overlay where the root has a directory.
+    OverlayNotDirectory,
 }
 
 impl fmt::Display for TreeFault {
@@ -252,6 +256,12 @@ impl fmt::Display for TreeFault {
             }
             Self::WhiteoutName => {
                 "is a whiteout (character device 0:0) named like a directory of objects. Remove it."
+            }
+            Self::OverlayDirectory => {
+                "is a directory in an overlay and something else in the root, perhaps a link. Use the root's own name."
+            }
+            Self::OverlayNotDirectory => {
+                "is a directory in the root and something else in an overlay. Use another name."
             }
         })
     }

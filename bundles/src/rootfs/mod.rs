@@ -18,6 +18,8 @@
 //!   directories, links, devices and pipes are refused, so that nothing is lost in silence. Tar has no sockets.
 //! - **The end** must be marked, with nothing but zeros behind it: an archive that was cut short is never a smaller root.
 //!
+//! Further directories and archives can be laid over the root ([`RootOptions::overlays`]; `overlay.rs` has the rules).
+//!
 //! What an image cannot hold is refused for both: see [`TreeFault`].
 //!
 //! # Invariants
@@ -34,6 +36,7 @@ mod error;
 mod header;
 pub(crate) mod limits;
 mod members;
+pub(crate) mod overlay;
 mod pax;
 #[cfg(test)]
 pub(crate) mod test_archive;
@@ -46,6 +49,8 @@ pub use error::ImageFault;
 pub use error::RootError;
 pub use error::TreeFault;
 
+use std::path::PathBuf;
+
 use composefs::generic_tree::FileSystem;
 use composefs::generic_tree::Stat;
 
@@ -55,6 +60,18 @@ pub struct RootOptions {
     /// Seconds since 1970 that become the modification time of every file, directory and link, with no nanoseconds; the
     /// usual `SOURCE_DATE_EPOCH`. `None` keeps every time as it is. `Some(0)` is what `mkcomposefs --use-epoch` does.
     pub epoch: Option<u64>,
+    /// Directories and tar archives that are laid over the root, in this order. Files of a directory belong to root.
+    pub overlays: Vec<PathBuf>,
+}
+
+impl RootOptions {
+    /// Every time becomes `epoch`, and nothing is laid over.
+    pub const fn at_epoch(epoch: u64) -> Self {
+        Self {
+            epoch: Some(epoch),
+            overlays: Vec::new(),
+        }
+    }
 }
 
 /// The content of a regular file while its digest is not yet known.

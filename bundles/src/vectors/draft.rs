@@ -70,7 +70,7 @@ pub fn image() -> Result<ComposefsImage, Error> {
     }
     archive.resize(archive.len() + END_BYTES, 0);
     std::fs::write(&path, archive).map_err(FileOperation::Write.on(&path))?;
-    Ok(from_tar(&path, &RootOptions { epoch: Some(0) })?)
+    Ok(from_tar(&path, &RootOptions::at_epoch(0))?)
 }
 
 /// A name that stands in this file.

@@ -157,7 +157,10 @@ where
         manifest_sha256: *verified.manifest_sha256(),
         signers: verified.signers().to_vec(),
         tally: installed.tally(),
-        unused_objects: check_objects(&checker)?,
+        unused_objects: match checker.composefs() {
+            Some(erofs) => check_objects(erofs, checker.objects())?,
+            None => Vec::new(),
+        },
     })
 }
 
@@ -168,12 +171,12 @@ fn manifest_at_start(front: &[u8]) -> Option<Manifest> {
     Manifest::parse(rest.get(..usize::try_from(size).ok()?)?).ok()
 }
 
-/// Every object that the composefs image names is there and has the right size; gives those that it does not name.
-fn check_objects(checker: &Checker) -> Result<Vec<BlobDigest>, Error> {
-    let Some(erofs) = checker.composefs() else {
-        return Ok(Vec::new());
-    };
-    let carried = checker.objects();
+/// Every object that the composefs image names is carried and has the right size; gives those that it does not name. `carried`
+/// ascends by digest.
+pub(crate) fn check_objects(
+    erofs: &[u8],
+    carried: &[(BlobDigest, u64)],
+) -> Result<Vec<BlobDigest>, Error> {
     let mut named = vec![false; carried.len()];
     for file in file_list(erofs)? {
         let (FileKind::ObjectFile, Some(digest)) = (&file.kind, file.digest) else {

@@ -71,6 +71,12 @@ pub fn select(loaded: &Loaded, facts: [SetFacts; 2], journal_floor: u64) -> Sele
     }
 }
 
+/// Rows 4 to 6 and 8 alone: what boots when nothing is on trial, or when its trial is over. A boot loader with a default set of its
+/// own is told this one.
+pub fn resting(record: &BootRecord, facts: [SetFacts; 2]) -> Option<Set> {
+    select_committed(record, facts).boot
+}
+
 /// Rows 1 to 3.
 fn select_trial(record: &BootRecord, trial: Trial, facts: [SetFacts; 2]) -> Selection {
     let mut next = *record;
@@ -382,6 +388,14 @@ mod tests {
             None,
             "below the journal's floor"
         );
+    }
+
+    #[test]
+    fn what_rests_is_what_boots_without_the_trial() {
+        assert_eq!(resting(&on_trial(3), [GOOD, NEWER]), Some(Set::A));
+        // Set A has been written over and is on trial nowhere: booting it would be a trial without an end.
+        assert_eq!(resting(&committed(), [NEWER, GOOD]), Some(Set::B));
+        assert_eq!(resting(&committed(), [EMPTY, EMPTY]), None);
     }
 
     #[test]

@@ -23,6 +23,19 @@ pub fn arm(record: &BootRecord, installed: &Installed, target: Set, attempts: u8
     with_trial(record, trial)
 }
 
+/// Spends one attempt of the trial, for whoever jumps without asking `select`. Gives `None` when there is no trial, or no attempt
+/// is left.
+pub fn spend_attempt(record: &BootRecord) -> Option<BootRecord> {
+    let trial = record.trial?;
+    let attempts_left = trial.attempts_left.checked_sub(1)?;
+    let mut next = *record;
+    next.trial = Some(Trial {
+        attempts_left,
+        ..trial
+    });
+    Some(next)
+}
+
 fn with_trial(record: &BootRecord, trial: Trial) -> BootRecord {
     let mut next = *record;
     next.trial = Some(trial);
@@ -179,6 +192,17 @@ mod tests {
             },
         );
         assert_eq!(commit(&lower, Set::A, [GOOD, NEWER]).unwrap().floor(), 9);
+    }
+
+    #[test]
+    fn attempts_are_spent_until_none_is_left() {
+        let mut record = on_trial();
+        for left in [1, 0] {
+            record = spend_attempt(&record).unwrap();
+            assert_eq!(record.trial().unwrap().attempts_left, left);
+        }
+        assert_eq!(spend_attempt(&record), None);
+        assert_eq!(spend_attempt(&committed()), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::error::{
 };
 use crate::storage::{RangeDecoder, Storage};
 use crate::verify::digest::VerityDigest;
+use crate::verify::hashed::{HashedBytes, Trees};
 use crate::verify::seal::sealed_digest;
 use crate::wire::index::{Blob, Encoding, Range, Role};
 use crate::wire::manifest::Manifest;
@@ -29,6 +30,16 @@ impl Writing {
             left,
             digest: (!from_medium).then(VerityDigest::new),
         }
+    }
+
+    /// Whether nothing of it was left, so that every range will be asked for.
+    pub const fn is_new(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether its digest is taken on the way.
+    pub const fn takes_digest(&self) -> bool {
+        self.digest.is_some()
     }
 
     /// Whether an earlier attempt left the bytes of this range; every byte is read and its digest compared.
@@ -68,15 +79,12 @@ impl Writing {
         session: &mut Session<'_>,
         range: &Range,
         stored: &[u8],
+        hashed: Option<HashedBytes<'_>>,
         storage: &mut S,
     ) -> Result<(), Error> {
         session.tally.written_bytes += u64::from(range.raw_bytes);
         if range.encoding == Encoding::Stored {
-            storage.write(range.raw_offset, stored)?;
-            self.digest
-                .iter_mut()
-                .for_each(|digest| digest.update(stored));
-            return Ok(());
+            return self.store(range, stored, hashed, storage);
         }
         let window_log = session.manifest()?.needs.zstd_window_log;
         let workspace = &mut session.workspace;
@@ -89,6 +97,28 @@ impl Writing {
         };
         decoder.start(window_log);
         self.decode(range, stored, decoder, workspace.output, storage)
+    }
+
+    /// Writes a range that is stored as it is.
+    fn store<S: Storage>(
+        &mut self,
+        range: &Range,
+        stored: &[u8],
+        hashed: Option<HashedBytes<'_>>,
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        if hashed.is_some() {
+            storage.write_hashed(range.raw_offset, stored)?;
+        } else {
+            storage.write(range.raw_offset, stored)?;
+        }
+        if let Some(digest) = &mut self.digest {
+            let trees = hashed.map(|hashed| hashed.trees());
+            let taken = trees.filter(|trees| digest.update_trees(trees));
+            let taken_bytes = taken.map_or(0, Trees::bytes) as usize;
+            digest.update(stored.get(taken_bytes..).unwrap_or(&[]));
+        }
+        Ok(())
     }
 
     fn decode<S: Storage>(

@@ -49,14 +49,16 @@ impl IndexFetch {
         session: &mut Session<'_>,
         storage: &mut S,
     ) -> Result<State, Error> {
-        let mut block = [0; BLOCK_BYTES];
-        storage.scratch_read(self.walk.block_offset(), &mut block)?;
-        if self.walk.accepts(&block) {
-            session.block = block;
-            self.take(session, storage)
-        } else {
-            self.tried_scratch = true;
-            Ok(State::IndexFetch(self))
+        storage.scratch_read(self.walk.block_offset(), &mut session.block)?;
+        match self.walk.take_block(&session.block) {
+            Err(BundleInvalid::IndexBlock { .. }) => {
+                self.tried_scratch = true;
+                Ok(State::IndexFetch(self))
+            }
+            taken => {
+                taken?;
+                self.read_records(session, storage)
+            }
         }
     }
 
@@ -70,7 +72,8 @@ impl IndexFetch {
             session.block.copy_from_slice(block);
             let offset = self.walk.block_offset();
             // Checks the digest, before the block is kept.
-            let next = self.take(session, storage)?;
+            self.walk.take_block(&session.block)?;
+            let next = self.read_records(session, storage)?;
             storage.scratch_write(offset, block)?;
             match next {
                 State::IndexFetch(state) => self = state,
@@ -80,13 +83,12 @@ impl IndexFetch {
         Ok(State::IndexFetch(self))
     }
 
-    /// Takes the block in the session and reads all its records.
-    fn take<S: Storage>(
+    /// Reads all records of the block in the session.
+    fn read_records<S: Storage>(
         mut self,
         session: &mut Session<'_>,
         storage: &mut S,
     ) -> Result<State, Error> {
-        self.walk.take_block(&session.block)?;
         loop {
             let manifest = session
                 .manifest

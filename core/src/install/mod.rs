@@ -35,15 +35,19 @@ mod info;
 mod other_routes;
 mod plan;
 mod planning;
+mod present;
+mod request;
 mod transfer;
 mod walk;
 
 pub use plan::{Plan, PlanSpace};
+pub use request::{Ahead, Purpose, Request};
 
 use crate::decode::Inflate;
 use crate::error::{BundleInvalid, Error, Misuse, Part, PolicyRefused};
 use crate::storage::{RangeDecoder, Storage};
 use crate::verify::Verified;
+use crate::verify::hashed::HashedBytes;
 use crate::verify::policy::Policy;
 use crate::verify::signature::TrustedKey;
 use crate::wire::index::BLOCK_BYTES;
@@ -102,31 +106,6 @@ pub enum Need {
     Work,
     /// The target set is complete and bootable: call [`Installer::into_installed`].
     Finished,
-}
-
-/// A run of bytes of the bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// First byte.
-    pub offset: u64,
-    /// Bytes; never 0, never over `request_max_bytes`.
-    pub bytes: u32,
-    /// What for.
-    pub purpose: Purpose,
-}
-
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Purpose {
-    /// Headers, manifest, signatures, `info/` entries.
-    Framing,
-    /// Blocks of the index.
-    Index,
-    /// Ranges that will be written.
-    Data,
-    /// Ranges that are only checked.
-    Audit,
 }
 
 /// What an install did. All sizes in bytes.
@@ -193,6 +172,8 @@ struct Session<'w> {
     tally: Tally,
     /// The index block that was taken last.
     block: [u8; BLOCK_BYTES],
+    /// What the plan found at its place.
+    present: present::Present,
 }
 
 impl Session<'_> {
@@ -219,6 +200,7 @@ impl Session<'_> {
             offset,
             bytes,
             purpose,
+            ahead: Ahead::default(),
         })
     }
 
@@ -298,6 +280,7 @@ impl<'w> Installer<'w> {
             front_bytes: 0,
             tally: Tally::default(),
             block: [0; BLOCK_BYTES],
+            present: present::Present::new(),
         };
         Ok(Self {
             session,
@@ -338,6 +321,27 @@ impl<'w> Installer<'w> {
     /// # Errors
     /// Whatever is found wrong with them; the installer is at its end then.
     pub fn feed<S: Storage>(&mut self, bytes: &[u8], storage: &mut S) -> Result<(), Error> {
+        self.take(bytes, None, storage)
+    }
+
+    /// Takes the bytes that [`Need::Bytes`] asked for, exactly, with the hashes that were taken of them ahead.
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed).
+    pub fn feed_hashed<S: Storage>(
+        &mut self,
+        hashed: HashedBytes<'_>,
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        self.take(hashed.bytes(), Some(hashed), storage)
+    }
+
+    fn take<S: Storage>(
+        &mut self,
+        bytes: &[u8],
+        hashed: Option<HashedBytes<'_>>,
+        storage: &mut S,
+    ) -> Result<(), Error> {
         let Need::Bytes(request) = self.need()? else {
             return Err(Misuse::UnexpectedFeed.into());
         };
@@ -351,7 +355,7 @@ impl<'w> Installer<'w> {
             State::Info(state) => state.feed(session, bytes)?,
             State::IndexFetch(state) => state.feed(session, bytes, storage)?,
             State::OtherRoutes(state) => state.feed(session, bytes)?,
-            State::Transfer(state) => state.feed(session, bytes, storage)?,
+            State::Transfer(state) => state.feed(session, bytes, hashed, storage)?,
             State::Ending(state) => state.feed(session, bytes)?,
             _ => return Err(Misuse::UnexpectedFeed.into()),
         };

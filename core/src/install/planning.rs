@@ -1,7 +1,9 @@
 //! Fourth state: every blob looked up, the plan made.
 
 use super::{Plan, Session, State, walk};
-use crate::error::{Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation};
+use crate::error::{
+    BundleInvalid, Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation,
+};
 use crate::storage::{Location, Storage};
 use crate::wire::index::{BLOCK_BYTES, Blob, Role};
 use crate::wire::manifest::Manifest;
@@ -10,6 +12,8 @@ use walk::{Step, Walk};
 pub(super) struct Planning {
     walk: Walk,
     plan: Plan,
+    /// Blobs looked up.
+    blobs: u32,
     /// Whether the other ranges of the current blob will be read for checking.
     audits_blob: bool,
 }
@@ -20,6 +24,7 @@ impl Planning {
         Ok(Self {
             walk,
             plan: Plan::default(),
+            blobs: 0,
             audits_blob: false,
         })
     }
@@ -43,6 +48,10 @@ impl Planning {
                 }
                 Step::Blob(blob) => {
                     let location = locate(&blob, manifest, storage)?;
+                    if location == Location::Target {
+                        session.present.add(self.blobs);
+                    }
+                    self.blobs += 1;
                     self.audits_blob = session.config.audit && location != Location::Target;
                     self.plan.add(&blob, location, session.config.audit);
                 }
@@ -81,8 +90,9 @@ pub(super) fn read_block<S: Storage>(
     storage: &mut S,
 ) -> Result<(), Error> {
     storage.scratch_read(walk.block_offset(), block)?;
-    if walk.accepts(block) {
-        return Ok(walk.take_block(block)?);
+    match walk.take_block(block) {
+        Err(BundleInvalid::IndexBlock { .. }) => {}
+        taken => return Ok(taken?),
     }
     let (operation, object) = (StorageOperation::Read, StorageObject::Scratch);
     Err(StorageError {

@@ -7,16 +7,20 @@
 use super::blob::{self, Writing};
 use super::planning::{locate, read_block};
 use super::walk::{Step, Walk};
-use super::{Need, Purpose, Session, State, ending};
+use super::{Ahead, Need, Purpose, Request, Session, State, ending};
 use crate::error::{BundleInvalid, Error, Field, Misuse};
 use crate::storage::{Location, Storage};
 use crate::verify::digest::VerityDigest;
-use crate::wire::index::{Blob, Range};
+use crate::verify::hashed::HashedBytes;
+use crate::wire::index::{Blob, Encoding, Range};
+use crate::wire::layout::Extent;
 use sha2::{Digest, Sha256};
 
 /// The work under way.
 pub(super) struct Transfer {
     walk: Walk,
+    /// Blobs begun.
+    blobs: u32,
     /// The first seam that has not been checked.
     seam: usize,
     blob: Option<Current>,
@@ -56,6 +60,16 @@ enum Task {
     },
 }
 
+/// How far a step along the index went.
+enum Went {
+    /// Past a record.
+    On,
+    /// As far as is right for one piece of work.
+    Far,
+    /// To the end of the route.
+    ToEnd,
+}
+
 /// What follows a blob that has been published.
 #[derive(Clone, Copy)]
 enum Over {
@@ -70,6 +84,7 @@ impl Transfer {
         let seam = session.layout()?.data_entry();
         Ok(Self {
             walk: Walk::new(session.manifest()?),
+            blobs: 0,
             seam,
             blob: None,
             task: Task::Walk,
@@ -89,13 +104,44 @@ impl Transfer {
                 Purpose::Framing,
             ));
         }
-        Ok(session.request(place.offset, place.size, *purpose))
+        Ok(Need::Bytes(Request {
+            offset: place.offset,
+            bytes: range.stored_bytes,
+            purpose: *purpose,
+            ahead: self.ahead(session, range, entry, &place)?,
+        }))
+    }
+
+    /// What will be asked for after a range, when that is certain: the other ranges of a blob of which nothing is there yet. Of
+    /// ranges that are decoded the lengths differ, so that nothing is gained by guessing them.
+    fn ahead(
+        &self,
+        session: &Session<'_>,
+        range: &Range,
+        entry: usize,
+        place: &Extent,
+    ) -> Result<Ahead, Error> {
+        let (certain, trees) = match &self.blob {
+            Some(Current::Write(writing)) => (writing.is_new(), writing.takes_digest()),
+            Some(Current::Settled { audit }) => (*audit, false),
+            None => (false, false),
+        };
+        if !certain || range.encoding != Encoding::Stored {
+            return Ok(Ahead::default());
+        }
+        let data = session.layout()?.content(entry);
+        let data_left = (data.offset + data.size).saturating_sub(place.offset + place.size);
+        Ok(Ahead {
+            bytes: self.walk.stored_left().min(data_left),
+            trees,
+        })
     }
 
     pub fn feed<S: Storage>(
         mut self,
         session: &mut Session<'_>,
         bytes: &[u8],
+        hashed: Option<HashedBytes<'_>>,
         storage: &mut S,
     ) -> Result<State, Error> {
         let Task::Range { range, purpose } = self.task else {
@@ -107,14 +153,15 @@ impl Transfer {
             self.seam += 1;
             return Ok(State::Transfer(self));
         }
-        if Sha256::digest(bytes).as_slice() != range.stored_sha256 {
+        let sha256 = hashed.map_or_else(|| Sha256::digest(bytes).into(), |hashed| *hashed.sha256());
+        if sha256 != range.stored_sha256 {
             return Err(BundleInvalid::RangeDamaged {
                 stored_offset: range.stored_offset,
             }
             .into());
         }
         if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
-            writing.take_range(session, &range, bytes, storage)?;
+            writing.take_range(session, &range, bytes, hashed, storage)?;
         }
         self.task = Task::Walk;
         Ok(State::Transfer(self))
@@ -145,19 +192,39 @@ impl Transfer {
         Ok(State::Transfer(self))
     }
 
-    /// One step along the index.
+    /// Along the index to the next thing to do, or to the end of a block: blobs that are there cost no more than reading past
+    /// their records.
     fn walk<S: Storage>(
         mut self,
         session: &mut Session<'_>,
         storage: &mut S,
     ) -> Result<State, Error> {
+        while let Task::Walk = self.task {
+            match self.step(session, storage)? {
+                Went::On => {}
+                Went::Far => break,
+                Went::ToEnd => return Ok(State::Ending(ending::Ending::new(self.seam))),
+            }
+        }
+        Ok(State::Transfer(self))
+    }
+
+    /// One step along the index.
+    fn step<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+    ) -> Result<Went, Error> {
         let manifest = session
             .manifest
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
         match self.walk.step(&session.block, manifest)? {
-            Step::Block => read_block(&mut self.walk, &mut session.block, storage)?,
+            Step::Block => {
+                read_block(&mut self.walk, &mut session.block, storage)?;
+                return Ok(Went::Far);
+            }
             Step::Blob(blob) => self.begin(session, storage, blob)?,
             Step::Range(range) => self.range(session, storage, range)?,
             Step::OtherRange(range) => {
@@ -173,11 +240,12 @@ impl Transfer {
                 if let Some(Current::Write(writing)) = self.blob.take() {
                     let blob = writing.finish(storage)?;
                     self.settle(session, storage, blob, Over::Ranges)?;
+                    return Ok(Went::Far);
                 }
             }
-            Step::End => return Ok(State::Ending(ending::Ending::new(self.seam))),
+            Step::End => return Ok(Went::ToEnd),
         }
-        Ok(State::Transfer(self))
+        Ok(Went::On)
     }
 
     /// A blob begins: is it there, is it in the running set, else it is fetched.
@@ -192,7 +260,14 @@ impl Transfer {
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
-        match locate(&blob, manifest, storage)? {
+        let present = session.present.contains(self.blobs);
+        self.blobs += 1;
+        let location = if present {
+            Location::Target
+        } else {
+            locate(&blob, manifest, storage)?
+        };
+        match location {
             Location::Target => {
                 session.tally.present_bytes += blob.size;
                 self.blob = Some(Current::Settled { audit: false });
@@ -315,11 +390,20 @@ impl Transfer {
         mut digest: VerityDigest,
         over: Over,
     ) -> Result<(), Error> {
-        let piece = blob::piece(session.workspace.output, blob.size - done);
-        storage.read(done, piece)?;
-        digest.update(piece);
-        session.tally.read_back_bytes += piece.len() as u64;
-        let done = done + piece.len() as u64;
+        let left = blob.size - done;
+        let trees = storage
+            .read_trees(done, blob.size)?
+            .filter(|trees| (1..=left).contains(&trees.bytes()) && digest.update_trees(trees));
+        let bytes = if let Some(trees) = trees {
+            trees.bytes()
+        } else {
+            let piece = blob::piece(session.workspace.output, left);
+            storage.read(done, piece)?;
+            digest.update(piece);
+            piece.len() as u64
+        };
+        session.tally.read_back_bytes += bytes;
+        let done = done + bytes;
         if done < blob.size {
             self.task = Task::ReadBack {
                 blob,
@@ -357,10 +441,7 @@ impl Transfer {
 }
 
 /// The entry and the place in the bundle of a range; `IndexFetch` has checked that there is one.
-fn place(
-    session: &Session<'_>,
-    range: &Range,
-) -> Result<(usize, crate::wire::layout::Extent), Error> {
+fn place(session: &Session<'_>, range: &Range) -> Result<(usize, Extent), Error> {
     let place = session
         .layout()?
         .data(range.stored_offset, u64::from(range.stored_bytes));

@@ -86,17 +86,18 @@ impl Walk {
             .saturating_sub(u32::from(self.loaded))
     }
 
-    /// Whether `block` is the one that is needed next.
-    pub fn accepts(&self, block: &[u8; BLOCK_BYTES]) -> bool {
-        Sha256::digest(block).as_slice() == self.expected
+    /// Stored bytes of the ranges that follow in the current run: those that store the blob whole, or those of an alternative.
+    pub const fn stored_left(&self) -> u64 {
+        self.grammar.stored_left
     }
 
     /// Takes the block that is needed next.
     ///
     /// # Errors
-    /// When its digest is not the one in the chain, or its framing is wrong.
+    /// [`BundleInvalid::IndexBlock`] when its digest is not the one in the chain; [`BundleInvalid::IndexRecord`] when its framing
+    /// is wrong.
     pub fn take_block(&mut self, block: &[u8; BLOCK_BYTES]) -> Result<(), BundleInvalid> {
-        if !self.accepts(block) {
+        if Sha256::digest(block).as_slice() != self.expected {
             return Err(BundleInvalid::IndexBlock { block: self.block });
         }
         self.records = Block::new(block)

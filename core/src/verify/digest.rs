@@ -6,6 +6,7 @@
 //! # Invariants
 //! - The result does not depend on how the bytes are cut into calls of [`VerityDigest::update`].
 
+use super::hashed::Trees;
 use crate::wire::digest::{BlobDigest, SHA256_BYTES, Sha256Digest};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +15,9 @@ const BLOCK_BYTES: usize = 4096;
 
 /// Hashes in a tree block.
 const HASHES_PER_BLOCK: u64 = (BLOCK_BYTES / SHA256_BYTES) as u64;
+
+/// What one block of hashes stands for: the piece whose hash can be taken apart from all others.
+pub const TREE_BYTES: usize = BLOCK_BYTES * HASHES_PER_BLOCK as usize;
 
 /// Levels above the data: 128^8 blocks of 4 KiB are 2^68 bytes, more than a file can have.
 const LEVELS: usize = 8;
@@ -80,6 +84,16 @@ impl VerityDigest {
         }
     }
 
+    /// Takes the next bytes by the hashes of their trees. Gives whether it did: it cannot where a tree has begun.
+    pub fn update_trees(&mut self, trees: &Trees) -> bool {
+        let between = self.size.is_multiple_of(TREE_BYTES as u64);
+        if between {
+            trees.hashes().iter().for_each(|hash| self.push(1, *hash));
+            self.size += trees.bytes();
+        }
+        between
+    }
+
     /// The digest of all bytes taken.
     pub fn finish(mut self) -> BlobDigest {
         let rest = (self.size % BLOCK_BYTES as u64) as usize;
@@ -136,6 +150,24 @@ impl VerityDigest {
     }
 }
 
+/// Hash of the block of hashes that stands for [`TREE_BYTES`] bytes; fewer are filled up with zeros.
+pub(super) fn tree_hash(bytes: &[u8]) -> Sha256Digest {
+    let mut hashes = Sha256::new();
+    let mut room = HASHES_PER_BLOCK as usize;
+    for block in bytes.chunks(BLOCK_BYTES).take(room) {
+        let filling = ZEROS.get(block.len()..).unwrap_or(&[]);
+        hashes.update(
+            Sha256::new()
+                .chain_update(block)
+                .chain_update(filling)
+                .finalize(),
+        );
+        room -= 1;
+    }
+    hashes.update(ZEROS.get(..room * SHA256_BYTES).unwrap_or(&[]));
+    hashes.finalize().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +221,33 @@ mod tests {
         for size in sizes {
             assert_eq!(ours(size, 65_536).as_bytes(), oracle(size), "{size} bytes");
         }
+    }
+
+    #[test]
+    fn trees_may_be_hashed_apart() {
+        let bytes: Vec<u8> = (0..5 * TREE_BYTES + 9000)
+            .map(|byte| (byte * 7 % 251) as u8)
+            .collect();
+        for size in [2 * TREE_BYTES, 4 * TREE_BYTES + 1, bytes.len()] {
+            let whole = &bytes[..size];
+            let mut digest = VerityDigest::new();
+            for piece in whole.chunks(2 * TREE_BYTES) {
+                let trees = Trees::of(piece);
+                assert!(digest.update_trees(&trees));
+                digest.update(&piece[trees.bytes() as usize..]);
+            }
+            assert_eq!(digest.size(), size as u64);
+            assert_eq!(digest.finish().as_bytes(), oracle(size), "{size} bytes");
+        }
+    }
+
+    #[test]
+    fn a_tree_that_has_begun_takes_no_hash() {
+        let bytes = std::vec![7; TREE_BYTES];
+        let mut digest = VerityDigest::new();
+        digest.update(&bytes[..4096]);
+        assert!(!digest.update_trees(&Trees::of(&bytes)));
+        assert_eq!(digest.size(), 4096);
     }
 
     #[test]

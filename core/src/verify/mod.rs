@@ -10,6 +10,7 @@
 //! - No byte of a manifest is parsed before a trusted key has signed all of them.
 
 pub mod digest;
+pub mod hashed;
 pub mod policy;
 pub mod seal;
 pub mod signature;

@@ -106,26 +106,48 @@ impl BlobDigest {
     /// The digest in lower-case hex, as file names and command lines have it.
     pub fn to_hex(&self) -> heapless::String<{ 2 * SHA512_BYTES }> {
         let mut text = heapless::String::new();
-        // The string has room for the longest digest.
-        let _ = fmt::Write::write_fmt(&mut text, format_args!("{self}"));
+        for byte in self.as_bytes() {
+            // The string has room for the longest digest. Not through `write!`: an install names every object of a set.
+            let _ = text.push(hex_digit(byte >> 4));
+            let _ = text.push(hex_digit(byte & 15));
+        }
         text
     }
 }
 
-const fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+const fn hex_digit(value: u8) -> char {
+    (match value {
+        0..=9 => b'0' + value,
+        _ => b'a' + value - 10,
+    }) as char
+}
+
+/// What is no hex digit.
+const NO_VALUE: u8 = 0xff;
+
+/// The value of each hex digit. A table, since an install reads the name of every object of a set.
+static HEX_VALUES: [u8; 256] = {
+    let mut values = [NO_VALUE; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = hex_digit(value) as u8;
+        values[digit as usize] = value;
+        values[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
     }
+    values
+};
+
+fn hex_value(digit: u8) -> Option<u8> {
+    HEX_VALUES
+        .get(usize::from(digit))
+        .copied()
+        .filter(|value| *value != NO_VALUE)
 }
 
 impl fmt::Display for BlobDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes()
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&self.to_hex())
     }
 }
 

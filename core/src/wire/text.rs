@@ -48,6 +48,22 @@ impl Line {
         valid.then_some(Self(text))
     }
 
+    /// Takes as much of `text` as fits; what is not printable ASCII becomes a question mark. For names that are only told.
+    pub fn lossy(text: &str) -> Self {
+        let mut line = heapless::String::new();
+        for letter in text.chars() {
+            let plain = if (' '..='~').contains(&letter) {
+                letter
+            } else {
+                '?'
+            };
+            if line.push(plain).is_err() {
+                break;
+            }
+        }
+        Self(line)
+    }
+
     /// The line as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -85,6 +101,14 @@ text_type!(Line, "not a line of printable text");
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lossy_line_takes_anything() {
+        assert_eq!(Line::lossy("b\u{e4}d\nname").as_str(), "b?d?name");
+        let long = [b'x'; LINE_MAX_BYTES + 1];
+        let text = core::str::from_utf8(&long).unwrap();
+        assert_eq!(Line::lossy(text).as_str().len(), LINE_MAX_BYTES);
+    }
 
     #[test]
     fn names_are_never_paths() {

@@ -9,7 +9,9 @@ use twinseal_core::error::{Error, StorageError, StorageFault, StorageObject, Sto
 use twinseal_core::install::{Config, Installer, Plan, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, Source, SourceError, run};
 use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::digest::VerityDigest;
+use twinseal_core::verify::hashed::{TREES_MAX_COUNT, Trees};
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
@@ -434,6 +436,10 @@ pub struct Device {
     /// Flips a bit of what is read back after `settle`.
     pub bad_medium: bool,
     pub settled: bool,
+    /// Trees are read back and hashed here, not in core.
+    pub hashes_itself: bool,
+    /// Flips a bit of the trees that are read back.
+    pub bad_trees: bool,
     pub open: Option<(Vec<u8>, Role, String)>,
 }
 
@@ -534,6 +540,16 @@ impl Storage for Device {
             buffer[0] ^= 1;
         }
         Ok(())
+    }
+    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
+        let trees = ((end - offset) as usize / TREE_BYTES).min(TREES_MAX_COUNT);
+        if trees == 0 || !self.hashes_itself {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; trees * TREE_BYTES];
+        self.read(offset, &mut bytes)?;
+        bytes[TREE_BYTES - 1] ^= u8::from(self.bad_trees);
+        Ok(Some(Trees::of(&bytes)))
     }
     fn write(&mut self, offset: u64, piece: &[u8]) -> Result<(), StorageError> {
         self.change()?;

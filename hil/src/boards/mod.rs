@@ -3,3 +3,4 @@
 //! - [`files`]: plain folders on this machine, with real kernel mounts.
 
 pub mod files;
+pub mod uefi;

@@ -41,6 +41,12 @@ pub enum DemoError {
         /// The file.
         file: PathBuf,
     },
+    /// A program of the device is missing.
+    #[error("The device's program {} is missing. Build it with scripts/device-programs.sh, or name its folder with --device-programs.", file.display())]
+    DeviceProgram {
+        /// The file.
+        file: PathBuf,
+    },
     /// A release does not say its version.
     #[error("{} has no line IMAGE_VERSION=, so the release has no version.", file.display())]
     NoVersion {

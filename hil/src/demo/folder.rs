@@ -12,7 +12,7 @@ const MARKER: &str = ".twinseal-demo";
 const MARKER_TEXT: &str = "This folder was made by `twinseal-hil demo`. The next run removes it.\n";
 
 /// What `--keep` keeps: made by the maker's half of the demo.
-const MAKERS: [&str; 3] = ["keys", "recipes", "bundles"];
+const MAKERS: [&str; 4] = ["keys", "recipes", "bundles", "overlay"];
 
 /// Says that the maker's half is complete.
 const MAKERS_DONE: &str = "bundles/.complete";

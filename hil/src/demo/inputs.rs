@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! v1/ v2/ v3/   rootfs.tar  os-release  packages.txt
-//! vmlinuz  initrd.cpio  linuxx64.efi.stub  kernel-version
+//! vmlinuz  linuxx64.efi.stub  kernel-version  modules/order  modules/NAME.ko
 //! ```
+//!
+//! The programs of the device, static: twinseal, twinseal-minimal (its initramfs' /init).
 //!
 //! v2 is an update of v1. v3 is an update of v2 whose health checks fail.
 
@@ -20,8 +22,12 @@ pub(super) struct Inputs {
     pub kernel: PathBuf,
     /// Its release (`uname -r`).
     pub kernel_version: String,
-    /// The initramfs.
-    pub initramfs: PathBuf,
+    /// The initramfs' modules.
+    pub modules: PathBuf,
+    /// The initramfs' `/init`.
+    pub init: PathBuf,
+    /// The agent in the root.
+    pub agent: PathBuf,
     /// systemd's UEFI stub.
     pub stub: PathBuf,
 }
@@ -47,7 +53,10 @@ pub(super) struct Release {
 
 impl Inputs {
     /// Finds the inputs in a folder.
-    pub(super) fn find(folder: &Path) -> Result<Self, DemoError> {
+    pub(super) fn find(folder: &Path, device_programs: &Path) -> Result<Self, DemoError> {
+        let programs = fs::canonicalize(device_programs).map_err(|_| DemoError::DeviceProgram {
+            file: device_programs.to_owned(),
+        })?;
         let folder = fs::canonicalize(folder).map_err(|_| DemoError::InputMissing {
             file: folder.to_owned(),
         })?;
@@ -64,10 +73,18 @@ impl Inputs {
             ],
             kernel: input(&folder, "vmlinuz")?,
             kernel_version,
-            initramfs: input(&folder, "initrd.cpio")?,
+            modules: input(&folder, "modules/order").map(|_| folder.join("modules"))?,
+            init: program(&programs, "twinseal-minimal")?,
+            agent: program(&programs, "twinseal")?,
             stub: input(&folder, "linuxx64.efi.stub")?,
         })
     }
+}
+
+fn program(folder: &Path, name: &str) -> Result<PathBuf, DemoError> {
+    input(folder, name).map_err(|_| DemoError::DeviceProgram {
+        file: folder.join(name),
+    })
 }
 
 fn release(folder: &Path, name: &'static str, number: u64) -> Result<Release, DemoError> {
@@ -128,11 +145,14 @@ mod tests {
             )
             .unwrap();
         }
+        fs::create_dir(folder.join("modules")).unwrap();
         for name in [
             "vmlinuz",
-            "initrd.cpio",
+            "modules/order",
             "linuxx64.efi.stub",
             "kernel-version",
+            "twinseal",
+            "twinseal-minimal",
         ] {
             fs::write(folder.join(name), "6.12\n").unwrap();
         }
@@ -142,7 +162,7 @@ mod tests {
     fn all_is_found() {
         let folder = tempfile::tempdir().unwrap();
         complete(folder.path());
-        let inputs = Inputs::find(folder.path()).unwrap();
+        let inputs = Inputs::find(folder.path(), folder.path()).unwrap();
         assert_eq!(inputs.kernel_version, "6.12");
         let found: Vec<_> = inputs
             .releases
@@ -163,21 +183,28 @@ mod tests {
             "v2/os-release",
             "v3/packages.txt",
             "vmlinuz",
-            "initrd.cpio",
+            "modules/order",
             "linuxx64.efi.stub",
             "kernel-version",
         ] {
             let folder = tempfile::tempdir().unwrap();
             complete(folder.path());
             fs::remove_file(folder.path().join(name)).unwrap();
-            let error = Inputs::find(folder.path()).unwrap_err();
+            let error = Inputs::find(folder.path(), folder.path()).unwrap_err();
             assert!(
                 matches!(&error, DemoError::InputMissing { file } if file.ends_with(name)),
                 "{name}: {error}"
             );
         }
+        let folder = tempfile::tempdir().unwrap();
+        complete(folder.path());
+        fs::remove_file(folder.path().join("twinseal-minimal")).unwrap();
         assert!(matches!(
-            Inputs::find(Path::new("/no/such/folder")),
+            Inputs::find(folder.path(), folder.path()),
+            Err(DemoError::DeviceProgram { .. })
+        ));
+        assert!(matches!(
+            Inputs::find(Path::new("/no/such/folder"), Path::new("/")),
             Err(DemoError::InputMissing { .. })
         ));
     }
@@ -191,7 +218,7 @@ mod tests {
             "ID=x\nIMAGE_VERSION=\n",
         )
         .unwrap();
-        let error = Inputs::find(folder.path()).unwrap_err();
+        let error = Inputs::find(folder.path(), folder.path()).unwrap_err();
         assert!(
             matches!(&error, DemoError::NoVersion { file } if file.ends_with("v2/os-release")),
             "{error}"

@@ -3,7 +3,7 @@
 use super::error::DemoError;
 use super::folder::Folder;
 use super::inputs::{Inputs, Release};
-use super::recipe::{Keys, recipe};
+use super::recipe::{Keys, device_description, recipe};
 use super::step;
 use crate::command::{Invocation, Output, Runner};
 use crate::programs::{Programs, Tool};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::fs;
 use std::io::Write;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// What the maker runs besides the programs under test.
@@ -20,6 +20,9 @@ pub(super) const TOOLS: &[Tool] = &[Tool {
     program: "openssl",
     package: "openssl",
 }];
+
+/// Folder of what is laid over every root.
+const OVERLAY: &str = "overlay";
 
 /// What the maker has when done.
 #[derive(Clone, Debug)]
@@ -86,6 +89,7 @@ impl Maker<'_> {
         }
         story.chapter("The maker builds three releases")?;
         if !kept {
+            self.lay_out()?;
             self.build(story)?;
             self.folder.set_made()?;
         }
@@ -128,6 +132,25 @@ impl Maker<'_> {
         })
     }
 
+    /// What the maker puts into every root: the agent, the key that it trusts, and what the device is.
+    fn lay_out(&self) -> Result<(), DemoError> {
+        let overlay = self.folder.at(OVERLAY);
+        let put = |from: &Path, to: &str| {
+            let to = overlay.join(to);
+            let made = to.parent().map_or(Ok(()), fs::create_dir_all);
+            made.and_then(|()| fs::copy(from, &to))
+                .map_err(DemoError::file(&to, "written"))
+        };
+        put(&self.inputs.agent, "usr/bin/twinseal")?;
+        put(
+            &self.folder.at("keys/release.pub"),
+            "usr/lib/twinseal/keys/release.pub",
+        )?;
+        let description = overlay.join("usr/lib/twinseal/device.toml");
+        fs::write(&description, device_description())
+            .map_err(DemoError::file(&description, "written"))
+    }
+
     /// Builds all bundles side by side.
     fn build<W: Write>(&self, story: &mut Story<W>) -> Result<(), DemoError> {
         let outputs = step(story, "three bundles, side by side", || {
@@ -167,8 +190,11 @@ impl Maker<'_> {
             certificate: &key("secure-boot.crt"),
         };
         let file = self.folder.at(&format!("recipes/{}.toml", release.name));
-        fs::write(&file, recipe(release, self.inputs, keys)?)
-            .map_err(DemoError::file(&file, "written"))?;
+        fs::write(
+            &file,
+            recipe(release, self.inputs, keys, &self.folder.at(OVERLAY))?,
+        )
+        .map_err(DemoError::file(&file, "written"))?;
         let build = self.bundler("build").argument(file).argument("--out");
         self.run(build.argument(self.bundle_file(release)))
     }

@@ -37,6 +37,8 @@ pub struct Options {
     pub inputs: PathBuf,
     /// Where the programs under test are.
     pub programs: PathBuf,
+    /// Where the programs of the device are, static.
+    pub device_programs: PathBuf,
     /// Keep keys and bundles of an earlier run.
     pub keep: bool,
 }
@@ -49,7 +51,7 @@ pub fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     Files::check_machine()?;
     require(&[maker::TOOLS, device::TOOLS, files::TOOLS].concat())?;
     let programs = Programs::find(&options.programs)?;
-    let inputs = Inputs::find(&options.inputs)?;
+    let inputs = Inputs::find(&options.inputs, &options.device_programs)?;
     let story = &mut Story::new(out);
     introduce(story, &files::DESCRIPTION)?;
     let folder = begin(story, options)?;

@@ -35,7 +35,6 @@ struct Recipe<'r> {
     source: &'r str,
     builder: &'r str,
     kernel: &'r Path,
-    initramfs: &'r Path,
     cmdline: &'r str,
     os_release: &'r Path,
     uname: &'r str,
@@ -45,11 +44,26 @@ struct Recipe<'r> {
     compression: &'r str,
     level: i32,
     // Tables stand behind all values in TOML.
-    root: BTreeMap<&'static str, &'r Path>,
+    root: Root<'r>,
+    early: BTreeMap<&'static str, &'r Path>,
     secure_boot: BTreeMap<&'static str, &'r Path>,
 }
 
-/// Writes the recipe of a release.
+/// The device description in the sealed root.
+pub(super) fn device_description() -> String {
+    format!(
+        "# The demo's appliance: slots by partition label, the firmware chooses the set.\n\
+         compatible = \"{COMPATIBLE}\"\n\n[boot]\nloader = \"uefi\"\n"
+    )
+}
+
+#[derive(Serialize)]
+struct Root<'r> {
+    tar: &'r Path,
+    overlays: [&'r Path; 1],
+}
+
+/// Writes the recipe of a release; `overlay` has the maker's own files.
 ///
 /// # Errors
 /// [`DemoError::Recipe`] for a path that is not UTF-8.
@@ -57,6 +71,7 @@ pub(super) fn recipe(
     release: &Release,
     inputs: &Inputs,
     keys: Keys<'_>,
+    overlay: &Path,
 ) -> Result<String, DemoError> {
     let recipe = Recipe {
         compatible: COMPATIBLE,
@@ -65,7 +80,6 @@ pub(super) fn recipe(
         source: &format!("demo {}", release.name),
         builder: "twinseal-hil demo",
         kernel: &inputs.kernel,
-        initramfs: &inputs.initramfs,
         cmdline: COMMAND_LINE,
         os_release: &release.os_release,
         uname: &inputs.kernel_version,
@@ -74,7 +88,14 @@ pub(super) fn recipe(
         sign: [keys.release],
         compression: "zstd",
         level: COMPRESSION_LEVEL,
-        root: BTreeMap::from([("tar", release.root.as_path())]),
+        root: Root {
+            tar: &release.root,
+            overlays: [overlay],
+        },
+        early: BTreeMap::from([
+            ("init", inputs.init.as_path()),
+            ("modules", inputs.modules.as_path()),
+        ]),
         secure_boot: BTreeMap::from([("key", keys.secure_boot), ("certificate", keys.certificate)]),
     };
     let name = release.name;
@@ -103,7 +124,9 @@ mod tests {
             releases: [release(), release(), release()],
             kernel: file.clone(),
             kernel_version: "6.12".to_owned(),
-            initramfs: file.clone(),
+            modules: file.clone(),
+            init: file.clone(),
+            agent: file.clone(),
             stub: file.clone(),
         };
         let keys = Keys {
@@ -111,7 +134,7 @@ mod tests {
             secure_boot: &file,
             certificate: &file,
         };
-        recipe(&release(), &inputs, keys)
+        recipe(&release(), &inputs, keys, &file)
     }
 
     #[test]

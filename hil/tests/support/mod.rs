@@ -69,6 +69,8 @@ pub fn programs() -> &'static Path {
             "twinseal",
             "-p",
             "twinseal-bundle",
+            "-p",
+            "twinseal-minimal",
             "--target-dir",
         ]);
         cargo
@@ -111,11 +113,8 @@ pub fn inputs(folder: &Path, releases: [Release; 3]) {
     let code = Synthetic::default().build();
     fs::write(folder.join("linuxx64.efi.stub"), &code).unwrap();
     fs::write(folder.join("vmlinuz"), &code).unwrap();
-    fs::write(
-        folder.join("initrd.cpio"),
-        "no initramfs runs on the board of files",
-    )
-    .unwrap();
+    fs::create_dir_all(folder.join("modules")).unwrap();
+    fs::write(folder.join("modules/order"), "").unwrap();
     fs::write(folder.join("kernel-version"), "6.12.0-small\n").unwrap();
     for (name, release) in ["v1", "v2", "v3"].into_iter().zip(releases) {
         let folder = folder.join(name);

@@ -37,7 +37,7 @@ use crate::fault::During;
 use crate::path::{
     BootLayout, LOADER_FILE, REMOVABLE_MEDIA_FILE, Tries, entry_file, entry_id, entry_name,
 };
-use heapless::Vec;
+use heapless::{String, Vec};
 use rustix::io::Errno;
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -61,33 +61,42 @@ const DIRECT: [&str; 2] = ["twinseal direct a", "twinseal direct b"];
 /// More than the name of an entry of ours takes, in bytes: 13 units with the NUL. What is longer is not ours.
 const TEXT_MAX_BYTES: usize = 64;
 
+/// Path of a folder where a boot slot is mounted.
+type Folder = String<255>;
+
 /// systemd-boot, and the firmware's boot manager that starts it.
-pub struct SystemdBootLoader<'p> {
+pub struct SystemdBootLoader {
     manager: BootManager,
     boot: [BootPartition; 2],
-    folders: [&'p str; 2],
+    folders: [Folder; 2],
 }
 
-impl<'p> SystemdBootLoader<'p> {
+impl SystemdBootLoader {
     /// Opens the folder of efivarfs ([`VARIABLES_FOLDER`](super::uefi::VARIABLES_FOLDER)); `boot` is the boot slot of each set, A and
-    /// B, and `folders` is where these are mounted. A boot slot is opened when its UKI needs another name, and must be writable then.
+    /// B, and `folders` is where these are mounted. A boot slot is opened when its UKI may need another name, and written only when
+    /// it does: mounted for reading it gives `EROFS` then, and every call may be repeated after it was mounted anew.
     ///
     /// # Errors
-    /// When the folder of efivarfs cannot be opened; `EINVAL` when both sets would boot from one partition or one folder.
+    /// When the folder of efivarfs cannot be opened; `EINVAL` when both sets would boot from one partition or one folder,
+    /// `ENAMETOOLONG` when a folder's path has more than 255 bytes.
     pub fn open(
         variables: &str,
         boot: [BootPartition; 2],
-        folders: [&'p str; 2],
+        folders: [&str; 2],
     ) -> Result<Self, StorageError> {
         let ([a, b], [folder_a, folder_b]) = (&boot, folders);
         if a.guid == b.guid || folder_a == folder_b {
             return Err(Errno::INVAL).during(StorageOperation::Open, OBJECT);
         }
-        let manager = BootManager::new(Variables::open(variables)?);
+        let folder = |path| {
+            Folder::try_from(path)
+                .map_err(|_| Errno::NAMETOOLONG)
+                .during(StorageOperation::Open, StorageObject::BootSlot)
+        };
         Ok(Self {
-            manager,
+            manager: BootManager::new(Variables::open(variables)?),
             boot,
-            folders,
+            folders: [folder(folder_a)?, folder(folder_b)?],
         })
     }
 
@@ -169,7 +178,8 @@ impl<'p> SystemdBootLoader<'p> {
         to: Tries,
         from: impl Fn(Tries) -> bool,
     ) -> Result<bool, StorageError> {
-        let slot = BootSlot::open(set.of(self.folders), BootLayout::EntryFolder(set))?;
+        let [a, b] = &self.folders;
+        let slot = BootSlot::open(set.of([a, b]), BootLayout::EntryFolder(set))?;
         match slot.uki()? {
             Some((name, tries)) if tries != to && from(tries) => {
                 slot.rename(&name, &entry_name(set, to))?;
@@ -180,7 +190,7 @@ impl<'p> SystemdBootLoader<'p> {
     }
 }
 
-impl BootLoader for SystemdBootLoader<'_> {
+impl BootLoader for SystemdBootLoader {
     fn default_set(&mut self) -> Result<Option<Set>, StorageError> {
         if self.is_started_first()? {
             told(&self.manager.variables, DEFAULT)

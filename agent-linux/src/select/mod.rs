@@ -1,7 +1,8 @@
-//! `select`: the choice of a set at boot, for boards without a boot loader that counts.
+//! `select`: the choice of a set at boot.
 //!
-//! An initramfs or a board's boot script runs it once for each boot, with the agent's state mounted, and boots the set that it
-//! prints. The choice itself is core's (`twinseal_core::boot::select`); this gathers the facts and keeps the order.
+//! On a board without a boot loader that chooses, an initramfs or a boot script runs it once for each boot, with the agent's state
+//! mounted, and boots the set that it prints. Where the firmware chooses, the running system does it (`firmware`). The choice itself
+//! is core's (`twinseal_core::boot::select`); this gathers the facts and keeps the order.
 //!
 //! # Invariants
 //! - The record is stored before anything else happens: an attempt is spent before the jump.
@@ -11,7 +12,10 @@
 //! # Power loss
 //! Before the record is stored nothing was decided. After it, the attempt is spent, whatever happens.
 
+mod firmware;
+
 use crate::audit::Audit;
+use crate::cli::SelectArguments;
 use crate::device::{Device, anchor};
 use crate::error::AgentError;
 use crate::events::{self, Event};
@@ -27,6 +31,7 @@ use twinseal_core::error::{StorageError, StorageFault};
 use twinseal_core::journal::{Event as Noted, Head};
 
 /// What is going to boot.
+#[derive(Clone, Copy)]
 struct Choice {
     set: Option<Set>,
     reason: Reason,
@@ -37,7 +42,11 @@ struct Choice {
 ///
 /// # Errors
 /// [`AgentError::NothingToBoot`]; `Busy` when another process is at work on the device.
-pub fn select_set(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+pub fn select_set(
+    device: &Device,
+    arguments: SelectArguments,
+    outlet: &mut Outlet,
+) -> Result<(), AgentError> {
     let _lock = match device.lock() {
         Ok(lock) => Some(lock),
         Err(
@@ -57,8 +66,17 @@ pub fn select_set(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError
     });
     let mut audit = Audit::open(device, Some(&loaded));
     let facts = facts(&Held::look_at_both(device, &Places::new(device)));
+    if device.loader.is_there() {
+        let case = firmware::Case {
+            device,
+            loaded,
+            facts,
+            audit,
+        };
+        return case.follow(arguments.restart, outlet);
+    }
     let selection = select(&loaded, facts, audit.past().floor);
-    let choice = settle(device, &loaded, &selection, facts, &audit);
+    let (choice, _) = settle(device, &loaded, &selection, facts, &audit);
     audit.tell(Noted::Booted {
         set: choice.set,
         reason: choice.reason,
@@ -74,25 +92,31 @@ pub fn select_set(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError
         set: set.to_string(),
         reason: reason_name(choice.reason),
         attempts_left: choice.attempts_left,
+        running: None,
+        restart: false,
     }));
     Ok(())
 }
 
-/// Stores the record of a selection, if it has one, and gives what may boot after that.
+/// Stores the record of a selection, if it has one, and gives what may boot after that, and the record as stored.
 fn settle(
     device: &Device,
     loaded: &Loaded,
     selection: &Selection,
     facts: [SetFacts; 2],
     audit: &Audit,
-) -> Choice {
+) -> (Choice, Option<BootRecord>) {
+    let before = match loaded {
+        Loaded::Record(record) => Some(*record),
+        Loaded::Blank | Loaded::Corrupt => None,
+    };
     let chosen = Choice {
         set: selection.boot(),
         reason: selection.reason(),
         attempts_left: 0,
     };
     let Some(record) = selection.record() else {
-        return chosen;
+        return (chosen, before);
     };
     let old = anchor(Some(loaded)).unwrap_or(Head::START);
     let next = record.with_notes(device.now(), audit.anchor(old));
@@ -100,13 +124,17 @@ fn settle(
         .record_store()
         .and_then(|mut store| Ok(record::store(&mut store, &next)?));
     match stored {
-        Ok(stored) => Choice {
-            attempts_left: stored.trial().map_or(0, |trial| trial.attempts_left),
-            ..chosen
-        },
+        Ok(stored) => {
+            let attempts_left = stored.trial().map_or(0, |trial| trial.attempts_left);
+            let choice = Choice {
+                attempts_left,
+                ..chosen
+            };
+            (choice, Some(stored))
+        }
         Err(error) => {
             warn(&format!("The choice could not be stored: {error}"));
-            unstored(record, chosen, facts)
+            (unstored(record, chosen, facts), before)
         }
     }
 }

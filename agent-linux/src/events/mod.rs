@@ -1,10 +1,14 @@
 //! What a command has to tell, as values; with `--json` each is one line on standard output.
 //!
-//! `report.rs` writes the same values for people, so both always say the same.
+//! `report` writes the same values for people, so both always say the same.
 //!
 //! # Invariants
 //! - An event has the field `event`, its name. Fields are added, never renamed; sizes are in bytes and end in `_bytes`, times
 //!   are in seconds and end in `_seconds`, digests and key ids are lower-case hex.
+
+mod health;
+
+pub use health::{Check, CheckedSet, DamagedPart, Health, HealthFailure, Repaired};
 
 use serde::Serialize;
 use std::io::{self, Write};
@@ -17,12 +21,22 @@ pub enum Event {
     Plan(Plan),
     /// How far an install is.
     Progress(Progress),
+    /// What a bundle on a web server cost, when a `plan` or an `install` of it has ended.
+    Traffic(Traffic),
     /// An install has ended well.
     Installed(Installed),
     /// A command has failed.
     Failed(Failed),
     /// A new device has been provisioned.
     Provisioned(Provisioned),
+    /// `health`: one check has ended.
+    Check(Check),
+    /// `health`: the verdict.
+    Health(Health),
+    /// `check`: a set has been looked through.
+    CheckedSet(CheckedSet),
+    /// `repair`: what was replaced.
+    Repaired(Repaired),
     /// `mark-good`: the running set is the default.
     Committed(Committed),
     /// `mark-bad`: the running set is bad.
@@ -83,7 +97,7 @@ pub struct Plan {
     pub budget_bytes: Option<u64>,
 }
 
-/// What an install is doing.
+/// What an install, or a look at every object, is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -95,6 +109,8 @@ pub enum Phase {
     Syncing,
     /// The set is being made bootable.
     Activating,
+    /// Objects are being read.
+    Checking,
 }
 
 /// How far an install is.
@@ -112,6 +128,36 @@ pub struct Progress {
     pub written_bytes: u64,
     /// Read back from the medium.
     pub read_back_bytes: u64,
+}
+
+/// What went over the network, above TCP.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Traffic {
+    /// Bytes that came in, headers included.
+    pub received_bytes: u64,
+    /// Bytes that went out, headers included.
+    pub sent_bytes: u64,
+    /// Requests.
+    pub requests: u32,
+    /// Of these, new tries after a cut.
+    pub tries: u32,
+}
+
+impl From<crate::source::http::Traffic> for Traffic {
+    fn from(traffic: crate::source::http::Traffic) -> Self {
+        let crate::source::http::Traffic {
+            received_bytes,
+            sent_bytes,
+            requests,
+            tries,
+        } = traffic;
+        Self {
+            received_bytes,
+            sent_bytes,
+            requests,
+            tries,
+        }
+    }
 }
 
 /// What an install did; the sizes are those of [`twinseal_core::install::Tally`].
@@ -274,6 +320,25 @@ pub enum Happened {
     TailCut {
         bytes: u32,
     },
+    Stayed {
+        running: String,
+        chosen: String,
+    },
+    HealthPassed {
+        set: String,
+        checks: u16,
+        objects: u32,
+        bytes: u64,
+    },
+    HealthFailed {
+        set: String,
+        failure: HealthFailure,
+    },
+    ObjectRepaired {
+        set: String,
+        object: String,
+        from: &'static str,
+    },
 }
 
 /// How the journal ends and whether it holds.
@@ -313,6 +378,10 @@ pub struct Selected {
     pub reason: &'static str,
     /// Attempts that the trial has left.
     pub attempts_left: u8,
+    /// The set that runs, where the firmware chooses; `None` before the jump.
+    pub running: Option<String>,
+    /// Whether the device must restart to boot it: it was told to the firmware.
+    pub restart: bool,
 }
 
 /// The state of the device.
@@ -332,6 +401,10 @@ pub struct Status {
     pub default: Option<String>,
     /// The trial.
     pub trial: Option<Trial>,
+    /// Whether the firmware checks signatures; `None` when it does not say.
+    pub secure_boot: Option<bool>,
+    /// The boot loader; `None` where the boot record alone decides.
+    pub loader: Option<LoaderStatus>,
     /// The anti-rollback floor.
     pub floor: Option<u64>,
     /// Highest time ever seen, RFC 3339.
@@ -344,6 +417,19 @@ pub struct Status {
     pub reboot_needed: Option<bool>,
     /// Whether another process is at work on the device.
     pub busy: bool,
+}
+
+/// What the boot loader says.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LoaderStatus {
+    /// The set that it boots when nothing was told for the next boot.
+    pub default: Option<String>,
+    /// The set that it boots next and only once.
+    pub next: Option<String>,
+    /// Whether that is what the boot record says; `None` when it cannot be told.
+    pub agrees: Option<bool>,
+    /// Why it cannot be asked.
+    pub problem: Option<String>,
 }
 
 /// A set on trial.

@@ -1,7 +1,11 @@
-//! Where a bundle comes from: a file, which can seek, or a pipe, which cannot.
+//! Where a bundle comes from: a file, which can seek, a pipe, which cannot, or a web server, which has ranges.
+
+pub mod http;
+mod socket;
 
 use crate::error::AgentError;
 use embedded_io_adapters::std::FromStd;
+use http::{Http, Patience, Traffic};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -18,14 +22,20 @@ pub struct Bundle {
 enum Reader {
     File(Seekable<FromStd<File>>),
     Pipe(Stream<FromStd<File>>),
+    Web(Box<Http>),
 }
 
 impl Bundle {
-    /// Opens a bundle; `-` is standard input. Anything but a regular file is read as a pipe: forwards only.
+    /// Opens a bundle; `-` is standard input, and what starts with `http:` or `https:` is on a web server. Anything but a regular
+    /// file is read as a pipe: forwards only. `exact` asks a web server for nothing but what is read, which costs a request for
+    /// every read and no byte beyond.
     ///
     /// # Errors
     /// [`AgentError::Source`] when it cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, AgentError> {
+    pub fn open(path: &Path, exact: bool) -> Result<Self, AgentError> {
+        if let Some(url) = path.to_str().filter(|path| is_url(path)) {
+            return Self::open_url(url, exact);
+        }
         let standard_input = path == Path::new("-");
         let name = if standard_input {
             "standard input".to_owned()
@@ -58,9 +68,43 @@ impl Bundle {
         })
     }
 
+    fn open_url(url: &str, exact: bool) -> Result<Self, AgentError> {
+        let failed = |error| AgentError::Source {
+            name: url.to_owned(),
+            error,
+        };
+        let web = Http::open(url, exact, Patience::default()).map_err(failed)?;
+        Ok(Self {
+            name: url.to_owned(),
+            bytes: web.bytes(),
+            reader: Reader::Web(Box::new(web)),
+        })
+    }
+
+    /// Whether reading what is not needed costs nothing: everywhere but on a web server with ranges.
+    pub fn is_free_to_read(&self) -> bool {
+        !matches!(&self.reader, Reader::Web(web) if web.has_ranges())
+    }
+
+    /// What went over the network, for a bundle on a web server.
+    pub fn traffic(&self) -> Option<Traffic> {
+        match &self.reader {
+            Reader::Web(web) => Some(web.traffic()),
+            Reader::File(_) | Reader::Pipe(_) => None,
+        }
+    }
+
     /// Its name, for an error.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same file for another reader, which has its own place; `None` for a pipe, and when there is no descriptor left.
+    pub fn second_reader(&self) -> Option<File> {
+        match &self.reader {
+            Reader::File(Seekable(file)) => file.inner().try_clone().ok(),
+            Reader::Pipe(_) | Reader::Web(_) => None,
+        }
     }
 
     /// Its length, when that is known before it is read.
@@ -76,6 +120,7 @@ impl Source for Bundle {
         match &mut self.reader {
             Reader::File(file) => file.read_at(offset, buffer),
             Reader::Pipe(pipe) => pipe.read_at(offset, buffer),
+            Reader::Web(web) => web.read_at(offset, buffer),
         }
     }
 
@@ -83,6 +128,15 @@ impl Source for Bundle {
         match &mut self.reader {
             Reader::File(file) => file.ends_at(offset),
             Reader::Pipe(pipe) => pipe.ends_at(offset),
+            Reader::Web(web) => web.ends_at(offset),
         }
     }
+}
+
+fn is_url(path: &str) -> bool {
+    let scheme = |name: &str| {
+        path.get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name))
+    };
+    scheme("http://") || scheme("https://")
 }

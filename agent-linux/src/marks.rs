@@ -1,0 +1,123 @@
+//! Small files in the agent's state that the initramfs and the agent leave for each other.
+//!
+//! | file | says |
+//! |---|---|
+//! | `boot-attempt` | the attempt of the next start of the set on trial has been spent already; the initramfs removes it |
+//! | `redirect` | with this write of the boot record (its sequence) the firmware was sent to another set, and the device restarted |
+//! | `etc/<set>/seal` | the digest of the image that the set's changes to `/etc` belong to; without it the next start makes them anew |
+//!
+//! # Invariants
+//! - A mark is there whole or not at all, and durable when the call returns.
+//!
+//! # Power loss
+//! A mark that is missing costs an attempt or a restart, never a wrong choice: the boot record alone decides.
+
+use crate::device::Device;
+use crate::error::AgentError;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use twinseal_core::boot::Set;
+
+const ATTEMPT: &str = "boot-attempt";
+const REDIRECT: &str = "redirect";
+
+/// Says that the attempt of the next start was spent.
+///
+/// # Errors
+/// When the file cannot be made durably.
+pub fn note_attempt(device: &Device) -> Result<(), AgentError> {
+    put(device, ATTEMPT, "spent\n")
+}
+
+/// Takes that back: the next start spends one of its own.
+///
+/// # Errors
+/// When the file cannot be removed durably.
+pub fn forget_attempt(device: &Device) -> Result<(), AgentError> {
+    take_away(&device.state(ATTEMPT))
+}
+
+/// Whether the attempt of the next start was spent.
+pub fn is_attempt_noted(device: &Device) -> bool {
+    device.state(ATTEMPT).exists()
+}
+
+/// Says that `select` was run in this boot. The mark lies beside the file that says what runs, where a restart forgets it.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn note_selected(device: &Device) -> Result<(), AgentError> {
+    let file = selected(device);
+    fs::write(&file, "").map_err(|error| AgentError::File {
+        file,
+        done: "written",
+        error,
+    })
+}
+
+/// Whether `select` was run in this boot.
+pub fn was_selected(device: &Device) -> bool {
+    selected(device).exists()
+}
+
+/// Says that the firmware was sent to another set with this write of the boot record.
+///
+/// # Errors
+/// When the file cannot be made durably.
+pub fn note_redirect(device: &Device, sequence: u64) -> Result<(), AgentError> {
+    put(device, REDIRECT, &format!("{sequence}\n"))
+}
+
+/// Whether the firmware was sent to another set with this write of the boot record already.
+pub fn was_redirected(device: &Device, sequence: u64) -> bool {
+    fs::read_to_string(device.state(REDIRECT))
+        .is_ok_and(|text| text.trim_end().parse() == Ok(sequence))
+}
+
+/// Makes the next start of a set begin with a fresh copy of the other set's changes to `/etc`.
+///
+/// # Errors
+/// When the file cannot be removed durably.
+pub fn renew_etc(device: &Device, set: Set) -> Result<(), AgentError> {
+    take_away(&device.state("etc").join(set.to_string()).join("seal"))
+}
+
+fn selected(device: &Device) -> PathBuf {
+    device.description.running.with_extension("selected")
+}
+
+/// Writes a file aside and renames it, durably.
+fn put(device: &Device, name: &str, text: &str) -> Result<(), AgentError> {
+    let (file, new) = (device.state(name), device.state(&format!("{name}.new")));
+    let written = || -> io::Result<()> {
+        fs::write(&new, text)?;
+        File::open(&new)?.sync_all()?;
+        fs::rename(&new, &file)?;
+        sync_folder_of(&file)
+    };
+    written().map_err(|error| AgentError::File {
+        file,
+        done: "written",
+        error,
+    })
+}
+
+fn take_away(file: &Path) -> Result<(), AgentError> {
+    let removed = match fs::remove_file(file) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        other => other.and_then(|()| sync_folder_of(file)),
+    };
+    removed.map_err(|error| AgentError::File {
+        file: file.to_path_buf(),
+        done: "removed",
+        error,
+    })
+}
+
+fn sync_folder_of(file: &Path) -> io::Result<()> {
+    file.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}

@@ -1,0 +1,154 @@
+//! `select` where the firmware chooses: the running system makes the firmware follow the boot record.
+//!
+//! # Invariants
+//! - An attempt is spent, in the record and by a mark for the initramfs, before the firmware is told of a trial; a firmware that
+//!   cannot be asked is told of none.
+//! - The device is sent to another set that is not on trial once for each write of the record: a firmware that refuses a set
+//!   does not make the device restart for ever.
+//! - Run again in the same boot it spends nothing and blames nobody: only a restart shows what the firmware does.
+//!
+//! # Power loss
+//! Every boot of either set runs this, and each step looks at what is there: whatever a cut left is brought together again. An
+//! attempt that was spent and not used stays spent.
+
+use super::{Choice, settle};
+use crate::audit::Audit;
+use crate::device::Device;
+use crate::error::AgentError;
+use crate::events::{self, Event};
+use crate::history::reason_name;
+use crate::marks;
+use crate::report::{Outlet, warn};
+use twinseal_core::boot::record::{BootRecord, Loaded};
+use twinseal_core::boot::select::{Reason, resting, select};
+use twinseal_core::boot::{Set, SetFacts};
+use twinseal_core::journal::Event as Noted;
+
+/// Everything that the choice depends on.
+pub(super) struct Case<'d> {
+    pub device: &'d Device,
+    pub loaded: Loaded,
+    pub facts: [SetFacts; 2],
+    pub audit: Audit,
+}
+
+impl Case<'_> {
+    /// Chooses, stores, tells the firmware, and restarts when `restart` says so and another set must boot.
+    ///
+    /// # Errors
+    /// When it is not known what runs, the firmware cannot be asked or told, or no set may be booted.
+    pub(super) fn follow(mut self, restart: bool, outlet: &mut Outlet) -> Result<(), AgentError> {
+        let running = self.device.running_set()?;
+        // A trial that cannot be told to the firmware must not cost an attempt.
+        self.device.loader.told()?;
+        let again = marks::was_selected(self.device);
+        let (choice, record) = self.choose(running, again);
+        let Some(set) = choice.set else {
+            self.note(choice);
+            return Err(AgentError::NothingToBoot);
+        };
+        let on_trial = record
+            .and_then(|record| record.trial())
+            .map(|trial| trial.set);
+        let away = if set == running {
+            self.note(choice);
+            self.stay(record.as_ref(), set)?;
+            false
+        } else if on_trial == Some(set) {
+            self.note(choice);
+            self.jump(record.as_ref(), set)?;
+            true
+        } else {
+            self.redirect(record.as_ref(), running, choice, again)?
+        };
+        marks::note_selected(self.device)?;
+        outlet.tell(&Event::Selected(events::Selected {
+            set: set.to_string(),
+            reason: reason_name(choice.reason),
+            attempts_left: choice.attempts_left,
+            running: Some(running.to_string()),
+            restart: away,
+        }));
+        if away && restart {
+            (self.device.restart)()?;
+        }
+        Ok(())
+    }
+
+    /// A trial that runs, or whose attempt was spent in this boot, has had its choice; everything else is core's.
+    fn choose(&self, running: Set, again: bool) -> (Choice, Option<BootRecord>) {
+        let spent = again && marks::is_attempt_noted(self.device);
+        if let Loaded::Record(record) = self.loaded
+            && let Some(trial) = record.trial()
+            && (trial.set == running || spent)
+        {
+            let choice = Choice {
+                set: Some(trial.set),
+                reason: Reason::Trial,
+                attempts_left: trial.attempts_left,
+            };
+            return (choice, Some(record));
+        }
+        let selection = select(&self.loaded, self.facts, self.audit.past().floor);
+        settle(
+            self.device,
+            &self.loaded,
+            &selection,
+            self.facts,
+            &self.audit,
+        )
+    }
+
+    /// What runs is what must run: nothing is told for the next boot.
+    fn stay(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
+        marks::forget_attempt(self.device)?;
+        self.device.loader.rest(self.resting(record, set))
+    }
+
+    /// To the trial, whose attempt the record has spent already.
+    fn jump(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
+        marks::note_attempt(self.device)?;
+        let resting = self.resting(record, set.other());
+        self.device.loader.jump(set, resting)
+    }
+
+    /// To a set that is not on trial. Gives whether a restart is needed.
+    fn redirect(
+        &mut self,
+        record: Option<&BootRecord>,
+        running: Set,
+        choice: Choice,
+        again: bool,
+    ) -> Result<bool, AgentError> {
+        let set = running.other();
+        marks::forget_attempt(self.device)?;
+        let sequence = record.map_or(0, BootRecord::sequence);
+        self.device.loader.rest(Some(set))?;
+        if !again && marks::was_redirected(self.device, sequence) {
+            self.audit.tell(Noted::Stayed {
+                running,
+                chosen: set,
+            });
+            warn(&format!(
+                "Set {set} must boot, and the firmware booted set {running} although it was told: it refuses set {set}, or has lost what it was told."
+            ));
+            return Ok(false);
+        }
+        self.note(choice);
+        marks::note_redirect(self.device, sequence)?;
+        Ok(true)
+    }
+
+    /// The set that boots without a trial.
+    fn resting(&self, record: Option<&BootRecord>, otherwise: Set) -> Option<Set> {
+        record.map_or(Some(otherwise), |record| resting(record, self.facts))
+    }
+
+    fn note(&mut self, choice: Choice) {
+        self.audit.tell(Noted::Booted {
+            set: choice.set,
+            reason: choice.reason,
+            attempts_left: choice.attempts_left,
+        });
+    }
+}

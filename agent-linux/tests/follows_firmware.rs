@@ -1,0 +1,517 @@
+//! Where the firmware chooses: boot record and boot loader come together again after every cut, and every trial ends.
+//!
+//! The firmware and the initramfs are models here; the agent is the real one, run inside the test so that it can be cut at every
+//! call that it makes to the loader.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use support::Board;
+use support::bundle::{Release, key};
+use twinseal::cli::{InstallArguments, PlanArguments, SelectArguments};
+use twinseal::device::Device;
+use twinseal::error::AgentError;
+use twinseal::held::{Held, facts};
+use twinseal::loader::Follower;
+use twinseal::report::Outlet;
+use twinseal::slots::Places;
+use twinseal::verdict::{self, Patience};
+use twinseal::{select, update};
+use twinseal_core::boot::Set;
+use twinseal_core::boot::record::{self, BootRecord, Loaded};
+use twinseal_core::boot::select::resting;
+use twinseal_core::boot::trial::spend_attempt;
+use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_platform_linux::loader::BootLoader;
+
+const SEALED: &str = "[sets.a]\nboot = \"boot-a\"\nroot = \"root-a\"\n[sets.b]\nboot = \"boot-b\"\nroot = \"root-b\"\n\
+                      [slots.fpga]\na = \"fpga-a\"\nb = \"fpga-b\"\n";
+
+/// Enough boots for every trial of three attempts to end, and for the device to come to rest.
+const BOOTS: usize = 8;
+
+thread_local! {
+    static RESTART: Cell<bool> = const { Cell::new(false) };
+}
+
+fn restart() -> Result<(), AgentError> {
+    RESTART.set(true);
+    Ok(())
+}
+
+/// How the loader goes wrong at one of its calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    /// The call fails and the agent hears of it.
+    Fails,
+    /// The power is cut before the call does anything.
+    CutBefore,
+    /// The power is cut after the call did everything.
+    CutAfter,
+}
+
+/// The firmware's variables, and when they go wrong.
+#[derive(Default)]
+struct Variables {
+    default: Option<Set>,
+    next: Option<Set>,
+    calls: usize,
+    wrong: Option<(usize, Wrong)>,
+}
+
+/// Stands for the firmware: counts the calls, and one of them may go wrong.
+struct Model(Rc<RefCell<Variables>>);
+
+impl Model {
+    fn call<T>(&mut self, does: impl FnOnce(&mut Variables) -> T) -> Result<T, StorageError> {
+        let mut variables = self.0.borrow_mut();
+        let number = variables.calls;
+        variables.calls += 1;
+        let wrong = variables
+            .wrong
+            .filter(|(at, _)| *at == number)
+            .map(|(_, wrong)| wrong);
+        match wrong {
+            Some(Wrong::Fails) => {
+                return Err(StorageError {
+                    operation: StorageOperation::Write,
+                    object: StorageObject::BootLoader,
+                    fault: StorageFault::Code(28),
+                });
+            }
+            Some(Wrong::CutBefore) => cut(),
+            Some(Wrong::CutAfter) | None => {}
+        }
+        let done = does(&mut variables);
+        if wrong == Some(Wrong::CutAfter) {
+            cut();
+        }
+        Ok(done)
+    }
+}
+
+/// A power cut: nothing of the agent goes on.
+fn cut() -> ! {
+    std::panic::resume_unwind(Box::new("power cut"))
+}
+
+impl BootLoader for Model {
+    fn default_set(&mut self) -> Result<Option<Set>, StorageError> {
+        self.call(|variables| variables.default)
+    }
+
+    fn next_set(&mut self) -> Result<Option<Set>, StorageError> {
+        self.call(|variables| variables.next)
+    }
+
+    fn set_default(&mut self, set: Set) -> Result<bool, StorageError> {
+        self.call(|variables| variables.default.replace(set) != Some(set))
+    }
+
+    fn set_next(&mut self, set: Option<Set>) -> Result<bool, StorageError> {
+        self.call(|variables| std::mem::replace(&mut variables.next, set) != set)
+    }
+}
+
+/// A device, its firmware and its initramfs.
+struct Machine {
+    board: Board,
+    variables: Rc<RefCell<Variables>>,
+    /// A set that the firmware does not start, whatever it is told.
+    refuses: Cell<Option<Set>>,
+    /// One machine at a time: a process that another thread starts has the device's lock for an instant, between fork and exec.
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Machine {
+    /// Provisioned with release 1 in set a, and booted.
+    fn new() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let board = Board::at(tempfile::tempdir().unwrap(), "absent", SEALED)
+            .booted(&Release::sealed(1).bundle(&[&key(1)]));
+        let variables = Rc::new(RefCell::new(Variables {
+            default: Some(Set::A),
+            ..Variables::default()
+        }));
+        let machine = Self {
+            board,
+            variables,
+            refuses: Cell::new(None),
+            _alone: alone,
+        };
+        machine.boot();
+        machine.select().unwrap();
+        machine
+    }
+
+    fn device(&self) -> Device {
+        let mut device = Device::open(Some(&self.board.path("device.toml"))).unwrap();
+        let variables = self.variables.clone();
+        device.loader = Follower::with(Box::new(move || Ok(Box::new(Model(variables.clone())))));
+        device.restart = restart;
+        device
+    }
+
+    fn record(&self) -> BootRecord {
+        let Loaded::Record(record) = self.device().load_record().unwrap() else {
+            panic!("the boot record is lost");
+        };
+        record
+    }
+
+    /// Firmware and initramfs: which set starts, with the trial gate.
+    fn boot(&self) -> Set {
+        for _ in 0..4 {
+            let set = self.firmware();
+            if self.gate(set) {
+                fs::write(self.board.path("running-set"), format!("{set}\n")).unwrap();
+                let _ = fs::remove_file(self.board.path("running-set.selected"));
+                return set;
+            }
+            // What the initramfs does when it refuses a set that is on trial without an attempt: it restarts.
+        }
+        panic!("nothing starts");
+    }
+
+    fn firmware(&self) -> Set {
+        let mut variables = self.variables.borrow_mut();
+        let default = variables.default.unwrap_or(Set::A);
+        let order = [variables.next.take(), Some(default), Some(default.other())];
+        let starts = |set: &Set| {
+            let uki = self.board.path(&format!("boot-{set}/EFI/BOOT/BOOTX64.EFI"));
+            uki.exists() && self.refuses.get() != Some(*set)
+        };
+        order.into_iter().flatten().find(starts).unwrap()
+    }
+
+    fn gate(&self, set: Set) -> bool {
+        let record = self.record();
+        if record.trial().is_none_or(|trial| trial.set != set) {
+            return true;
+        }
+        if fs::remove_file(self.board.path("state/boot-attempt")).is_ok() {
+            return true;
+        }
+        let Some(spent) = spend_attempt(&record) else {
+            return false;
+        };
+        record::store(&mut self.device().record_store().unwrap(), &spent).unwrap();
+        true
+    }
+
+    /// Runs the select service; gives whether it asked for a restart.
+    fn select(&self) -> Result<bool, AgentError> {
+        RESTART.set(false);
+        let arguments = SelectArguments { restart: true };
+        select::select_set(&self.device(), arguments, &mut sink())?;
+        Ok(RESTART.get())
+    }
+
+    /// Boots and selects until the device rests; gives the sets that started.
+    fn boot_until_it_rests(&self) -> Vec<Set> {
+        let mut started = Vec::new();
+        loop {
+            started.push(self.boot());
+            assert!(started.len() <= BOOTS, "no end: {started:?}");
+            if !self.select().unwrap() {
+                return started;
+            }
+        }
+    }
+
+    fn install(&self, number: u64) -> Result<(), AgentError> {
+        let file = self
+            .board
+            .bundle(&Release::sealed(number).bundle(&[&key(1)]));
+        let arguments = InstallArguments {
+            plan: PlanArguments {
+                source: file.into(),
+                budget: None,
+                no_audit: false,
+            },
+            no_read_back: false,
+            attempts: None,
+            no_trial: false,
+        };
+        update::install_bundle(&self.device(), &arguments, &mut sink())
+    }
+
+    /// What must hold when the device rests: the loader's default is what rests by the record, and nothing is told for the next
+    /// boot but a trial.
+    fn check_agreement(&self, what: &str) {
+        let device = self.device();
+        let facts = facts(&Held::look_at_both(&device, &Places::new(&device)));
+        let record = self.record();
+        let variables = self.variables.borrow();
+        assert_eq!(variables.default, resting(&record, facts), "{what}");
+        assert_eq!(variables.next, None, "{what}");
+    }
+}
+
+fn good(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    verdict::mark_good(device, outlet, Patience::None)
+}
+
+fn bad(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    verdict::mark_bad(device, outlet, Patience::None)
+}
+
+fn sink() -> Outlet {
+    Outlet::new(Box::new(std::io::sink()), true)
+}
+
+/// Does `work` on machines made by `make`, going wrong at each of its calls to the loader in each way; `after` sees each machine.
+/// Gives how many went wrong.
+fn at_every_call(
+    make: impl Fn() -> Machine,
+    work: impl Fn(&Machine) -> Result<(), AgentError>,
+    after: impl Fn(&Machine, &str),
+) -> usize {
+    let mut tried = 0;
+    for wrong in [Wrong::Fails, Wrong::CutBefore, Wrong::CutAfter] {
+        for at in 0.. {
+            let machine = make();
+            let before = machine.variables.borrow().calls;
+            machine.variables.borrow_mut().wrong = Some((before + at, wrong));
+            let ended = catch_unwind(AssertUnwindSafe(|| work(&machine)));
+            let reached = machine.variables.borrow().calls > before + at;
+            machine.variables.borrow_mut().wrong = None;
+            if !reached {
+                assert!(matches!(ended, Ok(Ok(()))), "untouched work succeeds");
+                break;
+            }
+            tried += 1;
+            after(&machine, &format!("call {at} {wrong:?}"));
+        }
+    }
+    tried
+}
+
+#[test]
+fn an_update_is_tried_at_once_and_committed() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.board.path("state/etc/b")).unwrap();
+    fs::write(machine.board.path("state/etc/b/seal"), "old").unwrap();
+    machine.install(2).unwrap();
+    assert_eq!(machine.record().trial().unwrap().attempts_left, 2);
+    assert!(machine.board.path("state/boot-attempt").exists());
+    assert!(!machine.board.path("state/etc/b/seal").exists());
+    assert_eq!(machine.boot(), Set::B);
+    assert_eq!(machine.record().trial().unwrap().attempts_left, 2);
+    assert!(!machine.select().unwrap());
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.check_agreement("after the commit");
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    machine.check_agreement("after a restart");
+}
+
+#[test]
+fn a_trial_that_says_nothing_ends_after_its_attempts() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    let mut started = Vec::new();
+    for _ in 0..BOOTS {
+        // The trial hangs before its services start; set a has its select.
+        let set = machine.boot();
+        started.push(set);
+        if set == Set::A {
+            machine.select().unwrap();
+        }
+    }
+    use Set::{A, B};
+    assert_eq!(started, [B, A, B, A, B, A, A, A]);
+    assert!(machine.record().is_bad(B));
+    machine.check_agreement("after the rollback");
+}
+
+#[test]
+fn a_firmware_that_refuses_the_trial_uses_its_attempts_up() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot_until_it_rests(), [Set::A; 3]);
+    assert!(machine.record().is_bad(Set::B));
+    machine.check_agreement("after the rollback");
+}
+
+#[test]
+fn select_run_again_in_the_same_boot_spends_nothing() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    for _ in 0..5 {
+        assert!(machine.select().unwrap(), "a restart is needed");
+        assert_eq!(machine.record().trial().unwrap().attempts_left, 2);
+    }
+    assert_eq!(machine.boot(), Set::B);
+}
+
+#[test]
+fn every_cut_of_an_install_leaves_a_device_that_comes_together_again() {
+    let tried = at_every_call(
+        Machine::new,
+        |machine| machine.install(2),
+        |machine, what| {
+            let started = machine.boot_until_it_rests();
+            let last = *started.last().unwrap();
+            let record = machine.record();
+            machine.check_agreement(what);
+            match record.trial() {
+                Some(trial) => assert_eq!(trial.set, last, "{what}: the trial runs"),
+                None => assert_eq!(last, Set::A, "{what}"),
+            }
+            if record.trial().is_some() {
+                good(&machine.device(), &mut sink()).unwrap();
+                assert_eq!(machine.boot_until_it_rests(), [Set::B], "{what}");
+            } else {
+                machine.install(2).unwrap();
+                assert_eq!(machine.boot(), Set::B, "{what}: the same install again");
+            }
+        },
+    );
+    println!("{tried} calls went wrong");
+    assert!(tried >= 9);
+}
+
+#[test]
+fn every_cut_of_an_install_over_a_pending_trial_is_repaired() {
+    let pending = || {
+        let machine = Machine::new();
+        machine.install(2).unwrap();
+        machine
+    };
+    let tried = at_every_call(
+        pending,
+        |machine| machine.install(3),
+        |machine, what| {
+            let last = *machine.boot_until_it_rests().last().unwrap();
+            machine.check_agreement(what);
+            let trial = machine.record().trial().map(|trial| trial.set);
+            assert_eq!(trial.unwrap_or(Set::A), last, "{what}");
+        },
+    );
+    println!("{tried} calls went wrong");
+    assert!(tried >= 9);
+}
+
+#[test]
+fn every_cut_of_a_verdict_is_repaired() {
+    let running_trial = || {
+        let machine = Machine::new();
+        machine.install(2).unwrap();
+        assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+        machine
+    };
+    type Verdict = fn(&Device, &mut Outlet) -> Result<(), AgentError>;
+    let verdicts: [(Verdict, Set); 3] =
+        [(good, Set::B), (bad, Set::A), (verdict::roll_back, Set::A)];
+    let mut tried = 0;
+    for (verdict, ends_in) in verdicts {
+        tried += at_every_call(
+            running_trial,
+            |machine| verdict(&machine.device(), &mut sink()),
+            |machine, what| {
+                let last = *machine.boot_until_it_rests().last().unwrap();
+                assert_eq!(last, ends_in, "{what}");
+                assert_eq!(machine.record().trial(), None, "{what}");
+                machine.check_agreement(what);
+            },
+        );
+    }
+    println!("{tried} calls went wrong");
+    assert!(tried >= 18);
+}
+
+#[test]
+fn every_cut_of_select_is_repaired_by_the_next() {
+    // A trial whose first start did not come up: set a runs, and select must send the firmware again.
+    let returned = || {
+        let machine = Machine::new();
+        machine.install(2).unwrap();
+        machine.boot();
+        assert_eq!(machine.boot(), Set::A);
+        machine
+    };
+    let tried = at_every_call(
+        returned,
+        |machine| machine.select().map(|_| ()),
+        |machine, what| {
+            let last = *machine.boot_until_it_rests().last().unwrap();
+            machine.check_agreement(what);
+            let trial = machine.record().trial().map(|trial| trial.set);
+            assert_eq!(trial.unwrap_or(Set::A), last, "{what}");
+        },
+    );
+    println!("{tried} calls went wrong");
+    assert!(tried >= 9);
+}
+
+#[test]
+fn a_loader_that_cannot_be_asked_costs_no_attempt() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    machine.boot();
+    assert_eq!(machine.boot(), Set::A);
+    let calls = machine.variables.borrow().calls;
+    machine.variables.borrow_mut().wrong = Some((calls, Wrong::Fails));
+    assert_eq!(machine.select().unwrap_err().code(), 55);
+    assert_eq!(machine.record().trial().unwrap().attempts_left, 2);
+}
+
+#[test]
+fn lost_variables_are_told_again() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    *machine.variables.borrow_mut() = Variables::default();
+    // A firmware without variables starts the first disk entry that it finds: set a.
+    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::B]);
+    machine.check_agreement("after one restart");
+}
+
+#[test]
+fn a_default_set_that_the_firmware_refuses_is_tried_once_and_can_be_installed_over() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    assert_eq!(
+        machine.boot_until_it_rests(),
+        [Set::A],
+        "no restart any more"
+    );
+    assert_eq!(machine.board.kinds().last().unwrap(), "stayed");
+    machine.refuses.set(None);
+    machine.install(3).unwrap();
+    assert_eq!(machine.boot(), Set::B, "another release is another chance");
+}
+
+#[test]
+fn status_says_what_the_loader_says() {
+    let machine = Machine::new();
+    let text = |machine: &Machine| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut outlet = Outlet::new(Box::new(writer), false);
+        twinseal::status::status(&machine.device(), &mut outlet).unwrap();
+        drop(outlet);
+        std::io::read_to_string(reader).unwrap()
+    };
+    let says = text(&machine);
+    assert!(
+        says.contains("boot loader    default set a; as the"),
+        "{says}"
+    );
+    machine.install(2).unwrap();
+    assert!(text(&machine).contains("default set a, next set b; as the"));
+    machine.variables.borrow_mut().default = Some(Set::B);
+    assert!(text(&machine).contains("NOT as the boot record says"));
+    machine.variables.borrow_mut().default = None;
+    assert!(text(&machine).contains("default set not known"));
+}

@@ -1,0 +1,214 @@
+//! The QEMU command line of the virtual UEFI board.
+//!
+//! # Invariants
+//! - The processor is emulated by one thread. KVM is never asked for: where it is broken, it hangs instead of failing.
+//! - No key, network or disk of the host is in reach but what is named here.
+
+use super::{Parts, UefiError};
+use crate::command::{Invocation, Runner};
+use crate::guard;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Command;
+
+/// The oldest QEMU that this board takes: older ones crash emulated guests now and then (7.2: 2 of 20 boots).
+pub const VERSION_LEAST: (u32, u32) = (9, 2);
+
+/// Where the guest finds the web server of the run.
+pub const SERVER_ADDRESS: &str = "10.0.2.100";
+
+/// Files of one power cycle.
+pub(super) struct Cycle<'c> {
+    /// The disk, raw.
+    pub disk: &'c Path,
+    /// The firmware's variables.
+    pub variables: &'c Path,
+    /// Socket of the control line; somebody listens on it already.
+    pub control: &'c Path,
+}
+
+/// The command that switches the board on; the console is its standard input and output.
+pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
+    let mut command = guard::command(&parts.qemu);
+    command.args(["-accel", "tcg,thread=single", "-smp", "1", "-m"]);
+    command.arg(parts.memory_mib.to_string());
+    // Secure Boot needs the firmware that keeps its variables behind system management mode.
+    command.args([
+        "-M",
+        "q35,smm=on",
+        "-global",
+        "driver=cfi.pflash01,property=secure,value=on",
+    ]);
+    command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
+    command.arg("-drive").arg(with_file(
+        "if=pflash,unit=0,format=raw,readonly=on,file=",
+        &parts.firmware,
+    ));
+    command.arg("-drive").arg(with_file(
+        "if=pflash,unit=1,format=raw,file=",
+        cycle.variables,
+    ));
+    command.arg("-drive").arg(with_file(
+        "if=none,id=disk,format=raw,discard=unmap,file=",
+        cycle.disk,
+    ));
+    command.args(["-device", "virtio-blk-pci,drive=disk"]);
+    command.args([
+        "-chardev",
+        "stdio,id=console,signal=off",
+        "-serial",
+        "chardev:console",
+    ]);
+    command
+        .arg("-chardev")
+        .arg(with_file("socket,id=control,path=", cycle.control));
+    command.args(["-serial", "chardev:control"]);
+    command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
+    if parts.ends_at_restart {
+        command.arg("-no-reboot");
+    }
+    if let Some(port) = parts.server_port {
+        command.arg("-netdev").arg(network(&parts.relay, port));
+        // Without an option ROM: nothing boots from this card.
+        command.args(["-device", "virtio-net-pci,netdev=network,romfile="]);
+    }
+    command
+}
+
+/// A network with one machine on it: the web server, through a relay for each connection.
+fn network(relay: &Path, port: u16) -> OsString {
+    let mut option = OsString::from(format!(
+        "user,id=network,restrict=on,guestfwd=tcp:{SERVER_ADDRESS}:80-cmd:"
+    ));
+    option.push(escaped(relay.as_os_str()));
+    option.push(format!(" relay {port}"));
+    option
+}
+
+fn with_file(option: &str, file: &Path) -> OsString {
+    let mut option = OsString::from(option);
+    option.push(escaped(file.as_os_str()));
+    option
+}
+
+/// A comma in a value is written twice (QEMU's manual, "-drive").
+fn escaped(value: &OsStr) -> OsString {
+    match value.to_str() {
+        Some(text) => text.replace(',', ",,").into(),
+        None => value.to_owned(),
+    }
+}
+
+/// Checks that QEMU is there and new enough.
+///
+/// # Errors
+/// [`UefiError::NoQemu`] or [`UefiError::OldQemu`].
+pub fn check(qemu: &Path) -> Result<String, UefiError> {
+    let output = Runner::default()
+        .run(&Invocation::new(qemu).argument("--version"))
+        .map_err(|_| UefiError::NoQemu {
+            program: qemu.to_owned(),
+        })?;
+    let first = output.stdout.lines().next().unwrap_or_default().to_owned();
+    match version(&first) {
+        Some(version) if version >= VERSION_LEAST => Ok(first),
+        _ => Err(UefiError::OldQemu { found: first }),
+    }
+}
+
+/// The version in "QEMU emulator version 10.0.2 (Debian …)".
+fn version(line: &str) -> Option<(u32, u32)> {
+    let rest = line.split_once("version ")?.1;
+    let mut numbers = rest.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> Parts {
+        Parts {
+            qemu: "qemu-system-x86_64".into(),
+            firmware: "/fw/code,1.fd".into(),
+            relay: "/bin/hil".into(),
+            server_port: Some(8080),
+            memory_mib: 512,
+            ends_at_restart: false,
+        }
+    }
+
+    fn line(parts: &Parts) -> String {
+        let cycle = Cycle {
+            disk: "/d".as_ref(),
+            variables: "/v".as_ref(),
+            control: "/c".as_ref(),
+        };
+        let command = command(parts, &cycle);
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_guest_reaches_the_web_server_and_nothing_else() {
+        let with = line(&parts());
+        assert!(
+            with.contains("restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:/bin/hil relay 8080"),
+            "{with}"
+        );
+        let without = line(&Parts {
+            server_port: None,
+            ..parts()
+        });
+        assert!(!without.contains("netdev"), "{without}");
+    }
+
+    #[test]
+    fn the_machine_is_emulated_and_its_watchdog_resets_it() {
+        let text = line(&parts());
+        for part in [
+            "tcg,thread=single",
+            "watchdog=reset",
+            "smm=on",
+            "file=/fw/code,,1.fd",
+            "signal=off",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(
+            !text.contains("kvm") && !text.contains("-no-reboot"),
+            "{text}"
+        );
+        assert!(
+            line(&Parts {
+                ends_at_restart: true,
+                ..parts()
+            })
+            .contains("-no-reboot")
+        );
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(
+            version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)"),
+            Some((10, 0))
+        );
+        assert_eq!(version("QEMU emulator version 9.2.50"), Some((9, 2)));
+        assert!(version("QEMU emulator version 7.2.19").unwrap() < VERSION_LEAST);
+        assert_eq!(version("something else"), None);
+    }
+
+    #[test]
+    fn what_is_no_qemu_is_named() {
+        assert!(matches!(
+            check("/no/qemu".as_ref()),
+            Err(UefiError::NoQemu { .. })
+        ));
+        let error = check("true".as_ref()).unwrap_err();
+        assert!(matches!(error, UefiError::OldQemu { .. }), "{error}");
+    }
+}

@@ -1,0 +1,366 @@
+//! The maker of scenarios' releases: keys, good and bad bundles, and the disk of a new device.
+//!
+//! # Invariants
+//! - Everything is made in a folder of the run; only the inputs come from outside.
+
+mod overlay;
+mod recipe;
+
+use crate::boards::uefi::UefiError;
+use crate::boards::uefi::variables::{self, Certificates};
+use crate::command::{CommandError, Invocation, Output, Runner};
+use crate::programs::{Programs, Tool};
+use crate::scenario::Bundle;
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+/// What the maker runs besides the programs under test.
+pub const TOOLS: &[Tool] = &[
+    Tool {
+        program: "openssl",
+        package: "openssl",
+    },
+    Tool {
+        program: "fsverity",
+        package: "fsverity",
+    },
+    Tool {
+        program: "tar",
+        package: "tar",
+    },
+];
+
+/// What releases are made from.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The folder of the inputs.
+    pub folder: PathBuf,
+    /// Static `twinseal` and `twinseal-minimal`.
+    pub device_programs: PathBuf,
+}
+
+/// Something could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakerError {
+    /// A program failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The firmware's variables could not be made.
+    #[error(transparent)]
+    Variables(#[from] UefiError),
+    /// A file could not be worked with.
+    #[error("{} could not be {done}: {source}.", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What was tried.
+        done: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// An input is missing.
+    #[error("The input {} is missing. Make it with {by}.", file.display())]
+    InputMissing {
+        /// The file.
+        file: PathBuf,
+        /// What makes it.
+        by: &'static str,
+    },
+    /// A recipe could not be written.
+    #[error(
+        "The recipe of {name} cannot be written as TOML: {source}. A path that is not UTF-8 is one cause."
+    )]
+    Recipe {
+        /// The release.
+        name: &'static str,
+        /// Why.
+        source: toml::ser::Error,
+    },
+}
+
+impl MakerError {
+    fn file(file: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_owned();
+        move |source| Self::File { file, done, source }
+    }
+}
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Everything is in here.
+    folder: PathBuf,
+    root: PathBuf,
+    seals: HashMap<Bundle, String>,
+}
+
+impl Made {
+    /// The folder of the bundles: what the web server serves.
+    pub fn bundles(&self) -> PathBuf {
+        self.folder.join("bundles")
+    }
+
+    /// The disk of a new device with V1.
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("factory.img")
+    }
+
+    /// The firmware's variables of a new device.
+    pub fn variables(&self) -> PathBuf {
+        self.folder.join("new-variables.fd")
+    }
+
+    /// Key and certificate of a stranger.
+    pub fn stranger(&self) -> [PathBuf; 2] {
+        ["stranger.key", "stranger.crt"].map(|name| self.folder.join("keys").join(name))
+    }
+
+    /// The seal of a release, in hex.
+    pub fn seal(&self, bundle: Bundle) -> Option<&str> {
+        self.seals.get(&bundle).map(String::as_str)
+    }
+
+    /// The release of a seal.
+    pub fn bundle_of(&self, seal: &str) -> Option<Bundle> {
+        let mut all = Bundle::ALL.into_iter();
+        all.find(|bundle| self.seal(*bundle) == Some(seal))
+    }
+
+    /// The fs-verity digest of a file in the root of a release, in hex.
+    ///
+    /// # Errors
+    /// When the release has no such file.
+    pub fn digest_of(
+        &self,
+        runner: &Runner,
+        bundle: Bundle,
+        file: &str,
+        scratch: &Path,
+    ) -> Result<String, MakerError> {
+        let name = file.trim_start_matches('/');
+        let own = overlay::folder(&self.folder, bundle).join(name);
+        if own.is_file() {
+            return digest(runner, &own);
+        }
+        let member = format!("./{name}");
+        let unpack = Invocation::new("tar")
+            .argument("-xf")
+            .argument(&self.root)
+            .argument("-C")
+            .argument(scratch);
+        runner.run(&unpack.argument(member))?.expect_success()?;
+        digest(runner, &scratch.join(name))
+    }
+}
+
+/// The fs-verity digest of a file, by other people's program.
+fn digest(runner: &Runner, file: &Path) -> Result<String, MakerError> {
+    let measure = Invocation::new("fsverity")
+        .arguments(["digest", "--compact"])
+        .argument(file);
+    Ok(runner
+        .run(&measure)?
+        .expect_success()?
+        .stdout
+        .trim()
+        .to_owned())
+}
+
+impl Inputs {
+    /// A file that `scripts/appliance.sh` makes.
+    fn appliance(&self, name: &str) -> Result<PathBuf, MakerError> {
+        there(self.folder.join(name), "scripts/appliance.sh")
+    }
+
+    /// A program of a device.
+    fn program(&self, name: &str) -> Result<PathBuf, MakerError> {
+        there(
+            self.device_programs.join(name),
+            "scripts/device-programs.sh",
+        )
+    }
+
+    /// The firmware's code.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn firmware(&self) -> Result<PathBuf, MakerError> {
+        self.appliance("ovmf/OVMF_CODE_4M.secboot.fd")
+    }
+}
+
+fn there(file: PathBuf, by: &'static str) -> Result<PathBuf, MakerError> {
+    if file.exists() {
+        Ok(file)
+    } else {
+        Err(MakerError::InputMissing { file, by })
+    }
+}
+
+/// Makes everything.
+///
+/// # Errors
+/// [`MakerError`] for the first thing that cannot be made.
+pub fn make(
+    runner: &Runner,
+    programs: &Programs,
+    inputs: &Inputs,
+    folder: &Path,
+) -> Result<Made, MakerError> {
+    for name in ["keys", "bundles", "scratch"] {
+        let made = folder.join(name);
+        fs::create_dir_all(&made).map_err(MakerError::file(&made, "made"))?;
+    }
+    let maker = Maker {
+        runner,
+        programs,
+        inputs,
+        folder,
+    };
+    maker.keys()?;
+    maker.variables()?;
+    let built: Vec<_> = Bundle::ALL
+        .into_iter()
+        .filter(|bundle| *bundle != Bundle::Damaged)
+        .collect();
+    let mut seals = HashMap::new();
+    thread::scope(|scope| {
+        let maker = &maker;
+        // Two at a time: a bundle's builder compresses on one processor.
+        for pair in built.chunks(2) {
+            let threads: Vec<_> = pair
+                .iter()
+                .map(|bundle| (*bundle, scope.spawn(|| maker.build(*bundle))))
+                .collect();
+            for (bundle, thread) in threads {
+                seals.insert(
+                    bundle,
+                    thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
+                );
+            }
+        }
+        Ok::<(), MakerError>(())
+    })?;
+    maker.damage()?;
+    maker.disk()?;
+    Ok(Made {
+        folder: folder.to_owned(),
+        root: inputs.appliance("light/rootfs.tar")?,
+        seals,
+    })
+}
+
+struct Maker<'m> {
+    runner: &'m Runner,
+    programs: &'m Programs,
+    inputs: &'m Inputs,
+    folder: &'m Path,
+}
+
+impl Maker<'_> {
+    fn run(&self, invocation: Invocation) -> Result<Output, MakerError> {
+        Ok(self.runner.run(&invocation)?.expect_success()?)
+    }
+
+    fn bundler(&self, command: &str) -> Invocation {
+        Invocation::new(&self.programs.bundle).argument(command)
+    }
+
+    fn bundle_file(&self, bundle: Bundle) -> PathBuf {
+        self.folder
+            .join("bundles")
+            .join(format!("{}.tseal", bundle.name()))
+    }
+
+    fn keys(&self) -> Result<(), MakerError> {
+        let keys = self.folder.join("keys");
+        self.run(
+            self.bundler("keygen")
+                .arguments(["--name", "release", "--out"])
+                .argument(&keys),
+        )?;
+        for name in ["platform", "exchange", "signer", "stranger"] {
+            let make = Invocation::new("openssl")
+                .arguments([
+                    "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
+                ])
+                .arguments(["-subj", &format!("/CN=Scenario {name}"), "-keyout"])
+                .argument(keys.join(format!("{name}.key")))
+                .argument("-out")
+                .argument(keys.join(format!("{name}.crt")));
+            self.run(make)?;
+        }
+        Ok(())
+    }
+
+    fn variables(&self) -> Result<(), MakerError> {
+        let certificate = |name: &str| self.folder.join(format!("keys/{name}.crt"));
+        let certificates = Certificates {
+            platform: certificate("platform"),
+            exchange: certificate("exchange"),
+            signer: certificate("signer"),
+        };
+        let program = variables::find_program(&self.inputs.folder)?;
+        let empty = self.inputs.appliance("ovmf/OVMF_VARS_4M.fd")?;
+        let out = self.folder.join("new-variables.fd");
+        Ok(variables::make(
+            self.runner,
+            &program,
+            &empty,
+            &certificates,
+            &out,
+        )?)
+    }
+
+    /// Builds a bundle; gives its seal.
+    fn build(&self, bundle: Bundle) -> Result<String, MakerError> {
+        overlay::make(self.folder, self.inputs, bundle)?;
+        let recipe = self.folder.join(format!("{}.toml", bundle.name()));
+        let text = recipe::recipe(self.folder, self.inputs, bundle)?;
+        fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;
+        let file = self.bundle_file(bundle);
+        self.run(
+            self.bundler("build")
+                .argument(&recipe)
+                .argument("--out")
+                .argument(&file),
+        )?;
+        let image = self.folder.join(format!("scratch/{}.erofs", bundle.name()));
+        let extract =
+            self.bundler("extract")
+                .argument(&file)
+                .arguments(["--blob", "composefs", "--out"]);
+        self.run(extract.argument(&image))?;
+        digest(self.runner, &image)
+    }
+
+    /// A copy of V2 with one bit changed in the middle.
+    fn damage(&self) -> Result<(), MakerError> {
+        let (from, to) = (
+            self.bundle_file(Bundle::V2),
+            self.bundle_file(Bundle::Damaged),
+        );
+        let mut bytes = fs::read(&from).map_err(MakerError::file(&from, "read"))?;
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 1;
+        }
+        fs::write(&to, bytes).map_err(MakerError::file(&to, "written"))
+    }
+
+    fn disk(&self) -> Result<(), MakerError> {
+        let disk = self
+            .bundler("disk")
+            .argument(self.bundle_file(Bundle::V1))
+            .argument("--out");
+        let disk = disk
+            .argument(self.folder.join("factory.img"))
+            .argument("--trusted-key");
+        self.run(disk.argument(self.folder.join("keys/release.pub")))?;
+        Ok(())
+    }
+}

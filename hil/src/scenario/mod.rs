@@ -1,0 +1,172 @@
+//! Scenarios: what is done to a board and what must come of it, as TOML with a small, closed vocabulary.
+//!
+//! # Invariants
+//! - A key, a step or a value that is not known is an error that names the file: a typing mistake never makes a test pass.
+
+mod step;
+mod words;
+
+pub use step::{Expect, Step};
+pub use words::{Bundle, Need, Reading, SetOrNone, Start};
+
+use serde::Deserialize;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// Its name: that of its file.
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub shows: String,
+    /// What it needs of a board.
+    pub needs: Vec<Need>,
+    /// The state of the board before its first step.
+    pub start: Start,
+    /// Power cuts before the steps.
+    pub cuts: Option<Cuts>,
+    /// What is done, in this order. With cuts: after each cut.
+    #[serde(rename = "step")]
+    pub steps: Vec<Step>,
+}
+
+/// Power cuts at random moments. Each has a new copy of the start: `before`, then the cut within `within-ms` after the last of
+/// these steps, then the steps of the scenario.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cuts {
+    /// How many, unless the command line says otherwise.
+    pub count: u32,
+    /// The latest moment of a cut.
+    pub within_ms: u64,
+    /// What is done before each; the last step is the one during which the power is cut.
+    pub before: Vec<Step>,
+    /// What is done once more after the last one.
+    #[serde(default)]
+    pub after: Vec<Step>,
+}
+
+/// A scenario that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// A file or folder cannot be read.
+    #[error("{} could not be read: {source}.", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no scenario.
+    #[error("{} is no scenario: {source}", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: Box<toml::de::Error>,
+    },
+    /// Its contents do not go together.
+    #[error("{}: {what}", file.display())]
+    Unfit {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// There is none.
+    #[error("There is no scenario in {}: files that end in .toml are looked for.", folder.display())]
+    None {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl Scenario {
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] names the file and what is wrong with it.
+    pub fn read(file: &Path) -> Result<Self, ScenarioError> {
+        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        let scenario: Self = toml::from_str(&text).map_err(|source| ScenarioError::Syntax {
+            file: file.to_owned(),
+            source: Box::new(source),
+        })?;
+        match scenario.unfit(file) {
+            None => Ok(scenario),
+            Some(what) => Err(ScenarioError::Unfit {
+                file: file.to_owned(),
+                what,
+            }),
+        }
+    }
+
+    /// What does not go together.
+    fn unfit(&self, file: &Path) -> Option<String> {
+        let stem = file.file_stem().and_then(|stem| stem.to_str());
+        let cuts = self.cuts.as_ref();
+        if stem != Some(&self.name) {
+            Some(format!(
+                "it is called {:?}, and must be called as its file.",
+                self.name
+            ))
+        } else if self.steps.is_empty() {
+            Some("it has no steps, so it shows nothing.".to_owned())
+        } else if cuts.is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty()) {
+            Some("its cuts need a count above 0, and steps before them.".to_owned())
+        } else if cuts.is_some() && !self.needs.contains(&Need::PowerCut) {
+            Some("it cuts the power, and does not say that it needs power-cut.".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+/// Reads the scenarios of files and folders, folders by name; `filter` is a part of the name.
+///
+/// # Errors
+/// The first [`ScenarioError`]; also when a folder has none.
+pub fn read_all(paths: &[PathBuf], filter: Option<&str>) -> Result<Vec<Scenario>, ScenarioError> {
+    let mut scenarios = Vec::new();
+    for path in paths {
+        let files = if path.is_dir() {
+            files(path)?
+        } else {
+            vec![path.clone()]
+        };
+        for file in files {
+            scenarios.push(Scenario::read(&file)?);
+        }
+    }
+    scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
+    Ok(scenarios)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, ScenarioError> {
+    let listed: io::Result<Vec<_>> = fs::read_dir(folder).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    });
+    let mut files = listed.map_err(|source| ScenarioError::Read {
+        file: folder.to_owned(),
+        source,
+    })?;
+    files.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
+    files.sort();
+    if files.is_empty() {
+        return Err(ScenarioError::None {
+            folder: folder.to_owned(),
+        });
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests;

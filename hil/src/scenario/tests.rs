@@ -1,0 +1,117 @@
+use super::*;
+use crate::tamper::{Set, Tamper};
+
+const GOOD: &str = r#"
+name = "small"
+shows = "It can be read."
+needs = ["uefi", "power-cut"]
+start = "armed-v2"
+
+[cuts]
+count = 3
+within-ms = 500
+before = [{ do = "power-on" }]
+
+[[step]]
+do = "power-on"
+
+[[step]]
+do = "tamper"
+with = { kind = "flip-object", set = "b", file = "/x" }
+
+[[step]]
+do = "expect"
+running = "b"
+seal = ["v1", "v2"]
+settled = true
+"#;
+
+fn read(text: &str) -> Result<Scenario, ScenarioError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("small.toml");
+    fs::write(&file, text).unwrap();
+    Scenario::read(&file)
+}
+
+#[test]
+fn a_scenario_is_read() {
+    let scenario = read(GOOD).unwrap();
+    assert_eq!(scenario.start, Start::Armed(Bundle::V2));
+    let [
+        Step::PowerOn {},
+        Step::Tamper { with },
+        Step::Expect(expect),
+    ] = scenario.steps.as_slice()
+    else {
+        panic!("{scenario:?}");
+    };
+    assert_eq!(
+        *with,
+        Tamper::FlipObject {
+            set: Set::B,
+            file: "/x".into()
+        }
+    );
+    assert_eq!(expect.to_string(), "running b, seal of v1 or v2, settled");
+    assert_eq!(scenario.cuts.unwrap().count, 3);
+}
+
+#[test]
+fn a_typing_mistake_anywhere_is_an_error() {
+    for (right, wrong) in [
+        ("shows =", "show ="),
+        ("\"uefi\"", "\"uefy\""),
+        ("armed-v2", "armed-v9"),
+        ("do = \"power-on\"\n", "do = \"power-up\"\n"),
+        ("do = \"power-on\"\n", "do = \"power-on\"\nlimit = 3\n"),
+        ("running = \"b\"", "runing = \"b\""),
+        ("running = \"b\"", "running = \"c\""),
+        ("flip-object", "flip-objects"),
+        ("file = \"/x\"", "file = \"/x\", by = \"/y\""),
+        ("within-ms = 500", "within-ms = 500\nevery = 3"),
+    ] {
+        assert!(GOOD.contains(right), "{right}");
+        let error = read(&GOOD.replacen(right, wrong, 1)).unwrap_err();
+        assert!(
+            matches!(error, ScenarioError::Syntax { .. }),
+            "{wrong}: {error}"
+        );
+        assert!(error.to_string().contains("small.toml"), "{error}");
+    }
+}
+
+#[test]
+fn what_does_not_go_together_is_an_error() {
+    for (right, wrong, words) in [
+        ("\"small\"", "\"other\"", "called as its file"),
+        ("count = 3", "count = 0", "count above 0"),
+        (
+            "before = [{ do = \"power-on\" }]",
+            "before = []",
+            "steps before",
+        ),
+        (", \"power-cut\"", "", "needs power-cut"),
+    ] {
+        let error = read(&GOOD.replacen(right, wrong, 1))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(words), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn every_scenario_of_the_project_can_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let scenarios = read_all(&[folder], None).unwrap();
+    assert!(scenarios.len() >= 20, "{}", scenarios.len());
+    let mut names: Vec<_> = scenarios.iter().map(|scenario| &scenario.name).collect();
+    names.dedup();
+    assert_eq!(names.len(), scenarios.len());
+}
+
+#[test]
+fn a_folder_without_scenarios_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = read_all(&[folder.path().to_owned()], None).unwrap_err();
+    assert!(matches!(error, ScenarioError::None { .. }), "{error}");
+}

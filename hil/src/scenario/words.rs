@@ -1,0 +1,156 @@
+//! The words of scenarios that are not steps.
+
+use serde::Deserialize;
+use std::fmt;
+
+/// What a scenario needs of a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Firmware that keeps variables and boots by them.
+    Uefi,
+    /// Firmware that refuses what the owner did not sign.
+    SecureBoot,
+    /// A watchdog that resets the board.
+    Watchdog,
+    /// A way to a web server.
+    Network,
+    /// Power that can be cut.
+    PowerCut,
+    /// Storage that can be changed while it is off.
+    Tampering,
+}
+
+/// A release that the maker builds for scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bundle {
+    /// The first release.
+    V1,
+    /// A good update, from which the way back is open.
+    V2,
+    /// A good update that raises the anti-rollback floor.
+    V3,
+    /// Its first process ends, so its kernel panics.
+    Panics,
+    /// It stops before its health checks.
+    Hangs,
+    /// Its health check fails.
+    Sick,
+    /// Its UKI is signed by a stranger.
+    Stranger,
+    /// Its UKI has no signature.
+    Unsigned,
+    /// V2 with one bit changed in the middle.
+    Damaged,
+}
+
+impl Bundle {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::V1,
+        Self::V2,
+        Self::V3,
+        Self::Panics,
+        Self::Hangs,
+        Self::Sick,
+        Self::Stranger,
+        Self::Unsigned,
+        Self::Damaged,
+    ];
+
+    /// Its name in scenarios, and that of its file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+            Self::Panics => "panics",
+            Self::Hangs => "hangs",
+            Self::Sick => "sick",
+            Self::Stranger => "stranger",
+            Self::Unsigned => "unsigned",
+            Self::Damaged => "damaged",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bundle| bundle.name() == name)
+    }
+}
+
+/// The state of a board before the first step of a scenario; it is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Start {
+    /// As the factory delivers it: V1 in set a, never switched on.
+    Factory,
+    /// V1 was booted once, from set a.
+    CommittedV1,
+    /// V2 was installed into set b, tried and committed; V1 is in set a.
+    CommittedV2,
+    /// From V1, this release was installed into set b and is the next trial.
+    Armed(Bundle),
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Factory => f.write_str("factory"),
+            Self::CommittedV1 => f.write_str("committed-v1"),
+            Self::CommittedV2 => f.write_str("committed-v2"),
+            Self::Armed(bundle) => write!(f, "armed-{}", bundle.name()),
+        }
+    }
+}
+
+impl TryFrom<String> for Start {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let armed = || name.strip_prefix("armed-").and_then(Bundle::of_name);
+        match name.as_str() {
+            "factory" => Ok(Self::Factory),
+            "committed-v1" => Ok(Self::CommittedV1),
+            "committed-v2" => Ok(Self::CommittedV2),
+            _ => armed().map(Self::Armed).ok_or_else(|| {
+                format!("{name:?} is no start: factory, committed-v1, committed-v2 or armed-BUNDLE")
+            }),
+        }
+    }
+}
+
+/// What becomes of reading a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reading {
+    /// It can be read to its end.
+    Fine,
+    /// EIO, at opening or reading.
+    IoError,
+    /// ENOENT.
+    Missing,
+}
+
+/// A set, or none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetOrNone {
+    /// Set a.
+    A,
+    /// Set b.
+    B,
+    /// No set.
+    None,
+}
+
+impl SetOrNone {
+    /// "a", "b", or nothing.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::A => Some("a"),
+            Self::B => Some("b"),
+            Self::None => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the scenarios of a run share: the releases, the parts of the board, and the start states, each made once.
+//!
+//! # Invariants
+//! - A start state is made by scenario steps on the board itself, and kept only when every step came out as it must.
+
+use super::execute::Execution;
+use super::{Options, SuiteError};
+use crate::boards::uefi::Parts;
+use crate::command::Runner;
+use crate::disk;
+use crate::maker::Made;
+use crate::scenario::{Bundle, Expect, SetOrNone, Start, Step};
+use crate::tamper::Set;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Limit of a boot on a busy machine.
+const BOOT_SECONDS: u64 = 180;
+
+/// What scenarios share.
+pub(super) struct Bench<'b> {
+    /// Runs the tools of the host.
+    pub runner: Runner,
+    /// The board.
+    pub parts: Parts,
+    /// The releases.
+    pub made: Made,
+    /// The seed of every random moment.
+    pub seed: u64,
+    /// Number of power cuts, instead of a scenario's own.
+    pub cuts: Option<u32>,
+    folder: &'b Path,
+    starts: Mutex<HashMap<Start, Arc<Once>>>,
+}
+
+/// A start state that is made once, or the reason why it could not be.
+type Once = OnceLock<Result<State, String>>;
+
+/// Disk and variables of a board that is off.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// The disk.
+    pub disk: PathBuf,
+    /// The firmware's variables.
+    pub variables: PathBuf,
+}
+
+impl<'b> Bench<'b> {
+    /// A bench without any start state yet.
+    pub(super) fn new(
+        runner: Runner,
+        parts: Parts,
+        made: Made,
+        folder: &'b Path,
+        options: &Options,
+    ) -> Self {
+        Self {
+            runner,
+            parts,
+            made,
+            seed: options.seed,
+            cuts: options.cuts,
+            folder,
+            starts: Mutex::default(),
+        }
+    }
+
+    /// A folder that is removed with its value.
+    pub(super) fn scratch(&self) -> Result<tempfile::TempDir, SuiteError> {
+        tempfile::tempdir_in(self.folder).map_err(SuiteError::file(self.folder, "written"))
+    }
+
+    /// Copies a start state into a folder, after making it if nobody has.
+    ///
+    /// # Errors
+    /// With the reason why it could not be made.
+    pub(super) fn start(&self, start: Start, folder: &Path) -> Result<State, String> {
+        let cell = {
+            let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(starts.entry(start).or_default())
+        };
+        let state = cell.get_or_init(|| self.make(start)).clone();
+        let state =
+            state.map_err(|why| format!("The start state {start} could not be made.\n{why}"))?;
+        self.copy(&state, folder).map_err(|error| error.to_string())
+    }
+
+    fn copy(&self, from: &State, folder: &Path) -> Result<State, SuiteError> {
+        let to = State {
+            disk: folder.join("disk.img"),
+            variables: folder.join("variables.fd"),
+        };
+        disk::copy(&self.runner, &from.disk, &to.disk)?;
+        disk::copy(&self.runner, &from.variables, &to.variables)?;
+        Ok(to)
+    }
+
+    fn make(&self, start: Start) -> Result<State, String> {
+        let new = State {
+            disk: self.made.disk(),
+            variables: self.made.variables(),
+        };
+        let (from, steps) = match start {
+            Start::Factory => return Ok(new),
+            Start::CommittedV1 => (Start::Factory, first_boot()),
+            Start::Armed(bundle) => (Start::CommittedV1, install(bundle)),
+            Start::CommittedV2 => (Start::Armed(Bundle::V2), commit()),
+        };
+        let folder = self.folder.join(format!("start-{start}"));
+        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let state = self.start(from, &folder)?;
+        let mut execution = Execution::new(self, &state, &format!("start {start}"));
+        let done = execution.steps(&steps);
+        let console = execution.tail();
+        drop(execution);
+        done.map_err(|why| format!("{why}\nThe console's end:\n{console}"))?;
+        Ok(state)
+    }
+}
+
+const fn up(release: Bundle) -> Step {
+    Step::WaitUp {
+        release: Some(release),
+        limit_seconds: BOOT_SECONDS,
+    }
+}
+
+fn settled(running: Set, seal: Bundle) -> Step {
+    Step::Expect(Expect {
+        running: Some(running),
+        seal: Some(vec![seal]),
+        trial: Some(SetOrNone::None),
+        settled: true,
+        limit_seconds: 60,
+        ..Expect::default()
+    })
+}
+
+fn first_boot() -> Vec<Step> {
+    vec![
+        Step::PowerOn {},
+        up(Bundle::V1),
+        settled(Set::A, Bundle::V1),
+        Step::PowerOff {},
+    ]
+}
+
+fn install(bundle: Bundle) -> Vec<Step> {
+    let install = Step::Install {
+        bundle,
+        exit: 0,
+        attempts: None,
+        no_trial: false,
+        prints: None,
+        limit_seconds: 240,
+    };
+    vec![Step::PowerOn {}, up(Bundle::V1), install, Step::PowerOff {}]
+}
+
+fn commit() -> Vec<Step> {
+    vec![
+        Step::PowerOn {},
+        up(Bundle::V2),
+        settled(Set::B, Bundle::V2),
+        Step::PowerOff {},
+    ]
+}

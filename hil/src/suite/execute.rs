@@ -1,0 +1,407 @@
+//! Does the steps of a scenario.
+
+use super::bench::{Bench, State};
+use super::expect;
+use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
+use crate::disk::DiskError;
+use crate::maker::MakerError;
+use crate::power::Moments;
+use crate::report::{Outcome, ScenarioResult, StepResult};
+use crate::scenario::{Bundle, Cuts, Reading, Scenario, Step};
+use crate::stream::WaitError;
+use crate::tamper::{self, Scene, Tamper};
+use std::time::{Duration, Instant};
+
+/// Where the guest finds the bundles.
+const SERVER: &str = "http://10.0.2.100";
+
+/// What a release says when it is up; its name follows.
+const UP_WORDS: &str = "up, release ";
+
+/// Limit of what must happen at once.
+const SHORT: Duration = Duration::from_secs(60);
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// The board failed, or a word did not come.
+    #[error(transparent)]
+    Board(#[from] UefiError),
+    /// The disk could not be changed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file of a release could not be looked at.
+    #[error(transparent)]
+    Maker(#[from] MakerError),
+    /// Something is not as it must be.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl From<WaitError> for StepError {
+    fn from(error: WaitError) -> Self {
+        Self::Board(error.into())
+    }
+}
+
+/// Runs a scenario from a copy of its start state.
+pub(super) fn scenario(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
+    let begin = Instant::now();
+    let (mut steps, mut cuts) = (Vec::new(), 0);
+    let done = match &scenario.cuts {
+        None => once(bench, scenario, &mut steps, &mut cuts),
+        Some(plan) => with_cuts(bench, scenario, plan, &mut steps, &mut cuts),
+    };
+    ScenarioResult {
+        name: scenario.name.clone(),
+        shows: scenario.shows.clone(),
+        outcome: done.map_or_else(Outcome::Failed, |()| Outcome::Passed),
+        steps,
+        cuts,
+        elapsed: begin.elapsed(),
+    }
+}
+
+fn once(
+    bench: &Bench<'_>,
+    scenario: &Scenario,
+    steps: &mut Vec<StepResult>,
+    cuts: &mut u32,
+) -> Result<(), String> {
+    let folder = bench.scratch().map_err(|error| error.to_string())?;
+    let state = bench.start(scenario.start, folder.path())?;
+    let mut execution = Execution::new(bench, &state, &scenario.name);
+    let done = execution.steps(&scenario.steps);
+    *cuts += execution.cuts;
+    steps.append(&mut execution.results);
+    done
+}
+
+/// A new copy of the start for each cut; the last one goes on with what comes after.
+fn with_cuts(
+    bench: &Bench<'_>,
+    scenario: &Scenario,
+    plan: &Cuts,
+    steps: &mut Vec<StepResult>,
+    cuts: &mut u32,
+) -> Result<(), String> {
+    let count = bench.cuts.unwrap_or(plan.count);
+    let mut moments = Moments::new(bench.seed, &scenario.name);
+    for round in 1..=count {
+        let folder = bench.scratch().map_err(|error| error.to_string())?;
+        let state = bench.start(scenario.start, folder.path())?;
+        let mut execution = Execution::new(bench, &state, &scenario.name);
+        let moment = moments.within(plan.within_ms);
+        execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
+        let done = execution
+            .steps(&plan.before)
+            .and_then(|()| execution.cut_after(moment))
+            .and_then(|()| execution.steps(&scenario.steps))
+            .and_then(|()| {
+                if round == count {
+                    execution.steps(&plan.after)
+                } else {
+                    Ok(())
+                }
+            });
+        *cuts += execution.cuts;
+        steps.append(&mut execution.results);
+        done.map_err(|why| {
+            format!(
+                "Cut {round} of {count}, {} ms after, seed {}: {why}",
+                moment.as_millis(),
+                bench.seed
+            )
+        })?;
+    }
+    if *cuts == 0 {
+        Err("No power cut was made.".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// A board that a scenario is done to.
+pub(super) struct Execution<'e> {
+    bench: &'e Bench<'e>,
+    state: &'e State,
+    board: Uefi,
+    moments: Moments,
+    results: Vec<StepResult>,
+    cuts: u32,
+    round: String,
+    /// What the step at hand said.
+    output: String,
+}
+
+impl<'e> Execution<'e> {
+    /// A board that is off, in this state.
+    pub(super) fn new(bench: &'e Bench<'e>, state: &'e State, name: &str) -> Self {
+        let board = Uefi::new(
+            bench.parts.clone(),
+            state.disk.clone(),
+            state.variables.clone(),
+        );
+        let moments = Moments::new(bench.seed, name);
+        Self {
+            bench,
+            state,
+            board,
+            moments,
+            results: Vec::new(),
+            cuts: 0,
+            round: String::new(),
+            output: String::new(),
+        }
+    }
+
+    /// The console's last lines.
+    pub(super) fn tail(&self) -> String {
+        self.board.console().tail()
+    }
+
+    /// Does steps, and notes what came of each.
+    ///
+    /// # Errors
+    /// With the first one that failed, and why.
+    pub(super) fn steps(&mut self, steps: &[Step]) -> Result<(), String> {
+        steps
+            .iter()
+            .try_for_each(|step| self.noted(&step.to_string(), |execution| execution.step(step)))
+    }
+
+    fn cut_after(&mut self, moment: Duration) -> Result<(), String> {
+        self.noted("power cut", |execution| {
+            execution.board.pass(moment);
+            execution.cut()
+        })
+    }
+
+    fn noted(
+        &mut self,
+        title: &str,
+        work: impl FnOnce(&mut Self) -> Result<(), StepError>,
+    ) -> Result<(), String> {
+        let (begin, mark) = (Instant::now(), self.board.console().mark());
+        self.output.clear();
+        let failure = work(self).err().map(|error| error.to_string());
+        let title = format!("{}{title}", self.round);
+        self.results.push(StepResult {
+            title: title.clone(),
+            elapsed: begin.elapsed(),
+            failure: failure.clone(),
+            output: self.output.clone(),
+            console: self.board.console().since(mark),
+        });
+        failure.map_or(Ok(()), |why| {
+            Err(format!("Step {}, {title}: {why}", self.results.len()))
+        })
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), StepError> {
+        match step {
+            Step::PowerOn {} => self.board.power_on()?,
+            Step::PowerOff {} => {
+                self.board.begin("sync; poweroff -f")?;
+                self.board.wait_off(SHORT)?;
+            }
+            Step::PowerCut {
+                at_console,
+                times,
+                at_output,
+                within_ms,
+                limit_seconds,
+            } => {
+                let limit = Duration::from_secs(*limit_seconds);
+                if let Some(words) = at_console {
+                    self.board.wait_for(words, *times, limit)?;
+                }
+                if let Some(words) = at_output {
+                    self.board.wait_output(words, limit)?;
+                }
+                let moment = self.moments.within(*within_ms);
+                self.output = format!("{} ms after, seed {}", moment.as_millis(), self.bench.seed);
+                self.board.pass(moment);
+                self.cut()?;
+            }
+            Step::Restart {} => {
+                self.board.console().skip();
+                self.board.begin("sync; reboot -f")?;
+                self.board
+                    .console()
+                    .wait("the restart", SHORT, |line, from| {
+                        let words = line.text.get(from..)?.find(START_WORDS)?;
+                        Some(from + words)
+                    })?;
+            }
+            Step::WaitConsole {
+                words,
+                times,
+                limit_seconds,
+            } => {
+                self.board
+                    .wait_for(words, *times, Duration::from_secs(*limit_seconds))?;
+            }
+            Step::NeverSaid { words } => self.never_said(words)?,
+            Step::WaitUp {
+                release,
+                limit_seconds,
+            } => self.wait_up(*release, Duration::from_secs(*limit_seconds))?,
+            Step::WaitReady { limit_seconds } => {
+                self.board.wait_ready(Duration::from_secs(*limit_seconds))?
+            }
+            Step::NotReady {} if self.board.is_ready() => {
+                return Err(StepError::Unexpected(
+                    "The guest takes commands, and must not.".to_owned(),
+                ));
+            }
+            Step::NotReady {} => {}
+            Step::Run {
+                command,
+                exit,
+                prints,
+                limit_seconds,
+            } => {
+                self.run(
+                    command,
+                    *exit,
+                    prints.as_deref(),
+                    Duration::from_secs(*limit_seconds),
+                )?;
+            }
+            Step::Begin { command } => self.board.begin(command)?,
+            Step::BeginInstall { bundle } => self.board.begin(&install_command(*bundle, ""))?,
+            Step::Install {
+                bundle,
+                exit,
+                attempts,
+                no_trial,
+                prints,
+                limit_seconds,
+            } => {
+                let attempts =
+                    attempts.map_or_else(String::new, |attempts| format!(" --attempts {attempts}"));
+                let options = format!("{attempts}{}", if *no_trial { " --no-trial" } else { "" });
+                let command = install_command(*bundle, &options);
+                self.run(
+                    &command,
+                    *exit,
+                    prints.as_deref(),
+                    Duration::from_secs(*limit_seconds),
+                )?;
+            }
+            Step::Tamper { with } => self.tamper(with)?,
+            Step::Expect(expect) => {
+                self.output = expect::meet(&mut self.board, expect, &self.bench.made)?
+            }
+            Step::Read { file, gives } => self.read(file, *gives)?,
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), StepError> {
+        self.board.power_cut()?;
+        self.cuts += 1;
+        Ok(())
+    }
+
+    fn never_said(&self, words: &str) -> Result<(), StepError> {
+        match self.board.console().last(words) {
+            None => Ok(()),
+            Some(line) => Err(StepError::Unexpected(format!(
+                "It was said, and must not be: {line}"
+            ))),
+        }
+    }
+
+    fn wait_up(&mut self, release: Option<Bundle>, limit: Duration) -> Result<(), StepError> {
+        let words = format!("{UP_WORDS}{}", release.map_or("", Bundle::name));
+        self.board.wait_for(&words, 1, limit)?;
+        Ok(self.board.wait_ready(SHORT)?)
+    }
+
+    fn run(
+        &mut self,
+        command: &str,
+        exit: i32,
+        prints: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), StepError> {
+        let answer = self.board.run(command, limit)?;
+        self.output = answer.text.clone();
+        let wrong = if answer.code == exit {
+            prints
+                .filter(|words| !answer.text.contains(*words))
+                .map(|words| format!("must print {words:?}"))
+        } else {
+            Some(format!("must end with {exit}"))
+        };
+        wrong.map_or(Ok(()), |wrong| Err(unexpected(&answer, &wrong)))
+    }
+
+    fn tamper(&mut self, with: &Tamper) -> Result<(), StepError> {
+        if self.board.is_on() {
+            return Err(UefiError::On.into());
+        }
+        let scratch = self
+            .bench
+            .scratch()
+            .map_err(|error| StepError::Unexpected(error.to_string()))?;
+        let (new_variables, [key, certificate]) =
+            (self.bench.made.variables(), self.bench.made.stranger());
+        let scene = Scene {
+            runner: &self.bench.runner,
+            disk: &self.state.disk,
+            variables: &self.state.variables,
+            new_variables: &new_variables,
+            stranger_key: &key,
+            stranger_certificate: &certificate,
+            scratch: scratch.path(),
+        };
+        tamper::apply(&scene, with, |set, file| {
+            let seal = tamper::seal_of(&scene, set)?;
+            let bundle = self.bench.made.bundle_of(&seal).ok_or_else(|| {
+                StepError::Unexpected(format!(
+                    "Set {} seals {seal}, which is no release of this run.",
+                    set.name()
+                ))
+            })?;
+            Ok(self
+                .bench
+                .made
+                .digest_of(&self.bench.runner, bundle, file, scratch.path())?)
+        })
+    }
+
+    fn read(&mut self, file: &str, gives: Reading) -> Result<(), StepError> {
+        let answer = self.board.run(&format!("cat '{file}' >/dev/null"), SHORT)?;
+        self.output = answer.text.clone();
+        // The words of the C library for EIO and ENOENT.
+        let found = match answer.code {
+            0 => Some(Reading::Fine),
+            _ if answer.text.contains("Input/output error")
+                || answer.text.contains("I/O error") =>
+            {
+                Some(Reading::IoError)
+            }
+            _ if answer.text.contains("No such file") => Some(Reading::Missing),
+            _ => None,
+        };
+        if found == Some(gives) {
+            Ok(())
+        } else {
+            Err(unexpected(&answer, &format!("must give {gives:?}")))
+        }
+    }
+}
+
+fn install_command(bundle: Bundle, options: &str) -> String {
+    format!("twinseal install{options} {SERVER}/{}.tseal", bundle.name())
+}
+
+fn unexpected(answer: &Answer, wrong: &str) -> StepError {
+    StepError::Unexpected(format!(
+        "`{}` {wrong}. It ended with {} and printed:\n{}",
+        answer.command, answer.code, answer.text
+    ))
+}

@@ -1,0 +1,272 @@
+//! Runs scenarios on the board `uefi`, side by side, and reports what came of them.
+//!
+//! # Invariants
+//! - Every scenario has a disk and variables of its own.
+//! - A scenario that ends by a panic is one that failed; the others go on.
+
+mod bench;
+mod execute;
+mod expect;
+
+use crate::boards::uefi::qemu;
+use crate::boards::uefi::{Parts, UefiError};
+use crate::command::{CommandError, Runner};
+use crate::disk::{self, DiskError};
+use crate::guard;
+use crate::maker::{self, Inputs, MakerError};
+use crate::programs::{Programs, ProgramsError, require};
+use crate::report::{self, Outcome, Report, ScenarioResult};
+use crate::scenario::{self, Scenario, ScenarioError};
+use crate::tamper;
+use crate::web::{WebError, WebServer};
+use bench::Bench;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Memory of the board in MiB: the UKI, its initramfs and busybox fit twice.
+const MEMORY_MIB: u32 = 512;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Scenario files, and folders of them.
+    pub paths: Vec<PathBuf>,
+    /// A part of the names of those that are run.
+    pub filter: Option<String>,
+    /// Where JUnit's XML goes.
+    pub junit: Option<PathBuf>,
+    /// Where the page goes.
+    pub html: Option<PathBuf>,
+    /// How many run side by side.
+    pub jobs: usize,
+    /// The seed of every random moment.
+    pub seed: u64,
+    /// Power cuts of each scenario that has some, instead of its own number.
+    pub cuts: Option<u32>,
+    /// Where everything goes that is made.
+    pub out: PathBuf,
+    /// What `scripts/appliance.sh` made.
+    pub inputs: PathBuf,
+    /// Where `twinseal` and `twinseal-bundle` are.
+    pub programs: PathBuf,
+    /// Where the static programs of a device are.
+    pub device_programs: PathBuf,
+    /// QEMU.
+    pub qemu: PathBuf,
+    /// This program.
+    pub own: PathBuf,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum SuiteError {
+    /// A scenario cannot be used.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// Programs are missing.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    /// The releases could not be made.
+    #[error("The releases for the scenarios could not be made.\n{0}")]
+    Maker(#[from] MakerError),
+    /// The board cannot be had.
+    #[error(transparent)]
+    Board(#[from] UefiError),
+    /// The disk image could not be worked with.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A program failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The web server does not serve.
+    #[error(transparent)]
+    Web(#[from] WebError),
+    /// No scenario is left.
+    #[error("No scenario has {filter:?} in its name, so nothing would be tested.")]
+    NothingLeft {
+        /// The filter.
+        filter: String,
+    },
+    /// Power cuts were asked for, and none would be made.
+    #[error(
+        "--cuts 0 makes no power cuts, so nothing would be tested by them. Leave it out, or give a number above 0."
+    )]
+    NoCuts,
+    /// A file could not be written.
+    #[error("{} could not be {done}: {source}.", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What was tried.
+        done: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The XML could not be made.
+    #[error("The report could not be written as XML: {0}.")]
+    Xml(#[from] quick_junit::SerializeError),
+    /// Nobody hears the results.
+    #[error("Standard output could not be written: {0}.")]
+    Told(#[from] io::Error),
+}
+
+impl SuiteError {
+    fn file(file: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_owned();
+        move |source| Self::File { file, done, source }
+    }
+}
+
+/// Runs scenarios and tells each result to `out` as soon as it is there.
+///
+/// # Errors
+/// [`SuiteError`] when there is no report. A scenario that failed is no error but a part of it.
+pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
+    let scenarios = scenario::read_all(&options.paths, options.filter.as_deref())?;
+    check(options, &scenarios)?;
+    require(&[disk::TOOLS, tamper::TOOLS, guard::TOOLS, maker::TOOLS].concat())?;
+    let version = qemu::check(&options.qemu)?;
+    let programs = Programs::find(&options.programs)?;
+    let begin = Instant::now();
+    fs::create_dir_all(&options.out).map_err(SuiteError::file(&options.out, "made"))?;
+    let folder = fs::canonicalize(&options.out).map_err(SuiteError::file(&options.out, "found"))?;
+    let runner = runner(&folder)?;
+    let inputs = Inputs {
+        folder: options.inputs.clone(),
+        device_programs: options.device_programs.clone(),
+    };
+    let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
+    let made = maker::make(&runner, &programs, &inputs, scratch.path())?;
+    let server = WebServer::start(
+        &made.bundles(),
+        &folder.join("web"),
+        Some(&options.inputs.join("tools/nginx")),
+    )?;
+    writeln!(
+        out,
+        "made the releases in {:.0} s; seed {}",
+        begin.elapsed().as_secs_f64(),
+        options.seed
+    )?;
+    let parts = Parts {
+        qemu: options.qemu.clone(),
+        firmware: inputs.firmware()?,
+        relay: options.own.clone(),
+        server_port: Some(server.port),
+        memory_mib: MEMORY_MIB,
+        ends_at_restart: false,
+    };
+    let bench = Bench::new(runner, parts, made, scratch.path(), options);
+    let results = run_all(&bench, &scenarios, options.jobs, &mut out)?;
+    let machine = format!("{version}; bundles from {}", server.name);
+    let report = Report {
+        board: "uefi".to_owned(),
+        machine,
+        seed: options.seed,
+        elapsed: begin.elapsed(),
+        results,
+    };
+    write_files(options, &report)?;
+    if report.cuts() > 0 {
+        writeln!(out, "{} power cuts, seed {}", report.cuts(), report.seed)?;
+    }
+    writeln!(out, "{}", report.counts())?;
+    Ok(report)
+}
+
+fn check(options: &Options, scenarios: &[Scenario]) -> Result<(), SuiteError> {
+    if scenarios.is_empty() {
+        return Err(SuiteError::NothingLeft {
+            filter: options.filter.clone().unwrap_or_default(),
+        });
+    }
+    if options.cuts == Some(0) {
+        Err(SuiteError::NoCuts)
+    } else {
+        Ok(())
+    }
+}
+
+fn runner(folder: &Path) -> Result<Runner, SuiteError> {
+    let transcript = folder.join("transcript.txt");
+    let file = File::create(&transcript).map_err(SuiteError::file(&transcript, "written"))?;
+    Ok(Runner::with_transcript(file))
+}
+
+fn write_files(options: &Options, report: &Report) -> Result<(), SuiteError> {
+    if let Some(file) = &options.html {
+        fs::write(file, report::html(report)).map_err(SuiteError::file(file, "written"))?;
+    }
+    if let Some(file) = &options.junit {
+        fs::write(file, report::junit(report)?).map_err(SuiteError::file(file, "written"))?;
+    }
+    Ok(())
+}
+
+/// Runs all, `jobs` side by side; the results are in the order of the scenarios.
+fn run_all(
+    bench: &Bench<'_>,
+    scenarios: &[Scenario],
+    jobs: usize,
+    out: &mut (impl Write + Send),
+) -> Result<Vec<ScenarioResult>, SuiteError> {
+    let (next, told) = (AtomicUsize::new(0), Mutex::new((out, Vec::new(), None)));
+    thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, scenarios.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(scenario) = scenarios.get(index) else {
+                        return;
+                    };
+                    let result = run_one(bench, scenario);
+                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Err(error) = writeln!(told.0, "{result}").and_then(|()| told.0.flush()) {
+                        told.2.get_or_insert(error);
+                    }
+                    told.1.push((index, result));
+                }
+            });
+        }
+    });
+    let (_, mut results, failure) = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(index, _)| *index);
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(results.into_iter().map(|(_, result)| result).collect()),
+    }
+}
+
+fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
+    let begin = Instant::now();
+    let ran = catch_unwind(AssertUnwindSafe(|| execute::scenario(bench, scenario)));
+    ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no words");
+        failed(
+            scenario,
+            format!("The program that runs the scenarios panicked: {text}"),
+            begin.elapsed(),
+        )
+    })
+}
+
+fn failed(scenario: &Scenario, why: String, elapsed: Duration) -> ScenarioResult {
+    ScenarioResult {
+        name: scenario.name.clone(),
+        shows: scenario.shows.clone(),
+        outcome: Outcome::Failed(why),
+        steps: Vec::new(),
+        cuts: 0,
+        elapsed,
+    }
+}

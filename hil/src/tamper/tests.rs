@@ -1,0 +1,198 @@
+use super::*;
+use crate::command::Invocation;
+use std::fs;
+use std::path::PathBuf;
+
+const MIB: u64 = 1 << 20;
+const ONE: &str = "11aa";
+const TWO: &str = "22bb";
+
+/// A disk of a FAT slot and two small root slots; an object is marked as sealed by its flag alone.
+struct Small {
+    folder: tempfile::TempDir,
+    runner: Runner,
+}
+
+impl Small {
+    fn new() -> Self {
+        let small = Self {
+            folder: tempfile::tempdir().unwrap(),
+            runner: Runner::default(),
+        };
+        let disk = small.at("disk.img");
+        fs::File::create(&disk).unwrap().set_len(48 * MIB).unwrap();
+        let script = "label: gpt\nstart=2048,size=16MiB,name=boot-b\nsize=8MiB,name=root-a\nsize=8MiB,name=root-b\n";
+        fs::write(small.at("table"), script).unwrap();
+        small.shell("sfdisk -q disk.img < table");
+        small.shell(
+            "truncate -s 16M fat && mkfs.vfat fat >/dev/null && mmd -i fat ::/EFI ::/EFI/BOOT",
+        );
+        let uki = format!("MZ composefs=no composefs={} quiet", "ab".repeat(32));
+        fs::write(small.at("uki"), uki).unwrap();
+        small.shell("mcopy -i fat uki ::/EFI/BOOT/BOOTX64.EFI && dd if=fat of=disk.img bs=1M seek=1 conv=notrunc status=none");
+        for (name, seek) in [("a", 17), ("b", 25)] {
+            small.shell(&format!(
+                "rm -rf tree && mkdir -p tree/composefs/objects/11 tree/composefs/objects/22 tree/composefs/images &&
+                 yes one | head -c 9000 > tree/composefs/objects/11/aa && yes two-{name} | head -c 9000 > tree/composefs/objects/22/bb &&
+                 mke2fs -q -t ext4 -b 4096 -O verity,^has_journal -d tree slot-{name} 8M &&
+                 debugfs -w -R 'sif /composefs/objects/11/aa flags 0x180000' slot-{name} 2>/dev/null &&
+                 dd if=slot-{name} of=disk.img bs=1M seek={seek} conv=notrunc status=none"
+            ));
+        }
+        small
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn shell(&self, script: &str) -> String {
+        let script = format!("cd {} && {script}", self.folder.path().display());
+        let run = Invocation::new("sh").arguments(["-c", &script]);
+        self.runner
+            .run(&run)
+            .unwrap()
+            .expect_success()
+            .unwrap()
+            .stdout
+    }
+
+    fn tamper(&self, tamper: &Tamper) -> Result<(), DiskError> {
+        let (disk, variables, new) = (self.at("disk.img"), self.at("vars"), self.at("new"));
+        let scene = Scene {
+            runner: &self.runner,
+            disk: &disk,
+            variables: &variables,
+            new_variables: &new,
+            stranger_key: Path::new("/no/key"),
+            stranger_certificate: Path::new("/no/certificate"),
+            scratch: self.folder.path(),
+        };
+        apply(&scene, tamper, |_, file| {
+            Ok(if file == "/one" { ONE } else { TWO }.to_owned())
+        })
+    }
+
+    fn ask(&self, request: &str) -> Result<String, DiskError> {
+        let disk = self.at("disk.img");
+        Disk {
+            file: &disk,
+            runner: &self.runner,
+        }
+        .debugfs("root-b", request)
+    }
+}
+
+fn one() -> (Set, String) {
+    (Set::B, "/one".to_owned())
+}
+
+#[test]
+fn objects_are_changed_one_way_each() {
+    let small = Small::new();
+    let content = || small.ask("cat /composefs/objects/11/aa");
+    let before = content().unwrap();
+    assert!(
+        small
+            .ask("stat /composefs/objects/11/aa")
+            .unwrap()
+            .contains("Flags: 0x180000")
+    );
+
+    let (set, file) = one();
+    small.tamper(&Tamper::FlipObject { set, file }).unwrap();
+    let flipped = content().unwrap();
+    let different = before
+        .bytes()
+        .zip(flipped.bytes())
+        .filter(|(a, b)| a != b)
+        .count();
+    assert_eq!((flipped.len(), different), (before.len(), 1));
+
+    let (set, file) = one();
+    small
+        .tamper(&Tamper::ClearObjectVerity { set, file })
+        .unwrap();
+    assert!(
+        small
+            .ask("stat /composefs/objects/11/aa")
+            .unwrap()
+            .contains("Flags: 0x80000")
+    );
+
+    let (set, file) = one();
+    small
+        .tamper(&Tamper::ReplaceObject {
+            set,
+            file,
+            by: "/two".into(),
+        })
+        .unwrap();
+    assert!(content().unwrap().starts_with("two-b"));
+
+    let (set, file) = one();
+    small.tamper(&Tamper::RemoveObject { set, file }).unwrap();
+    assert!(matches!(content(), Err(DiskError::Debugfs { .. })));
+    let (set, file) = one();
+    assert!(
+        small.tamper(&Tamper::FlipObject { set, file }).is_err(),
+        "an attack that did not happen"
+    );
+}
+
+#[test]
+fn the_other_slot_is_taken_under_the_own_name() {
+    let small = Small::new();
+    let disk = small.at("disk.img");
+    let disk = Disk {
+        file: &disk,
+        runner: &small.runner,
+    };
+    repository::take_other_image(&disk, Set::B, "33cc", TWO).unwrap();
+    assert!(
+        small
+            .ask("cat /composefs/objects/22/bb")
+            .unwrap()
+            .starts_with("two-a")
+    );
+    assert!(
+        small
+            .ask("stat /composefs/images/33cc")
+            .unwrap()
+            .contains("../objects/22/bb")
+    );
+}
+
+#[test]
+fn the_seal_of_a_uki_is_found_and_changed() {
+    let small = Small::new();
+    small.tamper(&Tamper::FlipUki { set: Set::B }).unwrap();
+    let uki = small.shell("mcopy -i disk.img@@1M ::/EFI/BOOT/BOOTX64.EFI -");
+    let seal = "ab".repeat(32).replacen('a', "0", 1);
+    assert_eq!(uki, format!("MZ composefs=no composefs={seal} quiet"));
+    small.shell("echo none > uki && mcopy -o -i disk.img@@1M uki ::/EFI/BOOT/BOOTX64.EFI");
+    let error = small.tamper(&Tamper::FlipUki { set: Set::B }).unwrap_err();
+    assert!(matches!(error, DiskError::Unfit { .. }), "{error}");
+}
+
+#[test]
+fn partitions_and_variables_are_wiped() {
+    let small = Small::new();
+    fs::write(small.at("vars"), "old").unwrap();
+    fs::write(small.at("new"), "new").unwrap();
+    small.tamper(&Tamper::WipeVariables {}).unwrap();
+    assert_eq!(fs::read_to_string(small.at("vars")).unwrap(), "new");
+    small
+        .tamper(&Tamper::WipePartition {
+            label: Label::RootB,
+        })
+        .unwrap();
+    assert!(small.ask("ls /").is_err());
+    let error = small
+        .tamper(&Tamper::WipePartition { label: Label::Data })
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("boot-b, root-a, root-b"),
+        "{error}"
+    );
+}
