@@ -8,7 +8,7 @@
 //!
 //! # Power loss
 //! Every rename stays in one directory and is followed at once by a sync of the file, which on FAT writes the one sector that
-//! holds both names (16 directory entries: a name with a counter takes three, every other name here one). In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
+//! holds both names: every name here is short, so it takes one of the sector's 16 directory entries. In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
 //! one name for one file; with a staging directory of its own, 22 of 72 left two names that share their clusters, and removing
 //! either would have destroyed the other. The UKI that was moved away stays, as bytes that the next install may find useful.
 
@@ -17,7 +17,7 @@ use crate::file::{
     NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
     open_own, regular_length, remove,
 };
-use crate::path::{BootLayout, STAGED_UKI, Tries, UkiName, may_boot};
+use crate::path::{BootLayout, STAGED_UKI, Standing, may_boot};
 use core::fmt::Write;
 use heapless::String;
 use rustix::fd::OwnedFd;
@@ -83,7 +83,7 @@ impl BootSlot {
             .directory
             .insert(made.during(StorageOperation::Open, SLOT)?);
         if let Some((name, _)) = find_uki(directory, self.layout)? {
-            rename_uki(directory, &name, STAGED_UKI, SLOT)?;
+            rename_uki(directory, name, STAGED_UKI, SLOT)?;
         }
         remove_bootable(directory).during(StorageOperation::Remove, SLOT)?;
         fsync(&*directory).during(StorageOperation::Sync, SLOT)?;
@@ -105,26 +105,31 @@ impl BootSlot {
     /// Gives the UKI a bootable name, durably.
     pub(crate) fn make_bootable(&self) -> Result<(), StorageError> {
         let directory = self.directory().during(StorageOperation::Open, SLOT)?;
-        let name = self.layout.bootable_uki();
-        rename_uki(directory, STAGED_UKI, &name, StorageObject::Uki)?;
+        let name = self.layout.uki(Standing::Installed);
+        rename_uki(directory, STAGED_UKI, name, StorageObject::Uki)?;
         fsync(directory).during(StorageOperation::Sync, SLOT)?;
         self.sync()
     }
 
-    /// The name of the UKI and what it says, when it has a bootable one.
-    pub(crate) fn uki(&self) -> Result<Option<(UkiName, Tries)>, StorageError> {
+    /// What the name of the UKI says, when it has a bootable one.
+    pub(crate) fn standing(&self) -> Result<Option<Standing>, StorageError> {
+        Ok(self.uki()?.map(|(_, standing)| standing))
+    }
+
+    /// Gives the UKI of an install the name of one that has been the default, durably.
+    pub(crate) fn commit(&self) -> Result<(), StorageError> {
+        let directory = self.directory().during(StorageOperation::Open, SLOT)?;
+        let [from, to] = [Standing::Installed, Standing::Committed].map(|at| self.layout.uki(at));
+        rename_uki(directory, from, to, StorageObject::Uki)?;
+        fsync(directory).during(StorageOperation::Sync, SLOT)?;
+        self.sync()
+    }
+
+    fn uki(&self) -> Result<Option<(&'static str, Standing)>, StorageError> {
         match &self.directory {
             Some(directory) => find_uki(directory, self.layout),
             None => Ok(None),
         }
-    }
-
-    /// Gives the UKI another of its bootable names, durably.
-    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
-        let directory = self.directory().during(StorageOperation::Open, SLOT)?;
-        rename_uki(directory, from, to, StorageObject::Uki)?;
-        fsync(directory).during(StorageOperation::Sync, SLOT)?;
-        self.sync()
     }
 
     /// Brings the file system to the medium.
@@ -151,8 +156,8 @@ pub fn uki_path(path: &str, layout: BootLayout) -> Result<Option<UkiPath>, Stora
     let (Some(directory), Some((name, _))) = (&slot.directory, slot.uki()?) else {
         return Ok(None);
     };
-    let about = statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
-        .during(StorageOperation::Read, SLOT)?;
+    let about =
+        statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).during(StorageOperation::Read, SLOT)?;
     if !FileType::from_raw_mode(about.st_mode).is_file() || about.st_size == 0 {
         return Ok(None);
     }
@@ -163,24 +168,19 @@ pub fn uki_path(path: &str, layout: BootLayout) -> Result<Option<UkiPath>, Stora
     Ok(Some(path))
 }
 
-/// The bootable name of the UKI; the one without counter if there are several.
+/// The bootable name of the UKI; that of one that has been the default if there are two.
 fn find_uki(
     directory: &OwnedFd,
     layout: BootLayout,
-) -> Result<Option<(UkiName, Tries)>, StorageError> {
-    let mut found = None;
-    let visited = for_each_entry(directory, |name| {
-        if let Some(tries) = layout.tries_of(name)
-            && (found.is_none() || tries == Tries::Uncounted)
-        {
-            let name = name.to_str().unwrap_or_default();
-            let name = UkiName::try_from(name).map_err(|_| Errno::NAMETOOLONG)?;
-            found = Some((name, tries));
+) -> Result<Option<(&'static str, Standing)>, StorageError> {
+    for standing in [Standing::Committed, Standing::Installed] {
+        let name = layout.uki(standing);
+        let found = if_there(statat(directory, name, AtFlags::SYMLINK_NOFOLLOW));
+        if found.during(StorageOperation::Read, SLOT)?.is_some() {
+            return Ok(Some((name, standing)));
         }
-        Ok(())
-    });
-    visited.during(StorageOperation::Read, SLOT)?;
-    Ok(found)
+    }
+    Ok(None)
 }
 
 /// Renames a file within its directory, and syncs it.
@@ -232,7 +232,7 @@ mod tests {
     fn what_an_install_replaces_counts_as_free() {
         for (layout, name) in [
             (BootLayout::RemovableMedia, BOOTABLE_UKI),
-            (BootLayout::EntryFolder(Set::B), "twinse-b+0-1.efi"),
+            (BootLayout::EntryFolder(Set::B), "TWINTRYB.EFI"),
         ] {
             let temporary = tempfile::tempdir().unwrap();
             let path = temporary.path().to_str().unwrap();
@@ -261,7 +261,7 @@ mod tests {
         let layout = BootLayout::EntryFolder(Set::A);
         assert_eq!(uki_path(path, layout), Ok(None));
         let directory = temporary.path().join("EFI/Linux");
-        fs::create_dir_all(directory.join("twinse-a+0.efi")).unwrap();
+        fs::create_dir_all(directory.join("TWINTRYA.EFI")).unwrap();
         assert_eq!(uki_path(path, layout), Ok(None), "a directory");
         fs::write(directory.join("TWINSE-A.EFI"), "").unwrap();
         assert_eq!(uki_path(path, layout), Ok(None), "an empty file");

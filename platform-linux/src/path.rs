@@ -7,7 +7,6 @@
 //! - No name here comes from a bundle, except digests, whose hex core makes.
 
 use core::ffi::CStr;
-use core::fmt::Write;
 use heapless::String;
 use twinseal_core::boot::Set;
 use twinseal_core::wire::digest::{BlobDigest, SHA512_BYTES};
@@ -64,55 +63,35 @@ pub(crate) const LOADER_FILE: [&str; 3] = [
 /// Directory where systemd-boot looks for UKIs (Boot Loader Specification, "Type #2 EFI Unified Kernel Images"), part by part.
 const ENTRY_DIRECTORY: [&str; 2] = ["EFI", "Linux"];
 
-/// What a set's UKI is called in [`ENTRY_DIRECTORY`], without its counter and suffix. FAT knows no case.
-const ENTRY_STEMS: [&str; 2] = ["twinse-a", "twinse-b"];
+/// What a set's UKI is called in [`ENTRY_DIRECTORY`] after an install: `loader.conf` lets nothing boot under this name that was not
+/// asked for.
+const INSTALLED_ENTRIES: [&str; 2] = ["TWINTRYA.EFI", "TWINTRYB.EFI"];
 
-/// The suffix of what systemd-boot takes for an entry.
-const ENTRY_SUFFIX: &str = ".efi";
+/// What a set's UKI is called in [`ENTRY_DIRECTORY`] once the set was told as the default.
+const COMMITTED_ENTRIES: [&str; 2] = ["TWINSE-A.EFI", "TWINSE-B.EFI"];
 
 /// The name of the UKI while the set must not boot. It stands in the same directory as its bootable name and is short and in
 /// capitals, because a rename on FAT is a few directory entries: in one small directory all of them lie in one
 /// sector and reach the medium together, while two directories would let a power cut leave both names, or none, for one file.
 pub(crate) const STAGED_UKI: &str = "TWINSEAL.NEW";
 
-/// The name of a set's UKI: the longest has two counters of ten digits.
-pub(crate) type UkiName = String<40>;
-
 /// Where a set's UKI stands in its boot slot, and which names it has there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootLayout {
     /// `EFI/BOOT/BOOTX64.EFI`: the firmware boots the UKI itself, even when it has lost its variables.
     RemovableMedia,
-    /// `EFI/Linux/TWINSE-A.EFI` of set A and `TWINSE-B.EFI` of set B, as entries of systemd-boot. A set that is not, and never was,
-    /// the default has a counter in the name: `twinse-b+0.efi`. Nothing outside of `EFI/Linux` is touched.
+    /// An entry of systemd-boot in `EFI/Linux`: `TWINTRYB.EFI` when set B was installed, `TWINSE-B.EFI` once it was told as the
+    /// default. Nothing outside of `EFI/Linux` is touched.
     EntryFolder(Set),
 }
 
-/// What the name of a UKI says to systemd-boot (Boot Loader Specification, "Boot Counting").
+/// What the name of a UKI says about its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tries {
-    /// No counter: it may boot for ever.
-    Uncounted,
-    /// `+LEFT` or `+LEFT-DONE`.
-    Counted {
-        /// How often it may still be tried. With 0 it comes after all others and boots by itself only when there is no other.
-        left: u32,
-        /// How often it was tried.
-        done: u32,
-    },
-}
-
-impl Tries {
-    /// Installed, and nobody has asked for it yet.
-    pub(crate) const NONE: Self = Self::Counted { left: 0, done: 0 };
-
-    /// About to be tried, once.
-    pub(crate) const ONE: Self = Self::Counted { left: 1, done: 0 };
-
-    /// Whether systemd-boot would start it once, and count that.
-    pub(crate) const fn has_some(self) -> bool {
-        matches!(self, Self::Counted { left, .. } if left > 0)
-    }
+pub(crate) enum Standing {
+    /// Installed, and never told as the default since.
+    Installed,
+    /// Has been the default; or the layout has one name for both.
+    Committed,
 }
 
 impl BootLayout {
@@ -124,88 +103,28 @@ impl BootLayout {
         }
     }
 
+    /// The name of the UKI in the directory.
+    pub(crate) const fn uki(self, standing: Standing) -> &'static str {
+        match (self, standing) {
+            (Self::RemovableMedia, _) => BOOTABLE_UKI,
+            (Self::EntryFolder(set), Standing::Installed) => set.of(INSTALLED_ENTRIES),
+            (Self::EntryFolder(set), Standing::Committed) => set.of(COMMITTED_ENTRIES),
+        }
+    }
+
     /// Path of the UKI of a set that was told as the default, part by part, from the boot slot.
     pub const fn file(self) -> [&'static str; 3] {
-        match self {
-            Self::RemovableMedia => REMOVABLE_MEDIA_FILE,
-            Self::EntryFolder(set) => entry_file(set),
-        }
-    }
-
-    /// The name that makes the UKI bootable when an install is done.
-    pub(crate) fn bootable_uki(self) -> UkiName {
-        match self {
-            // At most twelve letters: they fit.
-            Self::RemovableMedia => UkiName::try_from(BOOTABLE_UKI).unwrap_or_default(),
-            Self::EntryFolder(set) => entry_name(set, Tries::NONE),
-        }
-    }
-
-    /// What the name of a file in the directory says, when it is a bootable name of this set's UKI.
-    pub(crate) fn tries_of(self, name: &CStr) -> Option<Tries> {
-        let name = name.to_str().ok()?;
-        match self {
-            Self::RemovableMedia => name
-                .eq_ignore_ascii_case(BOOTABLE_UKI)
-                .then_some(Tries::Uncounted),
-            Self::EntryFolder(set) => tries_of_entry(set, name),
-        }
+        let [outer, inner] = self.directory();
+        [outer, inner, self.uki(Standing::Committed)]
     }
 }
 
-/// The file of a set's entry, part by part, when it has no counter. In capitals it needs one directory entry on FAT.
-pub(crate) const fn entry_file(set: Set) -> [&'static str; 3] {
-    let [outer, inner] = ENTRY_DIRECTORY;
-    let name = match set {
-        Set::A => "TWINSE-A.EFI",
-        Set::B => "TWINSE-B.EFI",
-    };
-    [outer, inner, name]
-}
-
-/// What systemd-boot calls the entry of a set: its file's name without counter, in small letters.
-pub(crate) const fn entry_id(set: Set) -> &'static str {
-    match set {
-        Set::A => "twinse-a.efi",
-        Set::B => "twinse-b.efi",
+/// What systemd-boot calls the entry of a set: its file's name in small letters.
+pub(crate) const fn entry_id(set: Set, standing: Standing) -> &'static str {
+    match standing {
+        Standing::Installed => set.of(["twintrya.efi", "twintryb.efi"]),
+        Standing::Committed => set.of(["twinse-a.efi", "twinse-b.efi"]),
     }
-}
-
-/// The name of a set's UKI with these tries.
-pub(crate) fn entry_name(set: Set, tries: Tries) -> UkiName {
-    let [_, _, uncounted] = entry_file(set);
-    let stem = set.of(ENTRY_STEMS);
-    let mut name = UkiName::new();
-    // Stem, suffix and two counters of ten digits: the name has room for the longest.
-    let _ = match tries {
-        Tries::Uncounted => name.push_str(uncounted).map_err(|_| core::fmt::Error),
-        Tries::Counted { left, done: 0 } => write!(name, "{stem}+{left}{ENTRY_SUFFIX}"),
-        Tries::Counted { left, done } => write!(name, "{stem}+{left}-{done}{ENTRY_SUFFIX}"),
-    };
-    name
-}
-
-fn tries_of_entry(set: Set, name: &str) -> Option<Tries> {
-    let stem = set.of(ENTRY_STEMS);
-    let (start, rest) = name.split_at_checked(stem.len())?;
-    let (counter, suffix) = rest.split_at_checked(rest.len().checked_sub(ENTRY_SUFFIX.len())?)?;
-    if !start.eq_ignore_ascii_case(stem) || !suffix.eq_ignore_ascii_case(ENTRY_SUFFIX) {
-        return None;
-    }
-    if counter.is_empty() {
-        return Some(Tries::Uncounted);
-    }
-    let counter = counter.strip_prefix('+')?;
-    let (left, done) = counter.split_once('-').unwrap_or((counter, "0"));
-    Some(Tries::Counted {
-        left: digits(left)?,
-        done: digits(done)?,
-    })
-}
-
-fn digits(text: &str) -> Option<u32> {
-    let all = text.bytes().all(|byte| byte.is_ascii_digit());
-    all.then(|| text.parse().ok()).flatten()
 }
 
 /// Whether a firmware, or systemd-boot, may take a file of this name in the UKI's directory for something to boot.
@@ -295,10 +214,6 @@ mod tests {
         for name in [c"BOOTX64.EFI", c"bootia32.efi", c"a.b.Efi", c".efi"] {
             assert!(may_boot(name), "{name:?}");
         }
-        for set in Set::BOTH {
-            let [_, _, name] = entry_file(set);
-            assert!(may_boot(&std::ffi::CString::new(name).unwrap()));
-        }
         for name in [c"TWINSEAL.NEW", c"EFI", c"efi", c"x.efi.bak", c""] {
             assert!(!may_boot(name), "{name:?}");
         }
@@ -310,62 +225,28 @@ mod tests {
         );
     }
 
+    /// A long name takes more directory entries, and a rename of it may touch more than one sector.
     #[test]
-    fn entries_are_named_as_the_specification_of_boot_counting_says() {
-        let counted = |left, done| Tries::Counted { left, done };
-        for (tries, expected) in [
-            (Tries::Uncounted, "TWINSE-B.EFI"),
-            (Tries::NONE, "twinse-b+0.efi"),
-            (Tries::ONE, "twinse-b+1.efi"),
-            (counted(0, 1), "twinse-b+0-1.efi"),
-            (
-                counted(u32::MAX, u32::MAX),
-                "twinse-b+4294967295-4294967295.efi",
-            ),
-        ] {
-            let name = entry_name(Set::B, tries);
-            assert_eq!(name, expected);
-            let name = std::ffi::CString::new(name.as_str()).unwrap();
-            assert_eq!(
-                BootLayout::EntryFolder(Set::B).tries_of(&name),
-                Some(tries),
-                "{name:?}"
-            );
-            assert!(may_boot(&name), "an install takes it away: {name:?}");
-            assert_eq!(BootLayout::EntryFolder(Set::A).tries_of(&name), None);
-            assert_eq!(BootLayout::RemovableMedia.tries_of(&name), None);
-        }
-    }
-
-    #[test]
-    fn only_a_whole_name_is_that_of_an_entry() {
-        let b = BootLayout::EntryFolder(Set::B);
-        assert_eq!(b.tries_of(c"Twinse-B+1-0.Efi"), Some(Tries::ONE));
-        for name in [
-            c"twinse-b",
-            c"twinse-b.efi.bak",
-            c"twinse-bb.efi",
-            c"twinse-b+.efi",
-            c"twinse-b+1-.efi",
-            c"twinse-b++1.efi",
-            c"twinse-b+1+1.efi",
-            c"twinse-b+4294967296.efi",
-            c"twinse-b-1.efi",
-            c".efi",
-            c"TWINSEAL.NEW",
-            c"",
-        ] {
-            assert_eq!(b.tries_of(name), None, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn an_entry_without_counter_has_a_short_name_and_its_own_identity() {
+    fn every_name_of_a_uki_is_short_and_taken_away_by_an_install() {
+        let mut names = std::vec![STAGED_UKI];
         for set in Set::BOTH {
-            let [_, _, name] = entry_file(set);
-            assert!(name.len() <= 12 && name.bytes().all(|byte| !byte.is_ascii_lowercase()));
-            assert_eq!(name.to_ascii_lowercase(), entry_id(set));
-            assert_eq!(entry_name(set, Tries::Uncounted), name);
+            for standing in [Standing::Installed, Standing::Committed] {
+                for layout in [BootLayout::RemovableMedia, BootLayout::EntryFolder(set)] {
+                    let name = layout.uki(standing);
+                    assert!(may_boot(&std::ffi::CString::new(name).unwrap()), "{name}");
+                    names.push(name);
+                }
+                let name = BootLayout::EntryFolder(set).uki(standing);
+                assert_eq!(name.to_ascii_lowercase(), entry_id(set, standing));
+            }
+        }
+        for name in names {
+            let (stem, suffix) = name.split_once('.').unwrap();
+            assert!(stem.len() <= 8 && suffix.len() <= 3, "{name}");
+            assert!(
+                name.bytes().all(|byte| !byte.is_ascii_lowercase()),
+                "{name}"
+            );
         }
     }
 }

@@ -44,7 +44,7 @@ impl Machine {
             fs::create_dir_all(format!("{slot}/EFI/Linux")).unwrap();
         }
         fs::write(machine.uki(Set::A, "TWINSE-A.EFI"), uki("1")).unwrap();
-        fs::write(machine.uki(Set::B, "twinse-b+0.efi"), uki("2")).unwrap();
+        fs::write(machine.uki(Set::B, "TWINTRYB.EFI"), uki("2")).unwrap();
         machine
     }
 
@@ -135,7 +135,7 @@ impl Machine {
     }
 }
 
-/// What systemd-boot 257 does with an entry before it starts it.
+/// What systemd-boot 257 does when it is started.
 struct SystemdBoot {
     /// The set that it starts.
     starts: Option<Set>,
@@ -152,39 +152,25 @@ impl SystemdBoot {
                 fs::read_dir(folder).unwrap().map(move |entry| (set, entry))
             })
             .map(|(set, entry)| (set, entry.unwrap().file_name().into_string().unwrap()))
-            .filter(|(_, name)| name.to_ascii_lowercase().ends_with(".efi"))
+            .map(|(set, name)| (set, name.to_ascii_lowercase()))
+            .filter(|(_, name)| name.ends_with(".efi"))
             .collect();
-        // Without a try left last, then the newest version first: here that of set B.
-        entries.sort_by_key(|(set, name)| (name.contains("+0"), *set == Set::A));
+        // The newest version first: here that of set B.
+        entries.sort_by_key(|(set, _)| *set == Set::A);
         let by_id = |id: &Option<String>| {
             let id = id.as_ref()?;
-            entries.iter().find(|(_, name)| id_of(name) == *id)
+            entries.iter().find(|(_, name)| name == id)
         };
         let default = text_of(machine, "LoaderEntryDefault");
+        // `default twinse-*` of loader.conf.
+        let configured = entries.iter().find(|(_, name)| name.starts_with("twinse-"));
         let chosen = by_id(&one_shot)
             .or_else(|| by_id(&default))
+            .or(configured)
             .or_else(|| entries.first());
-        let Some((set, name)) = chosen else {
-            return Self { starts: None };
-        };
-        if let Some((stem, counter)) = name.trim_end_matches(".efi").split_once('+') {
-            let (left, done) = counter.split_once('-').unwrap_or((counter, "0"));
-            let left: u32 = left.parse().unwrap();
-            let done: u32 = done.parse().unwrap();
-            let next = format!("{stem}+{}-{}.efi", left.saturating_sub(1), done + 1);
-            fs::rename(machine.uki(*set, name), machine.uki(*set, &next)).unwrap();
-            let path = format!("\\EFI\\Linux\\{next}");
-            machine.put_text("LoaderBootCountPath", &path);
+        Self {
+            starts: chosen.map(|(set, _)| *set),
         }
-        Self { starts: Some(*set) }
-    }
-}
-
-fn id_of(name: &str) -> String {
-    let name = name.to_ascii_lowercase();
-    match name.split_once('+') {
-        Some((stem, _)) => format!("{stem}.efi"),
-        None => name,
     }
 }
 
@@ -271,7 +257,6 @@ fn a_trial_boots_once_for_each_time_it_is_armed() {
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
     for attempt in 0..3 {
         assert_eq!(machine.loader().set_next(Some(Set::B)), Ok(true));
-        assert_eq!(machine.names(), ["TWINSE-A.EFI", "twinse-b+1.efi"]);
         assert_eq!(machine.loader().next_set(), Ok(Some(Set::B)));
         assert_eq!(machine.loader().default_set(), Ok(Some(Set::A)));
         assert_eq!(
@@ -279,16 +264,16 @@ fn a_trial_boots_once_for_each_time_it_is_armed() {
             Some(Set::B),
             "attempt {attempt}"
         );
-        assert_eq!(machine.names(), ["TWINSE-A.EFI", "twinse-b+0-1.efi"]);
         assert_eq!(machine.loader().next_set(), Ok(None));
         for _ in 0..2 {
             assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
         }
+        assert_eq!(machine.names(), ["TWINSE-A.EFI", "TWINTRYB.EFI"]);
     }
 }
 
 #[test]
-fn the_default_set_has_no_counter() {
+fn the_default_set_has_a_name_of_its_own() {
     let machine = Machine::told(Set::A);
     machine.loader().set_next(Some(Set::B)).unwrap();
     SystemdBoot::power_on(&machine);
@@ -298,8 +283,8 @@ fn the_default_set_has_no_counter() {
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::B));
     assert_eq!(machine.loader().set_default(Set::A), Ok(true));
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
-    // It is no trial to boot the default set once more.
-    assert_eq!(machine.loader().set_next(Some(Set::A)), Ok(true));
+    assert_eq!(machine.loader().set_next(Some(Set::B)), Ok(true));
+    assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::B));
     assert_eq!(machine.names(), ["TWINSE-A.EFI", "TWINSE-B.EFI"]);
 }
 
@@ -309,42 +294,34 @@ fn what_was_told_is_taken_back() {
     assert_eq!(machine.loader().set_next(None), Ok(false));
     machine.loader().set_next(Some(Set::B)).unwrap();
     assert_eq!(machine.loader().set_next(None), Ok(true));
-    assert_eq!(machine.names(), ["TWINSE-A.EFI", "twinse-b+0.efi"]);
     assert_eq!(machine.value("LoaderEntryOneShot", LOADER), None);
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
-    // A set that was tried and is not good stays tried.
-    machine.loader().set_next(Some(Set::B)).unwrap();
-    SystemdBoot::power_on(&machine);
-    assert_eq!(machine.loader().set_next(None), Ok(false));
-    assert_eq!(machine.names(), ["TWINSE-A.EFI", "twinse-b+0-1.efi"]);
 }
 
-/// After the firmware has refused the UKI of a trial, the default set runs in the same power cycle, and `LoaderBootCountPath` still
-/// names what was refused. Whatever it says, every call does the same.
+/// Where systemd-boot counts, `LoaderBootCountPath` outlives a refused UKI, and the default set finds the path of what was refused.
+/// Whatever it says, every call does the same.
 #[test]
 fn a_stale_path_of_the_boot_count_blesses_nothing() {
-    let refused = |machine: &Machine| {
-        machine.loader().set_next(Some(Set::B)).unwrap();
-        assert_eq!(SystemdBoot::power_on(machine).starts, Some(Set::B));
-        assert_eq!(SystemdBoot::power_on(machine).starts, Some(Set::A));
-    };
     let machine = Machine::told(Set::A);
-    refused(&machine);
-    let stale = text_of(&machine, "LoaderBootCountPath").unwrap();
-    assert_eq!(stale, "\\EFI\\Linux\\twinse-b+0-1.efi");
     let mut paths = 0;
     for path in [
-        stale.as_str(),
+        "\\EFI\\Linux\\TWINTRYB.EFI",
+        "\\EFI\\Linux\\twintryb+0-1.efi",
         "\\EFI\\Linux\\TWINSE-A.EFI",
-        "\\EFI\\Linux\\twinse-a+0-1.efi",
         "",
     ] {
+        // The firmware refused what systemd-boot was asked for, and started systemd-boot again.
+        machine.loader().set_next(Some(Set::B)).unwrap();
+        assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::B));
+        assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
         machine.put_text("LoaderBootCountPath", path);
+        machine.put_text("LoaderEntrySelected", "twintryb.efi");
+        let before = machine.everything();
         assert_eq!(machine.loader().set_next(None), Ok(false));
         assert_eq!(machine.loader().set_default(Set::A), Ok(false));
-        assert_eq!(machine.names(), ["TWINSE-A.EFI", "twinse-b+0-1.efi"]);
         assert_eq!(machine.loader().default_set(), Ok(Some(Set::A)));
-        assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
+        assert_eq!(machine.everything(), before);
+        assert_eq!(machine.names(), ["TWINSE-A.EFI", "TWINTRYB.EFI"]);
         paths += 1;
     }
     assert_eq!(paths, 4);
@@ -352,20 +329,13 @@ fn a_stale_path_of_the_boot_count_blesses_nothing() {
 
 /// Set B is newer, so systemd-boot would take it first if the names said nothing.
 #[test]
-fn lost_variables_start_nothing_that_was_not_asked_for() {
-    // Installed and not armed.
+fn lost_variables_start_nothing_that_was_not_committed() {
     let machine = Machine::told(Set::A);
     machine.wipe_variables();
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
-    // Tried.
-    machine.loader().set_next(Some(Set::B)).unwrap();
-    SystemdBoot::power_on(&machine);
-    machine.wipe_variables();
-    assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
-    // Armed: once, and never again.
+    // Armed.
     machine.loader().set_next(Some(Set::B)).unwrap();
     machine.wipe_variables();
-    assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::B));
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
     // The only set there is.
     fs::remove_file(machine.uki(Set::A, "TWINSE-A.EFI")).unwrap();
@@ -389,17 +359,6 @@ fn what_is_so_already_is_not_written() {
 #[test]
 fn a_cut_between_two_steps_boots_the_old_default_set() {
     let mut cuts = 0;
-    // Arming: the file is renamed, the variable is not there yet.
-    let machine = Machine::told(Set::A);
-    fs::rename(
-        machine.uki(Set::B, "twinse-b+0.efi"),
-        machine.uki(Set::B, "twinse-b+1.efi"),
-    )
-    .unwrap();
-    assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
-    assert_eq!(machine.loader().set_next(None), Ok(true));
-    assert_eq!(machine.names(), ["TWINSE-A.EFI", "twinse-b+0.efi"]);
-    cuts += 1;
     // Commit: after the rename, after the variable, and with each of the entries lost.
     let done = Machine::told(Set::A);
     done.loader().set_default(Set::B).unwrap();
@@ -407,7 +366,7 @@ fn a_cut_between_two_steps_boots_the_old_default_set() {
     for missing in std::iter::once(None).chain(lost.iter().map(Some)) {
         let machine = Machine::told(Set::A);
         fs::rename(
-            machine.uki(Set::B, "twinse-b+0.efi"),
+            machine.uki(Set::B, "TWINTRYB.EFI"),
             machine.uki(Set::B, "TWINSE-B.EFI"),
         )
         .unwrap();
@@ -425,7 +384,7 @@ fn a_cut_between_two_steps_boots_the_old_default_set() {
         cuts += 1;
     }
     println!("{cuts} cuts");
-    assert_eq!(cuts, 7);
+    assert_eq!(cuts, 6);
 }
 
 #[test]
@@ -440,6 +399,8 @@ fn what_another_program_told_is_left_alone() {
     );
     machine.put_text("LoaderEntryDefault", "@saved");
     assert_eq!(machine.loader().default_set(), Ok(None));
+    machine.put_text("LoaderEntryDefault", "twintryb.efi");
+    assert_eq!(machine.loader().default_set(), Ok(None), "a trial for ever");
     // In another case it is ours: systemd-boot compares without.
     machine.put_text("LoaderEntryOneShot", "TWINSE-B.efi");
     assert_eq!(machine.loader().next_set(), Ok(Some(Set::B)));
@@ -481,8 +442,9 @@ fn the_firmware_starts_systemd_boot_twice_and_then_the_sets() {
 }
 
 #[test]
-fn an_initramfs_asks_once_without_a_trial() {
+fn an_initramfs_asks_once() {
     let machine = Machine::told(Set::B);
+    machine.loader().set_default(Set::B).unwrap();
     let variables = Variables::open(&machine.variables).unwrap();
     assert_eq!(SystemdBootLoader::ask_once(&variables, Set::A), Ok(true));
     assert_eq!(SystemdBootLoader::ask_once(&variables, Set::A), Ok(false));
@@ -530,7 +492,7 @@ fn a_set_without_a_uki_is_told_all_the_same() {
     let machine = Machine::new();
     fs::remove_file(machine.uki(Set::A, "TWINSE-A.EFI")).unwrap();
     assert_eq!(machine.loader().set_default(Set::A), Ok(true));
-    assert_eq!(machine.names(), ["twinse-b+0.efi"]);
+    assert_eq!(machine.names(), ["TWINTRYB.EFI"]);
     let folder = machine.slots[0].as_str();
     assert_eq!(uki_path(folder, BootLayout::EntryFolder(Set::A)), Ok(None));
 }
@@ -545,12 +507,14 @@ fn a_boot_slot_that_is_not_mounted_is_said() {
     // What does not need it works.
     assert_eq!(loader.default_set(), Ok(Some(Set::A)));
     assert_eq!(loader.set_default(Set::A), Ok(false));
+    assert_eq!(loader.set_next(None), Ok(false));
+    let open = (StorageOperation::Open, StorageObject::BootSlot);
     let error = loader.set_next(Some(Set::B)).unwrap_err();
-    assert_eq!(
-        (error.operation, error.object),
-        (StorageOperation::Open, StorageObject::BootSlot)
-    );
+    assert_eq!((error.operation, error.object), open);
+    let error = loader.set_default(Set::B).unwrap_err();
+    assert_eq!((error.operation, error.object), open);
     assert_eq!(machine.value("LoaderEntryOneShot", LOADER), None);
+    assert_eq!(loader.default_set(), Ok(Some(Set::A)));
 }
 
 #[test]
@@ -601,33 +565,18 @@ fn bootctl_lists_our_entries() {
         assert_eq!(text.lines().count(), 2, "{text}{errors}");
         text
     };
-    // What it lists first would boot when nothing was told; a set has no counter when nothing is said about tries.
+    // The newest version comes first. No name has a counter.
     let mut states = 0;
-    let mut check = |first: &[&str], second: &[&str]| {
+    let mut check = |b: &str| {
         let text = list();
-        for (line, words) in text.lines().zip([first, second]) {
-            for word in words {
-                assert!(line.contains(word), "{word} is missing: {text}");
-            }
-            let counted = words.iter().any(|word| word.contains("triesLeft"));
-            assert_eq!(line.contains("triesLeft"), counted, "{text}");
+        for (line, name) in text.lines().zip([b, "boot-a/EFI/Linux/TWINSE-A.EFI"]) {
+            assert!(line.contains(name), "{name} is missing: {text}");
+            assert!(!line.contains("tries"), "{text}");
         }
         states += 1;
     };
-    let a = ["\"id\":\"TWINSE-A.EFI\"", "boot-a/EFI/Linux/TWINSE-A.EFI"];
-    let b = "\"id\":\"twinse-b.efi\"";
-    check(&a, &[b, "twinse-b+0.efi", "\"triesLeft\":0"]);
-    machine.loader().set_next(Some(Set::B)).unwrap();
-    check(&[b, "twinse-b+1.efi", "\"triesLeft\":1"], &a);
-    SystemdBoot::power_on(&machine);
-    check(
-        &a,
-        &[b, "twinse-b+0-1.efi", "\"triesLeft\":0,\"triesDone\":1"],
-    );
+    check("boot-b/EFI/Linux/TWINTRYB.EFI");
     machine.loader().set_default(Set::B).unwrap();
-    check(
-        &["\"id\":\"TWINSE-B.EFI\"", "boot-b/EFI/Linux/TWINSE-B.EFI"],
-        &a,
-    );
-    assert_eq!(states, 4);
+    check("boot-b/EFI/Linux/TWINSE-B.EFI");
+    assert_eq!(states, 2);
 }

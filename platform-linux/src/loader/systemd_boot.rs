@@ -1,9 +1,9 @@
-//! systemd-boot (257 or newer): one entry for each set, `LoaderEntryDefault` for the default set, `LoaderEntryOneShot` and a counter
-//! of one in the file's name for a trial.
+//! systemd-boot (257 or newer): one entry for each set, `LoaderEntryDefault` for the default set, `LoaderEntryOneShot` for a trial.
 //!
-//! Formats: the Boot Loader Specification (entries of type 2, boot counting) and the Boot Loader Interface, both of the UAPI group.
-//! systemd-boot stands in the boot slot of set A, twice, and reads the entries of both boot slots. It removes
-//! `LoaderEntryOneShot`, and renames `+1` to `+0-1`, before it starts what they name.
+//! Formats: the Boot Loader Specification (entries of type 2) and the Boot Loader Interface, both of the UAPI group. systemd-boot
+//! stands in the boot slot of set A, twice, and reads the entries of both boot slots. It removes `LoaderEntryOneShot` before it
+//! starts what that names. Its `loader.conf` has `default twinse-*`: when the variables are lost, only a set that has been the
+//! default boots by itself.
 //!
 //! When the firmware refuses a UKI, systemd-boot ends, and the firmware goes on with its next boot entry. So the boot order is:
 //!
@@ -12,11 +12,13 @@
 //! | `twinseal loader` | `EFI/systemd/systemd-bootx64.efi` | every boot |
 //! | `twinseal loader again` | `EFI/BOOT/BOOTX64.EFI`, another copy of it | a trial that the firmware refused: nothing is told any more, the default set boots |
 //! | `twinseal direct a` or `b` | the UKI of the default set itself | systemd-boot is damaged |
-//! | the other one | the UKI of the other set, if that has no counter | the UKI of the default set is damaged |
+//! | the other one | the UKI of the other set, if that has been the default | the UKI of the default set is damaged |
 //!
 //! # Invariants
-//! - A UKI has no counter in its name only when its set was told as the default since it was installed. One that has, boots by
-//!   itself only while a trial is armed, then once, even when the firmware has lost every variable; or when there is no other.
+//! - A UKI is called `TWINSE-A.EFI` or `TWINSE-B.EFI` only when its set was told as the default since it was installed. One that is
+//!   called `TWINTRYA.EFI` or `TWINTRYB.EFI` boots only when it was asked for, or when there is no other.
+//! - No file has a counter in its name, so systemd-boot renames nothing: a firmware's FAT driver appends directory entries without
+//!   end, and a name that moves from one sector to another can be cut into two names for one file, or none.
 //! - `LoaderBootCountPath` is not read. It outlives the refusal of a UKI until the power goes: the default set, started after a
 //!   refused trial, still finds the path of the trial's UKI there, and who blesses that path makes a refused UKI the default.
 //!   `LoaderEntrySelected` is no better: it names the entry that systemd-boot tried last, and the firmware may have gone on by itself.
@@ -25,8 +27,8 @@
 //!   no other bytes.
 //!
 //! # Power loss
-//! Each variable is the old one or the new one, and so is each name (`boot_slot.rs`). A trial is armed file first, variable second;
-//! a default is told file first, then variable, then entries. What a cut leaves in between boots the old default set.
+//! Each variable is the old one or the new one, and so is the name of a file (`boot_slot.rs`). A trial is armed and called off by one
+//! variable. A default is told file first, then variable, then entries: what a cut leaves in between boots the old default set.
 
 use super::BootLoader;
 use super::boot_manager::{BootManager, Entry};
@@ -34,9 +36,7 @@ use super::uefi::BootPartition;
 use crate::boot_slot::BootSlot;
 use crate::efivars::{LOADER_VENDOR, Variables};
 use crate::fault::During;
-use crate::path::{
-    BootLayout, LOADER_FILE, REMOVABLE_MEDIA_FILE, Tries, entry_file, entry_id, entry_name,
-};
+use crate::path::{BootLayout, LOADER_FILE, REMOVABLE_MEDIA_FILE, Standing, entry_id};
 use heapless::{String, Vec};
 use rustix::io::Errno;
 use twinseal_core::boot::Set;
@@ -73,8 +73,9 @@ pub struct SystemdBootLoader {
 
 impl SystemdBootLoader {
     /// Opens the folder of efivarfs ([`VARIABLES_FOLDER`](super::uefi::VARIABLES_FOLDER)); `boot` is the boot slot of each set, A and
-    /// B, and `folders` is where these are mounted. A boot slot is opened when its UKI may need another name, and written only when
-    /// it does: mounted for reading it gives `EROFS` then, and every call may be repeated after it was mounted anew.
+    /// B, and `folders` is where these are mounted. A boot slot is opened for the name of its UKI, and written only by
+    /// `set_default` of a set that was not the default before: mounted for reading it gives `EROFS` then, and the call may be
+    /// repeated after it was mounted for writing.
     ///
     /// # Errors
     /// When the folder of efivarfs cannot be opened; `EINVAL` when both sets would boot from one partition or one folder,
@@ -100,13 +101,13 @@ impl SystemdBootLoader {
         })
     }
 
-    /// Tells systemd-boot a set for the next boot alone, and does nothing else: no trial, no slot is opened. For an
+    /// Tells systemd-boot a set for the next boot alone that has been the default; no slot is opened. For an
     /// initramfs that refuses its own set and asks for the other, committed one. Gives whether it wrote.
     ///
     /// # Errors
     /// When the variables cannot be read or written.
     pub fn ask_once(variables: &Variables, set: Set) -> Result<bool, StorageError> {
-        tell(variables, ONE_SHOT, set)
+        tell(variables, ONE_SHOT, set, Standing::Committed)
     }
 
     /// Whether systemd-boot ran in this boot: it works then, and does what [`ask_once`](Self::ask_once) tells it. It need not have
@@ -134,7 +135,7 @@ impl SystemdBootLoader {
         let direct = |set: Set| Entry {
             description: set.of(DIRECT),
             partition: set.of(self.boot),
-            file: entry_file(set),
+            file: BootLayout::EntryFolder(set).file(),
         };
         [
             loader("twinseal loader", LOADER_FILE),
@@ -171,87 +172,83 @@ impl SystemdBootLoader {
         Ok(true)
     }
 
-    /// Gives the UKI of a set a name that says `to`, when it has a name for which `from` holds. Gives whether it was renamed.
-    fn rename(
-        &self,
-        set: Set,
-        to: Tries,
-        from: impl Fn(Tries) -> bool,
-    ) -> Result<bool, StorageError> {
+    fn slot(&self, set: Set) -> Result<BootSlot, StorageError> {
         let [a, b] = &self.folders;
-        let slot = BootSlot::open(set.of([a, b]), BootLayout::EntryFolder(set))?;
-        match slot.uki()? {
-            Some((name, tries)) if tries != to && from(tries) => {
-                slot.rename(&name, &entry_name(set, to))?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        BootSlot::open(set.of([a, b]), BootLayout::EntryFolder(set))
     }
 }
 
 impl BootLoader for SystemdBootLoader {
     fn default_set(&mut self) -> Result<Option<Set>, StorageError> {
-        if self.is_started_first()? {
-            told(&self.manager.variables, DEFAULT)
-        } else {
-            Ok(None)
-        }
+        let told = told(&self.manager.variables, DEFAULT)?;
+        // A set that is booted for ever under the name of a trial was not told by us.
+        let told = told.filter(|(_, standing)| *standing == Standing::Committed);
+        Ok(match told {
+            Some((set, _)) if self.is_started_first()? => Some(set),
+            _ => None,
+        })
     }
 
     fn next_set(&mut self) -> Result<Option<Set>, StorageError> {
-        told(&self.manager.variables, ONE_SHOT)
+        Ok(told(&self.manager.variables, ONE_SHOT)?.map(|(set, _)| set))
     }
 
     fn set_default(&mut self, set: Set) -> Result<bool, StorageError> {
-        let renamed = self.rename(set, Tries::Uncounted, |_| true)?;
-        let told = tell(&self.manager.variables, DEFAULT, set)?;
+        let slot = self.slot(set)?;
+        let renamed = slot.standing()? == Some(Standing::Installed);
+        if renamed {
+            slot.commit()?;
+        }
+        let told = tell(&self.manager.variables, DEFAULT, set, Standing::Committed)?;
         Ok(self.ensure_entries(set)? || told || renamed)
     }
 
     fn set_next(&mut self, set: Option<Set>) -> Result<bool, StorageError> {
         let variables = &self.manager.variables;
-        let Some(set) = set else {
-            // What another program told for the next boot is not ours to take back.
-            let taken = match told(variables, ONE_SHOT)? {
-                Some(_) => variables.remove(ONE_SHOT, LOADER_VENDOR)?,
-                None => false,
-            };
-            let a = self.rename(Set::A, Tries::NONE, Tries::has_some)?;
-            let b = self.rename(Set::B, Tries::NONE, Tries::has_some)?;
-            return Ok(taken || a || b);
-        };
-        // The default set is not on trial, and without its counter it goes on booting when the variables are lost.
-        let renamed =
-            told(variables, DEFAULT)? != Some(set) && self.rename(set, Tries::ONE, |_| true)?;
-        Ok(tell(variables, ONE_SHOT, set)? || renamed)
+        if let Some(set) = set {
+            // Of a set without a UKI the name does not matter: systemd-boot goes on to the default set.
+            let standing = self.slot(set)?.standing()?.unwrap_or(Standing::Installed);
+            return tell(variables, ONE_SHOT, set, standing);
+        }
+        // What another program told for the next boot is not ours to take back.
+        match told(variables, ONE_SHOT)? {
+            Some(_) => variables.remove(ONE_SHOT, LOADER_VENDOR),
+            None => Ok(false),
+        }
     }
 }
 
-/// The set whose entry a variable names.
-fn told(variables: &Variables, name: &str) -> Result<Option<Set>, StorageError> {
+/// The set whose entry a variable names, and by which of its names.
+fn told(variables: &Variables, name: &str) -> Result<Option<(Set, Standing)>, StorageError> {
     let mut buffer = [0; TEXT_MAX_BYTES];
     let value = variables.read_start(name, LOADER_VENDOR, &mut buffer)?;
     let Some(value) = value.filter(|value| value.whole) else {
         return Ok(None);
     };
-    let names = |set: &Set| {
-        let id = entry_id(*set).encode_utf16();
+    let names = |(set, standing): &(Set, Standing)| {
+        let id = entry_id(*set, *standing).encode_utf16();
         // systemd-boot compares without case.
         id.eq(units(value.bytes)
             .take_while(|unit| *unit != 0)
             .map(in_small_letters))
     };
-    Ok(Set::BOTH.into_iter().find(names))
+    let both = [Standing::Installed, Standing::Committed];
+    let all = both.map(|standing| Set::BOTH.map(|set| (set, standing)));
+    Ok(all.into_iter().flatten().find(names))
 }
 
 /// Writes the name of a set's entry into a variable, when it does not stand there; gives whether it was written.
-fn tell(variables: &Variables, name: &str, set: Set) -> Result<bool, StorageError> {
-    if told(variables, name)? == Some(set) {
+fn tell(
+    variables: &Variables,
+    name: &str,
+    set: Set,
+    standing: Standing,
+) -> Result<bool, StorageError> {
+    if told(variables, name)? == Some((set, standing)) {
         return Ok(false);
     }
     let mut value = Vec::<u8, TEXT_MAX_BYTES>::new();
-    for unit in entry_id(set).encode_utf16().chain([0]) {
+    for unit in entry_id(set, standing).encode_utf16().chain([0]) {
         value
             .extend_from_slice(&unit.to_le_bytes())
             .map_err(|_| Errno::FBIG)
