@@ -9,7 +9,7 @@ use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::exit;
 use crate::health::{damage_text, read_all, running_root, seal};
-use crate::held::{BOOTABLE_UKI, Held};
+use crate::held::Held;
 use crate::objects::{Damage, Objects, file_digest};
 use crate::report::{Outlet, warn};
 use crate::slots::{Access, OpenSet, Places};
@@ -105,7 +105,7 @@ pub fn look_through(
         bytes: objects.bytes(),
         unlisted: seal.filter(|_| !objects.is_listed()),
         damaged,
-        uki: uki_damage(device, places, set, opened.boot()),
+        uki: uki_damage(device, places, set, opened.uki().as_deref()),
     }))
 }
 
@@ -130,11 +130,11 @@ fn uki_damage(
     device: &Device,
     places: &Places,
     set: Set,
-    boot: Option<&str>,
+    uki: Option<&Path>,
 ) -> Option<(BlobDigest, Damage)> {
     let release = Held::look(device, places, set).release.ok().flatten()?;
     let digest = release.value().uki()?.digest;
-    let damage = match file_digest(&Path::new(boot?).join(BOOTABLE_UKI)) {
+    let damage = match file_digest(uki?) {
         Ok(found) if found == digest => return None,
         Ok(_) => Damage::OtherDigest,
         Err(damage) => damage,

@@ -7,8 +7,6 @@
 use crate::device::Device;
 use crate::error::AgentError;
 use crate::slots::{Access, OpenSet, Places};
-use std::fs;
-use std::path::Path;
 use twinseal_core::Error;
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::{BundleInvalid, Part};
@@ -17,20 +15,7 @@ use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
-use twinseal_platform_linux::read_front;
-
-/// The removable-media path of the machine that this code is built for (UEFI specification 2.10, section 3.5.1.1).
-pub const BOOTABLE_UKI: &str = if cfg!(target_arch = "x86_64") {
-    "EFI/BOOT/BOOTX64.EFI"
-} else if cfg!(target_arch = "aarch64") {
-    "EFI/BOOT/BOOTAA64.EFI"
-} else if cfg!(target_arch = "riscv64") {
-    "EFI/BOOT/BOOTRISCV64.EFI"
-} else if cfg!(target_arch = "arm") {
-    "EFI/BOOT/BOOTARM.EFI"
-} else {
-    panic!("the removable-media path of this architecture is not known")
-};
+use twinseal_platform_linux::{read_front, uki_path};
 
 /// What a set holds.
 pub struct Held {
@@ -55,6 +40,8 @@ impl Held {
     /// Looks at a set that is open.
     pub fn of(device: &Device, open: &OpenSet<'_>) -> Self {
         let release = kept_release(device, open);
+        let layout = open.paths().layout;
+        let has_uki = |boot| matches!(uki_path(boot, layout), Ok(Some(_)));
         let bootable = open.boot().map_or_else(|| is_kept(&release), has_uki);
         Self { bootable, release }
     }
@@ -84,11 +71,6 @@ impl Held {
 pub fn facts(held: &[Held; 2]) -> [SetFacts; 2] {
     let [a, b] = held;
     [a.facts(), b.facts()]
-}
-
-fn has_uki(boot: &str) -> bool {
-    fs::symlink_metadata(Path::new(boot).join(BOOTABLE_UKI))
-        .is_ok_and(|about| about.is_file() && about.len() > 0)
 }
 
 /// Whether front matter is there, proved or not: on a device without boot slots that is what an install makes last.

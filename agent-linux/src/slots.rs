@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
-use twinseal_platform_linux::{ImageSlot, Mounted, SetPaths};
+use twinseal_platform_linux::{BootLayout, ImageSlot, Mounted, SetPaths, uki_path};
 
 /// File systems that a boot slot may have.
 const BOOT_TYPES: &[&str] = &["vfat"];
@@ -219,6 +219,7 @@ impl OpenSet<'_> {
     pub fn paths(&self) -> SetPaths<'_> {
         SetPaths {
             boot: self.boot,
+            layout: BootLayout::RemovableMedia,
             root: self.root,
             front: &self.front,
         }
@@ -227,6 +228,14 @@ impl OpenSet<'_> {
     /// The boot slot.
     pub const fn boot(&self) -> Option<&str> {
         self.boot
+    }
+
+    /// The UKI: where one stands that boots, else where it ought to be. `None` without a boot slot.
+    pub fn uki(&self) -> Option<PathBuf> {
+        let (boot, layout) = (self.boot?, self.paths().layout);
+        let found = uki_path(boot, layout).ok().flatten();
+        let ought = || layout.file().iter().collect();
+        Some(Path::new(boot).join(found.map_or_else(ought, |path| PathBuf::from(path.as_str()))))
     }
 
     /// The root slot.

@@ -1,11 +1,14 @@
-//! The boot slot of the target set: a small FAT with one file, the UKI, under a name that boots or under one that does not.
+//! The boot slot of the target set: a small FAT with one UKI, under a name that boots or under one that does not.
+//!
+//! [`BootLayout`] says in which directory it stands and what it is called there. Nothing outside of that directory is touched: a
+//! boot loader of its own may stand in the same file system.
 //!
 //! # Invariants
-//! - From [`BootSlot::move_away`] until [`BootSlot::make_bootable`] no file has a name that a firmware tries.
+//! - From [`BootSlot::move_away`] until [`BootSlot::make_bootable`] no file in that directory has a name that boots.
 //!
 //! # Power loss
-//! Both renames stay in one directory and are followed at once by a sync of the file, which on FAT writes the one sector that
-//! holds both names. In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
+//! Every rename stays in one directory and is followed at once by a sync of the file, which on FAT writes the one sector that
+//! holds both names: every name here is short, so it takes one of the sector's 16 directory entries. In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
 //! one name for one file; with a staging directory of its own, 22 of 72 left two names that share their clusters, and removing
 //! either would have destroyed the other. The UKI that was moved away stays, as bytes that the next install may find useful.
 
@@ -14,10 +17,12 @@ use crate::file::{
     NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
     open_own, regular_length, remove,
 };
-use crate::path::{BOOT_DIRECTORY, BOOTABLE_UKI, STAGED_UKI, may_boot};
+use crate::path::{BootLayout, STAGED_UKI, Standing, may_boot};
+use core::fmt::Write;
+use heapless::String;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, Mode, OFlags, fstatvfs, fsync, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, FileType, Mode, OFlags, fstatvfs, fsync, openat, renameat, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -28,20 +33,22 @@ const SLOT: StorageObject = StorageObject::BootSlot;
 /// The target set's boot slot.
 pub(crate) struct BootSlot {
     root: OwnedFd,
-    /// The directory of the removable-media path; `None` until somebody makes it.
+    /// The directory of the UKI; `None` until somebody makes it.
     directory: Option<OwnedFd>,
+    layout: BootLayout,
 }
 
 impl BootSlot {
     /// Opens the slot at `path`. Changes nothing.
-    pub(crate) fn open(path: &str) -> Result<Self, StorageError> {
+    pub(crate) fn open(path: &str, layout: BootLayout) -> Result<Self, StorageError> {
         let root = open_directory_path(path).during(StorageOperation::Open, SLOT)?;
-        let [outer, inner] = BOOT_DIRECTORY;
+        let [outer, inner] = layout.directory();
         let directory =
             if_there(open_directory(&root, outer).and_then(|outer| open_directory(outer, inner)));
         Ok(Self {
             root,
             directory: directory.during(StorageOperation::Open, SLOT)?,
+            layout,
         })
     }
 
@@ -69,17 +76,14 @@ impl BootSlot {
 
     /// Takes every bootable name away, durably. The UKI keeps its bytes, under the staging name.
     pub(crate) fn move_away(&mut self) -> Result<(), StorageError> {
-        let [outer, inner] = BOOT_DIRECTORY;
+        let [outer, inner] = self.layout.directory();
         let made =
             ensure_directory(&self.root, outer).and_then(|outer| ensure_directory(outer, inner));
         let directory = self
             .directory
             .insert(made.during(StorageOperation::Open, SLOT)?);
-        if if_there(renameat(&*directory, BOOTABLE_UKI, &*directory, STAGED_UKI))
-            .during(StorageOperation::Rename, SLOT)?
-            .is_some()
-        {
-            sync_file(directory, STAGED_UKI).during(StorageOperation::Sync, SLOT)?;
+        if let Some((name, _)) = find_uki(directory, self.layout)? {
+            rename_uki(directory, name, STAGED_UKI, SLOT)?;
         }
         remove_bootable(directory).during(StorageOperation::Remove, SLOT)?;
         fsync(&*directory).during(StorageOperation::Sync, SLOT)?;
@@ -98,14 +102,34 @@ impl BootSlot {
         remove(self.directory()?, STAGED_UKI).map(|_| ())
     }
 
-    /// Gives the UKI the name that the firmware boots, durably.
+    /// Gives the UKI a bootable name, durably.
     pub(crate) fn make_bootable(&self) -> Result<(), StorageError> {
         let directory = self.directory().during(StorageOperation::Open, SLOT)?;
-        renameat(directory, STAGED_UKI, directory, BOOTABLE_UKI)
-            .during(StorageOperation::Rename, StorageObject::Uki)?;
-        sync_file(directory, BOOTABLE_UKI).during(StorageOperation::Sync, StorageObject::Uki)?;
+        let name = self.layout.uki(Standing::Installed);
+        rename_uki(directory, STAGED_UKI, name, StorageObject::Uki)?;
         fsync(directory).during(StorageOperation::Sync, SLOT)?;
         self.sync()
+    }
+
+    /// What the name of the UKI says, when it has a bootable one.
+    pub(crate) fn standing(&self) -> Result<Option<Standing>, StorageError> {
+        Ok(self.uki()?.map(|(_, standing)| standing))
+    }
+
+    /// Gives the UKI of an install the name of one that has been the default, durably.
+    pub(crate) fn commit(&self) -> Result<(), StorageError> {
+        let directory = self.directory().during(StorageOperation::Open, SLOT)?;
+        let [from, to] = [Standing::Installed, Standing::Committed].map(|at| self.layout.uki(at));
+        rename_uki(directory, from, to, StorageObject::Uki)?;
+        fsync(directory).during(StorageOperation::Sync, SLOT)?;
+        self.sync()
+    }
+
+    fn uki(&self) -> Result<Option<(&'static str, Standing)>, StorageError> {
+        match &self.directory {
+            Some(directory) => find_uki(directory, self.layout),
+            None => Ok(None),
+        }
     }
 
     /// Brings the file system to the medium.
@@ -117,6 +141,57 @@ impl BootSlot {
     fn directory(&self) -> Result<&OwnedFd, Errno> {
         self.directory.as_ref().ok_or(Errno::NOENT)
     }
+}
+
+/// A path in a boot slot.
+pub type UkiPath = String<64>;
+
+/// Where the UKI stands in the boot slot at `path`, from there: a regular file that is not empty, under a name that boots.
+/// `None` when there is none.
+///
+/// # Errors
+/// When the slot cannot be opened or read.
+pub fn uki_path(path: &str, layout: BootLayout) -> Result<Option<UkiPath>, StorageError> {
+    let slot = BootSlot::open(path, layout)?;
+    let (Some(directory), Some((name, _))) = (&slot.directory, slot.uki()?) else {
+        return Ok(None);
+    };
+    let about =
+        statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).during(StorageOperation::Read, SLOT)?;
+    if !FileType::from_raw_mode(about.st_mode).is_file() || about.st_size == 0 {
+        return Ok(None);
+    }
+    let [outer, inner] = layout.directory();
+    let mut path = UkiPath::new();
+    // Two short words and the longest name: they fit.
+    let _ = write!(path, "{outer}/{inner}/{name}");
+    Ok(Some(path))
+}
+
+/// The bootable name of the UKI; that of one that has been the default if there are two.
+fn find_uki(
+    directory: &OwnedFd,
+    layout: BootLayout,
+) -> Result<Option<(&'static str, Standing)>, StorageError> {
+    for standing in [Standing::Committed, Standing::Installed] {
+        let name = layout.uki(standing);
+        let found = if_there(statat(directory, name, AtFlags::SYMLINK_NOFOLLOW));
+        if found.during(StorageOperation::Read, SLOT)?.is_some() {
+            return Ok(Some((name, standing)));
+        }
+    }
+    Ok(None)
+}
+
+/// Renames a file within its directory, and syncs it.
+fn rename_uki(
+    directory: &OwnedFd,
+    from: &str,
+    to: &str,
+    object: StorageObject,
+) -> Result<(), StorageError> {
+    renameat(directory, from, directory, to).during(StorageOperation::Rename, object)?;
+    sync_file(directory, to).during(StorageOperation::Sync, object)
 }
 
 /// Syncs a file that has just been renamed. What was renamed may be no file at all: that boots nothing and needs no sync.
@@ -149,25 +224,56 @@ fn unlink_if_bootable(directory: &OwnedFd, name: &core::ffi::CStr) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::BOOTABLE_UKI;
     use std::fs;
+    use twinseal_core::boot::Set;
 
     #[test]
     fn what_an_install_replaces_counts_as_free() {
+        for (layout, name) in [
+            (BootLayout::RemovableMedia, BOOTABLE_UKI),
+            (BootLayout::EntryFolder(Set::B), "TWINTRYB.EFI"),
+        ] {
+            let temporary = tempfile::tempdir().unwrap();
+            let path = temporary.path().to_str().unwrap();
+            let slot = BootSlot::open(path, layout).unwrap();
+            assert_eq!(slot.replaceable_bytes(), Ok(0));
+            let directory = temporary.path().join(layout.directory().join("/"));
+            fs::create_dir_all(&directory).unwrap();
+            for (name, bytes) in [
+                (name, 5000),
+                (STAGED_UKI, 300),
+                ("other.efi", 20),
+                ("notes.txt", 1),
+            ] {
+                fs::write(directory.join(name), std::vec![1; bytes]).unwrap();
+            }
+            let slot = BootSlot::open(path, layout).unwrap();
+            assert_eq!(slot.replaceable_bytes(), Ok(5320));
+            assert!(slot.space_bytes().unwrap() >= 5320);
+        }
+    }
+
+    #[test]
+    fn only_a_file_with_bytes_is_a_uki() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().to_str().unwrap();
-        assert_eq!(BootSlot::open(path).unwrap().replaceable_bytes(), Ok(0));
-        let directory = temporary.path().join("EFI/BOOT");
-        fs::create_dir_all(&directory).unwrap();
-        for (name, bytes) in [
-            (BOOTABLE_UKI, 5000),
-            (STAGED_UKI, 300),
-            ("other.efi", 20),
-            ("notes.txt", 1),
-        ] {
-            fs::write(directory.join(name), std::vec![1; bytes]).unwrap();
-        }
-        let slot = BootSlot::open(path).unwrap();
-        assert_eq!(slot.replaceable_bytes(), Ok(5320));
-        assert!(slot.space_bytes().unwrap() >= 5320);
+        let layout = BootLayout::EntryFolder(Set::A);
+        assert_eq!(uki_path(path, layout), Ok(None));
+        let directory = temporary.path().join("EFI/Linux");
+        fs::create_dir_all(directory.join("TWINTRYA.EFI")).unwrap();
+        assert_eq!(uki_path(path, layout), Ok(None), "a directory");
+        fs::write(directory.join("TWINSE-A.EFI"), "").unwrap();
+        assert_eq!(uki_path(path, layout), Ok(None), "an empty file");
+        fs::write(directory.join("TWINSE-A.EFI"), "uki").unwrap();
+        assert_eq!(
+            uki_path(path, layout),
+            Ok(Some("EFI/Linux/TWINSE-A.EFI".try_into().unwrap()))
+        );
+        let other = BootLayout::EntryFolder(Set::B);
+        assert_eq!(uki_path(path, other), Ok(None), "that of the other set");
+        let removable = BootLayout::RemovableMedia;
+        assert_eq!(uki_path(path, removable), Ok(None), "another directory");
+        assert!(uki_path("/nonexistent", layout).is_err());
     }
 }

@@ -67,9 +67,11 @@ pub mod verity;
 pub mod watchdog;
 
 pub use append::AppendFile;
+pub use boot_slot::{UkiPath, uki_path};
 pub use front::read_front;
 pub use lock::DeviceLock;
 pub use mount::Mounted;
+pub use path::BootLayout;
 pub use record::FileRecordStore;
 pub use scratch::Scratch;
 pub use staged::EarlySync;

@@ -8,6 +8,7 @@
 
 use core::ffi::CStr;
 use heapless::String;
+use twinseal_core::boot::Set;
 use twinseal_core::wire::digest::{BlobDigest, SHA512_BYTES};
 
 /// The composefs repository, in the root slot.
@@ -39,12 +40,94 @@ pub(crate) const BOOTABLE_UKI: &str = if cfg!(target_arch = "x86_64") {
     panic!("the removable-media path of this architecture is not known")
 };
 
-/// The name of the UKI while the set must not boot. It stands in the same directory as [`BOOTABLE_UKI`] and is short and in
-/// capitals, because a rename on FAT is two directory entries: in one directory, without long-name entries, both lie in one
+/// The UKI at the removable-media path, part by part.
+pub(crate) const REMOVABLE_MEDIA_FILE: [&str; 3] = ["EFI", "BOOT", BOOTABLE_UKI];
+
+/// Where systemd-boot itself stands in the boot slot of set A, besides [`REMOVABLE_MEDIA_FILE`]; `bootctl install` puts it there.
+pub(crate) const LOADER_FILE: [&str; 3] = [
+    "EFI",
+    "systemd",
+    if cfg!(target_arch = "x86_64") {
+        "systemd-bootx64.efi"
+    } else if cfg!(target_arch = "aarch64") {
+        "systemd-bootaa64.efi"
+    } else if cfg!(target_arch = "riscv64") {
+        "systemd-bootriscv64.efi"
+    } else if cfg!(target_arch = "arm") {
+        "systemd-bootarm.efi"
+    } else {
+        panic!("the name of systemd-boot for this architecture is not known")
+    },
+];
+
+/// Directory where systemd-boot looks for UKIs (Boot Loader Specification, "Type #2 EFI Unified Kernel Images"), part by part.
+const ENTRY_DIRECTORY: [&str; 2] = ["EFI", "Linux"];
+
+/// What a set's UKI is called in [`ENTRY_DIRECTORY`] after an install: `loader.conf` lets nothing boot under this name that was not
+/// asked for.
+const INSTALLED_ENTRIES: [&str; 2] = ["TWINTRYA.EFI", "TWINTRYB.EFI"];
+
+/// What a set's UKI is called in [`ENTRY_DIRECTORY`] once the set was told as the default.
+const COMMITTED_ENTRIES: [&str; 2] = ["TWINSE-A.EFI", "TWINSE-B.EFI"];
+
+/// The name of the UKI while the set must not boot. It stands in the same directory as its bootable name and is short and in
+/// capitals, because a rename on FAT is a few directory entries: in one small directory all of them lie in one
 /// sector and reach the medium together, while two directories would let a power cut leave both names, or none, for one file.
 pub(crate) const STAGED_UKI: &str = "TWINSEAL.NEW";
 
-/// Whether a firmware may take a file of this name in [`BOOT_DIRECTORY`] for something to boot. FAT knows no case.
+/// Where a set's UKI stands in its boot slot, and which names it has there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootLayout {
+    /// `EFI/BOOT/BOOTX64.EFI`: the firmware boots the UKI itself, even when it has lost its variables.
+    RemovableMedia,
+    /// An entry of systemd-boot in `EFI/Linux`: `TWINTRYB.EFI` when set B was installed, `TWINSE-B.EFI` once it was told as the
+    /// default. Nothing outside of `EFI/Linux` is touched.
+    EntryFolder(Set),
+}
+
+/// What the name of a UKI says about its set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Installed, and never told as the default since.
+    Installed,
+    /// Has been the default; or the layout has one name for both.
+    Committed,
+}
+
+impl BootLayout {
+    /// The directory of the UKI, part by part.
+    pub(crate) const fn directory(self) -> [&'static str; 2] {
+        match self {
+            Self::RemovableMedia => BOOT_DIRECTORY,
+            Self::EntryFolder(_) => ENTRY_DIRECTORY,
+        }
+    }
+
+    /// The name of the UKI in the directory.
+    pub(crate) const fn uki(self, standing: Standing) -> &'static str {
+        match (self, standing) {
+            (Self::RemovableMedia, _) => BOOTABLE_UKI,
+            (Self::EntryFolder(set), Standing::Installed) => set.of(INSTALLED_ENTRIES),
+            (Self::EntryFolder(set), Standing::Committed) => set.of(COMMITTED_ENTRIES),
+        }
+    }
+
+    /// Path of the UKI of a set that was told as the default, part by part, from the boot slot.
+    pub const fn file(self) -> [&'static str; 3] {
+        let [outer, inner] = self.directory();
+        [outer, inner, self.uki(Standing::Committed)]
+    }
+}
+
+/// What systemd-boot calls the entry of a set: its file's name in small letters.
+pub(crate) const fn entry_id(set: Set, standing: Standing) -> &'static str {
+    match standing {
+        Standing::Installed => set.of(["twintrya.efi", "twintryb.efi"]),
+        Standing::Committed => set.of(["twinse-a.efi", "twinse-b.efi"]),
+    }
+}
+
+/// Whether a firmware, or systemd-boot, may take a file of this name in the UKI's directory for something to boot.
 pub(crate) fn may_boot(name: &CStr) -> bool {
     let suffix = name.to_bytes().rsplit(|byte| *byte == b'.').next();
     suffix.is_some_and(|suffix| {
@@ -140,5 +223,30 @@ mod tests {
                     .bytes()
                     .all(|byte| byte.is_ascii_uppercase() || byte == b'.')
         );
+    }
+
+    /// A long name takes more directory entries, and a rename of it may touch more than one sector.
+    #[test]
+    fn every_name_of_a_uki_is_short_and_taken_away_by_an_install() {
+        let mut names = std::vec![STAGED_UKI];
+        for set in Set::BOTH {
+            for standing in [Standing::Installed, Standing::Committed] {
+                for layout in [BootLayout::RemovableMedia, BootLayout::EntryFolder(set)] {
+                    let name = layout.uki(standing);
+                    assert!(may_boot(&std::ffi::CString::new(name).unwrap()), "{name}");
+                    names.push(name);
+                }
+                let name = BootLayout::EntryFolder(set).uki(standing);
+                assert_eq!(name.to_ascii_lowercase(), entry_id(set, standing));
+            }
+        }
+        for name in names {
+            let (stem, suffix) = name.split_once('.').unwrap();
+            assert!(stem.len() <= 8 && suffix.len() <= 3, "{name}");
+            assert!(
+                name.bytes().all(|byte| !byte.is_ascii_lowercase()),
+                "{name}"
+            );
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::file::{identity, open_directory_path, read_exact};
 use crate::front::{remove_front, write_front};
 use crate::image_slot;
 use crate::needed::Needed;
+use crate::path::BootLayout;
 use crate::repository::Repository;
 use crate::root_slot::RootSlot;
 use crate::scratch::Scratch;
@@ -25,6 +26,8 @@ use twinseal_core::wire::manifest::{Manifest, PayloadKind};
 pub struct SetPaths<'p> {
     /// The boot slot; `None` for a device without.
     pub boot: Option<&'p str>,
+    /// Where the UKI stands in the boot slot.
+    pub layout: BootLayout,
     /// The root slot, the directory that holds `composefs`; `None` for a device without.
     pub root: Option<&'p str>,
     /// The directory that keeps the front matter of what the set holds; its last part is made when it is missing.
@@ -93,7 +96,9 @@ impl<'p> LinuxStorage<'p> {
     /// `EINVAL` when both sets share a slot.
     pub fn open(config: LinuxConfig<'p>) -> Result<Self, StorageError> {
         check_apart(&config)?;
-        let boot = config.target.boot.map(BootSlot::open).transpose()?;
+        let layout = config.target.layout;
+        let boot = config.target.boot.map(|path| BootSlot::open(path, layout));
+        let boot = boot.transpose()?;
         let root = config
             .target
             .root

@@ -1,12 +1,62 @@
-//! The boot slot: no bootable name from `prepare` to `make_bootable`, and the front matter around it.
+//! The boot slot: no bootable name from `prepare` to `make_bootable`, and the front matter around it; for each layout.
 
 mod support;
 
 use support::*;
+use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageObject, StorageOperation};
 use twinseal_core::storage::Storage;
 use twinseal_core::wire::index::Role;
-use twinseal_platform_linux::read_front;
+use twinseal_platform_linux::{BootLayout, read_front, uki_path};
+
+/// A layout, and what it calls things in the boot slot of the target set.
+struct Names {
+    layout: BootLayout,
+    folder: &'static str,
+    /// What an install leaves.
+    installed: &'static str,
+    /// What has been the default.
+    committed: &'static str,
+    /// The staging name, with its folder.
+    staged: &'static str,
+}
+
+const LAYOUTS: [Names; 2] = [
+    Names {
+        layout: BootLayout::RemovableMedia,
+        folder: "EFI/BOOT",
+        installed: BOOTABLE,
+        committed: BOOTABLE,
+        staged: STAGED,
+    },
+    Names {
+        layout: BootLayout::EntryFolder(Set::B),
+        folder: "EFI/Linux",
+        installed: "EFI/Linux/TWINTRYB.EFI",
+        committed: "EFI/Linux/TWINSE-B.EFI",
+        staged: "EFI/Linux/TWINSEAL.NEW",
+    },
+];
+
+impl Names {
+    fn slots(&self) -> Slots {
+        println!("{:?}", self.layout);
+        let mut slots = Slots::new();
+        slots.layout = self.layout;
+        slots
+    }
+
+    fn list(&self, slots: &Slots) -> Vec<String> {
+        slots.list(&format!("b/boot/{}", self.folder))
+    }
+
+    /// Where the UKI is found.
+    fn uki(&self, slots: &Slots) -> Option<String> {
+        let boot = slots.path("b/boot");
+        let found = uki_path(boot.to_str().unwrap(), self.layout).unwrap();
+        found.map(|path| path.as_str().to_owned())
+    }
+}
 
 fn front(slots: &Slots) -> Option<Vec<u8>> {
     let mut buffer = [0; 64];
@@ -16,121 +66,194 @@ fn front(slots: &Slots) -> Option<Vec<u8>> {
 
 #[test]
 fn a_uki_boots_only_after_make_bootable() {
-    let slots = Slots::new();
-    let bytes = noise(1, 9000);
-    slots.prepared(1, |storage| {
-        put(storage, Role::Uki, &bytes);
-        storage.sync().unwrap();
-        assert_eq!(slots.list("b/boot/EFI/BOOT"), ["TWINSEAL.NEW"]);
-        assert_eq!(front(&slots), None);
-        storage
-            .make_bootable(&manifest(1), b"front matter")
-            .unwrap();
-    });
-    let name = BOOTABLE.rsplit('/').next().unwrap();
-    assert_eq!(slots.list("b/boot/EFI/BOOT"), [name]);
-    assert_eq!(slots.read(&format!("b/boot/{BOOTABLE}")), bytes);
-    assert_eq!(front(&slots).unwrap(), b"front matter");
-    assert!(slots.list("a/boot").is_empty());
+    for names in LAYOUTS {
+        let slots = names.slots();
+        let bytes = noise(1, 9000);
+        slots.prepared(1, |storage| {
+            put(storage, Role::Uki, &bytes);
+            storage.sync().unwrap();
+            assert_eq!(names.list(&slots), ["TWINSEAL.NEW"]);
+            assert_eq!(names.uki(&slots), None);
+            assert_eq!(front(&slots), None);
+            storage
+                .make_bootable(&manifest(1), b"front matter")
+                .unwrap();
+        });
+        let name = names.installed.rsplit('/').next().unwrap();
+        assert_eq!(names.list(&slots), [name]);
+        assert_eq!(slots.read(&format!("b/boot/{}", names.installed)), bytes);
+        assert_eq!(names.uki(&slots).unwrap(), names.installed);
+        assert_eq!(front(&slots).unwrap(), b"front matter");
+        assert!(slots.list("a/boot").is_empty());
+    }
 }
 
 #[test]
 fn prepare_takes_every_bootable_name_and_the_front_matter_away() {
-    let slots = Slots::new();
-    slots.write(&format!("b/boot/{BOOTABLE}"), "the old uki");
-    for name in ["BOOTIA32.EFI", "grubx64.efi", "fallback.Efi", "BOOT.CSV"] {
-        slots.write(&format!("b/boot/EFI/BOOT/{name}"), "other");
+    for names in LAYOUTS {
+        let slots = names.slots();
+        let folder = names.folder;
+        slots.write(&format!("b/boot/{}", names.committed), "the old uki");
+        for name in ["BOOTIA32.EFI", "grubx64.efi", "fallback.Efi", "BOOT.CSV"] {
+            slots.write(&format!("b/boot/{folder}/{name}"), "other");
+        }
+        std::fs::create_dir(slots.path(&format!("b/boot/{folder}/dir.efi"))).unwrap();
+        slots.write("b/front/manifest.tar", "old front");
+        slots.write("b/front/manifest.tar.new", "torn");
+        slots.prepared(1, |_| ());
+        assert_eq!(names.list(&slots), ["BOOT.CSV", "TWINSEAL.NEW", "dir.efi"]);
+        assert_eq!(
+            slots.read(&format!("b/boot/{}", names.staged)),
+            b"the old uki"
+        );
+        assert!(slots.list("b/front").is_empty());
     }
-    std::fs::create_dir(slots.path("b/boot/EFI/BOOT/dir.efi")).unwrap();
-    slots.write("b/front/manifest.tar", "old front");
-    slots.write("b/front/manifest.tar.new", "torn");
+}
+
+#[test]
+fn an_entry_is_taken_away_under_either_name() {
+    let names = &LAYOUTS[1];
+    for name in [names.committed, names.installed] {
+        let slots = names.slots();
+        slots.write(&format!("b/boot/{name}"), "the old uki");
+        assert_eq!(names.uki(&slots).unwrap(), name);
+        slots.prepared(1, |_| ());
+        assert_eq!(names.list(&slots), ["TWINSEAL.NEW"], "{name}");
+        assert_eq!(slots.read("b/boot/EFI/Linux/TWINSEAL.NEW"), b"the old uki");
+    }
+}
+
+#[test]
+fn of_two_entries_that_of_the_default_is_kept() {
+    let names = &LAYOUTS[1];
+    let slots = names.slots();
+    slots.write(&format!("b/boot/{}", names.installed), "installed");
+    slots.write(&format!("b/boot/{}", names.committed), "committed");
+    slots.write("b/boot/EFI/Linux/twinse-b+1.efi", "somebody's");
+    assert_eq!(names.uki(&slots).unwrap(), names.committed);
     slots.prepared(1, |_| ());
-    assert_eq!(
-        slots.list("b/boot/EFI/BOOT"),
-        ["BOOT.CSV", "TWINSEAL.NEW", "dir.efi"]
-    );
-    assert!(slots.list("b/front").is_empty());
+    assert_eq!(names.list(&slots), ["TWINSEAL.NEW"]);
+    assert_eq!(slots.read("b/boot/EFI/Linux/TWINSEAL.NEW"), b"committed");
+}
+
+/// The boot slot of set A has systemd-boot besides the entries: an install into that set must leave it alone.
+#[test]
+fn nothing_outside_of_the_folder_of_the_uki_is_touched() {
+    let [removable, entries] = LAYOUTS;
+    for (names, others) in [
+        (&removable, [entries.committed, entries.installed]),
+        (&entries, [BOOTABLE, "EFI/systemd/systemd-bootx64.efi"]),
+    ] {
+        let slots = names.slots();
+        let others = others.iter().chain(&["loader/loader.conf", "other.efi"]);
+        for other in others.clone() {
+            slots.write(&format!("b/boot/{other}"), *other);
+        }
+        slots.prepared(1, |storage| {
+            put(storage, Role::Uki, b"uki");
+            storage.make_bootable(&manifest(1), b"front").unwrap();
+        });
+        for other in others {
+            assert_eq!(
+                slots.read(&format!("b/boot/{other}")),
+                other.as_bytes(),
+                "{:?}",
+                names.layout
+            );
+        }
+    }
 }
 
 #[test]
 fn the_same_uki_is_found_again() {
-    let slots = Slots::new();
-    let bytes = noise(2, 9000);
-    slots.write(&format!("b/boot/{BOOTABLE}"), &bytes);
-    for attempt in 0..2 {
+    for names in LAYOUTS {
+        let slots = names.slots();
+        let bytes = noise(2, 9000);
+        slots.write(&format!("b/boot/{}", names.committed), &bytes);
+        for attempt in 0..2 {
+            slots.prepared(1, |storage| {
+                assert_eq!(
+                    storage
+                        .open(&blob(Role::Uki, &bytes), &manifest(1))
+                        .unwrap(),
+                    9000,
+                    "attempt {attempt}"
+                );
+                assert_eq!(read_back(storage, 9000), bytes);
+            });
+        }
+        let shorter = blob(Role::Uki, &bytes[..5000]);
         slots.prepared(1, |storage| {
-            assert_eq!(
-                storage
-                    .open(&blob(Role::Uki, &bytes), &manifest(1))
-                    .unwrap(),
-                9000,
-                "attempt {attempt}"
-            );
-            assert_eq!(read_back(storage, 9000), bytes);
+            assert_eq!(storage.open(&shorter, &manifest(1)).unwrap(), 5000);
+            storage.settle().unwrap();
+            storage.publish().unwrap();
+            storage.make_bootable(&manifest(1), b"front").unwrap();
         });
+        assert_eq!(
+            slots.read(&format!("b/boot/{}", names.installed)),
+            bytes[..5000],
+            "the longer one was cut"
+        );
     }
-    let shorter = blob(Role::Uki, &bytes[..5000]);
-    slots.prepared(1, |storage| {
-        assert_eq!(storage.open(&shorter, &manifest(1)).unwrap(), 5000);
-        storage.settle().unwrap();
-        storage.publish().unwrap();
-        storage.make_bootable(&manifest(1), b"front").unwrap();
-    });
-    assert_eq!(
-        slots.read(&format!("b/boot/{BOOTABLE}")),
-        bytes[..5000],
-        "the longer one was cut"
-    );
 }
 
 #[test]
 fn the_front_matter_is_there_before_the_uki_boots() {
-    let slots = Slots::new();
-    slots.prepared(1, |storage| {
-        put(storage, Role::Uki, b"uki");
-        // A directory that is not empty stands where the UKI must go: the last step fails.
-        slots.write(&format!("b/boot/{BOOTABLE}/in-the-way"), "");
-        let error = storage.make_bootable(&manifest(1), b"front").unwrap_err();
-        assert_eq!(
-            (error.operation, error.object),
-            (StorageOperation::Rename, StorageObject::Uki)
-        );
-    });
-    assert_eq!(front(&slots).unwrap(), b"front");
-    assert!(slots.exists(&format!("b/boot/{STAGED}")));
+    for names in LAYOUTS {
+        let slots = names.slots();
+        slots.prepared(1, |storage| {
+            put(storage, Role::Uki, b"uki");
+            // A directory that is not empty stands where the UKI must go: the last step fails.
+            slots.write(&format!("b/boot/{}/in-the-way", names.installed), "");
+            let error = storage.make_bootable(&manifest(1), b"front").unwrap_err();
+            assert_eq!(
+                (error.operation, error.object),
+                (StorageOperation::Rename, StorageObject::Uki)
+            );
+        });
+        assert_eq!(front(&slots).unwrap(), b"front");
+        assert!(slots.exists(&format!("b/boot/{}", names.staged)));
+        assert_eq!(names.uki(&slots), None);
+    }
 }
 
 #[test]
 fn without_its_front_matter_a_set_does_not_boot() {
-    let slots = Slots::new();
-    slots.prepared(1, |storage| {
-        put(storage, Role::Uki, b"uki");
-        slots.write("b/front", "a file where a directory must be");
-        assert!(storage.make_bootable(&manifest(1), b"front").is_err());
-    });
-    assert_eq!(slots.list("b/boot/EFI/BOOT"), ["TWINSEAL.NEW"]);
+    for names in LAYOUTS {
+        let slots = names.slots();
+        slots.prepared(1, |storage| {
+            put(storage, Role::Uki, b"uki");
+            slots.write("b/front", "a file where a directory must be");
+            assert!(storage.make_bootable(&manifest(1), b"front").is_err());
+        });
+        assert_eq!(names.list(&slots), ["TWINSEAL.NEW"]);
+    }
 }
 
 #[test]
 fn a_bundle_without_a_uki_makes_no_file_bootable() {
-    let slots = Slots::new();
-    slots.write(&format!("b/boot/{STAGED}"), "left from before");
-    let mut images_only = manifest(1);
-    images_only.payloads.truncate(0);
-    slots.prepared(1, |storage| {
-        storage.make_bootable(&images_only, b"front").unwrap()
-    });
-    assert_eq!(slots.list("b/boot/EFI/BOOT"), ["TWINSEAL.NEW"]);
-    assert_eq!(front(&slots).unwrap(), b"front");
+    for names in LAYOUTS {
+        let slots = names.slots();
+        slots.write(&format!("b/boot/{}", names.staged), "left from before");
+        let mut images_only = manifest(1);
+        images_only.payloads.truncate(0);
+        slots.prepared(1, |storage| {
+            storage.make_bootable(&images_only, b"front").unwrap()
+        });
+        assert_eq!(names.list(&slots), ["TWINSEAL.NEW"]);
+        assert_eq!(front(&slots).unwrap(), b"front");
+    }
 }
 
 #[test]
 fn a_discarded_uki_is_gone() {
-    let slots = Slots::new();
-    slots.prepared(1, |storage| {
-        settle(storage, &blob(Role::Uki, b"uki"), b"uki").unwrap();
-        storage.discard().unwrap();
-        assert!(storage.make_bootable(&manifest(1), b"front").is_err());
-    });
-    assert!(slots.list("b/boot/EFI/BOOT").is_empty());
+    for names in LAYOUTS {
+        let slots = names.slots();
+        slots.prepared(1, |storage| {
+            settle(storage, &blob(Role::Uki, b"uki"), b"uki").unwrap();
+            storage.discard().unwrap();
+            assert!(storage.make_bootable(&manifest(1), b"front").is_err());
+        });
+        assert!(names.list(&slots).is_empty());
+    }
 }

@@ -17,7 +17,9 @@ use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
-use twinseal_platform_linux::{ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity, read_front};
+use twinseal_platform_linux::{
+    BootLayout, ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity, read_front,
+};
 
 /// The error of a stop.
 const STOPPED: StorageError = StorageError {
@@ -151,11 +153,13 @@ impl Machine {
         let config = LinuxConfig {
             running: SetPaths {
                 boot: Some(&rb),
+                layout: BootLayout::RemovableMedia,
                 root: Some(&rr),
                 front: &rf,
             },
             target: SetPaths {
                 boot: Some(&tb),
+                layout: BootLayout::RemovableMedia,
                 root: Some(&tr),
                 front: &tf,
             },

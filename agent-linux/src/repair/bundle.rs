@@ -12,7 +12,6 @@ use crate::cli::RepairArguments;
 use crate::crew::with_crew;
 use crate::device::text;
 use crate::error::AgentError;
-use crate::held::BOOTABLE_UKI;
 use crate::install::{Decision, Order, run_installer};
 use crate::report::Outlet;
 use crate::slots::OpenSet;
@@ -105,10 +104,7 @@ impl RepairStorage<'_, '_> {
     /// What a UKI or an image is compared with: a copy that has no name.
     fn copy(&self, blob: &Blob, manifest: &Manifest) -> io::Result<(File, u64)> {
         let from = match blob.role {
-            Role::Uki => self
-                .opened
-                .boot()
-                .map(|boot| Path::new(boot).join(BOOTABLE_UKI)),
+            Role::Uki => self.opened.uki(),
             _ => self.slot(blob, manifest).map(PathBuf::from),
         };
         let copy = File::options()

@@ -12,11 +12,10 @@
 //! - Everything here is little-endian and unaligned, and comes from a firmware: no length is believed.
 
 use super::uefi::BootPartition;
-use crate::path::{BOOT_DIRECTORY, BOOTABLE_UKI};
 use heapless::Vec;
 use rustix::io::Errno;
 
-/// Longest load option that is made here: what three nodes and a description of eleven letters take, with room for the longest name.
+/// Longest load option that is made here: what three nodes and a description of 21 letters and a path of 35 take (178 bytes), with some room.
 pub(crate) const OPTION_MAX_BYTES: usize = 192;
 
 /// `LOAD_OPTION_ACTIVE`: the boot manager tries it.
@@ -40,13 +39,14 @@ const GPT_WITH_GUID: [u8; 2] = [2, 2];
 /// End of the whole device path.
 const END: [u8; 4] = [0x7f, 0xff, 4, 0];
 
-/// The value of the variable that boots the UKI at the removable-media path of a partition.
+/// The value of the variable that boots a file of a partition; `file` is its path, part by part.
 pub(crate) fn encode(
     description: &str,
     partition: &BootPartition,
+    file: [&str; 3],
 ) -> Result<Vec<u8, OPTION_MAX_BYTES>, Errno> {
     let mut path = Vec::new();
-    encode_path(partition, &mut path)?;
+    encode_path(partition, file, &mut path)?;
     let mut option = Vec::new();
     let length = u16::try_from(path.len()).map_err(|_| Errno::FBIG)?;
     put(&mut option, &ACTIVE.to_le_bytes())?;
@@ -59,6 +59,7 @@ pub(crate) fn encode(
 
 fn encode_path(
     partition: &BootPartition,
+    file: [&str; 3],
     path: &mut Vec<u8, OPTION_MAX_BYTES>,
 ) -> Result<(), Errno> {
     put(path, &[MEDIA, HARD_DRIVE, HARD_DRIVE_BYTES as u8, 0])?;
@@ -68,7 +69,7 @@ fn encode_path(
     put(path, &partition.guid)?;
     put(path, &GPT_WITH_GUID)?;
     let mut name = Vec::new();
-    for part in BOOT_DIRECTORY.iter().chain([&BOOTABLE_UKI]) {
+    for part in file {
         put_text(&mut name, "\\")?;
         put_text(&mut name, part)?;
     }
@@ -141,6 +142,7 @@ fn unit(bytes: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::REMOVABLE_MEDIA_FILE;
     use std::vec::Vec as Bytes;
 
     const PARTITION: BootPartition = BootPartition {
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_bytes_are_those_of_the_specification() {
-        let option = encode("ab", &PARTITION).unwrap();
+        let option = encode("ab", &PARTITION, REMOVABLE_MEDIA_FILE).unwrap();
         let mut expected = Bytes::from([1, 0, 0, 0, 94, 0, b'a', 0, b'b', 0, 0, 0]);
         expected.extend([4, 1, 42, 0, 1, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0]);
         expected.extend([0, 0, 2, 0, 0, 0, 0, 0]);
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_known_by_description_and_partition() {
-        let option = encode("twinseal a", &PARTITION).unwrap();
+        let option = encode("twinseal a", &PARTITION, REMOVABLE_MEDIA_FILE).unwrap();
         assert!(is_for(&option, "twinseal a", &[0xa5; 16]));
         assert!(!is_for(&option, "twinseal b", &[0xa5; 16]));
         assert!(!is_for(&option, "twinseal", &[0xa5; 16]));
@@ -184,14 +186,14 @@ mod tests {
     fn a_partition_is_found_behind_the_way_to_its_disk() {
         let mut path = Bytes::from([1, 1, 6, 0, 0, 0x1f]);
         let mut own = Vec::new();
-        encode_path(&PARTITION, &mut own).unwrap();
+        encode_path(&PARTITION, REMOVABLE_MEDIA_FILE, &mut own).unwrap();
         path.extend(&own);
         assert!(names_partition(&path, &[0xa5; 16]));
     }
 
     #[test]
     fn no_cut_and_no_wild_length_is_believed() {
-        let option = encode("twinseal a", &PARTITION).unwrap();
+        let option = encode("twinseal a", &PARTITION, REMOVABLE_MEDIA_FILE).unwrap();
         for end in 0..option.len() {
             assert!(
                 !is_for(&option[..end], "twinseal a", &[0xa5; 16]),

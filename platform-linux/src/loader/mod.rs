@@ -12,9 +12,12 @@
 //! The caller stores the boot record first and tells the loader second. A cut between the two leaves a loader that lags
 //! behind; the next boot, of either set, compares and tells it again.
 
+mod boot_manager;
 mod load_option;
+pub mod systemd_boot;
 pub mod uefi;
 
+pub use systemd_boot::SystemdBootLoader;
 pub use uefi::{BootPartition, UefiLoader};
 
 use twinseal_core::boot::Set;

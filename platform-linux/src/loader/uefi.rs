@@ -13,12 +13,11 @@
 //! what is not there because of a cut; the next call goes on with what is missing.
 
 use super::BootLoader;
-use super::load_option::{OPTION_MAX_BYTES, encode, is_for};
-use crate::efivars::{GLOBAL_VENDOR, VALUE_MAX_BYTES, Variables};
+use super::boot_manager::{BUFFER_BYTES, BootManager, Entry, number_of};
+use crate::efivars::{GLOBAL_VENDOR, Variables};
 use crate::fault::During;
 use crate::partition::{BlockDevices, Partition};
-use core::fmt::Write;
-use heapless::{String, Vec};
+use crate::path::REMOVABLE_MEDIA_FILE;
 use rustix::io::Errno;
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
@@ -30,19 +29,7 @@ pub const VARIABLES_FOLDER: &str = "/sys/firmware/efi/efivars";
 
 const DESCRIPTIONS: [&str; 2] = ["twinseal a", "twinseal b"];
 
-const ORDER: &str = "BootOrder";
 const NEXT: &str = "BootNext";
-
-/// Most entries of a boot order: more than any firmware shows, and what a value may have.
-const ORDER_MAX: usize = VALUE_MAX_BYTES / 2;
-
-/// Attributes, and the longest value that is read.
-const BUFFER_BYTES: usize = 4 + VALUE_MAX_BYTES;
-
-const _: () = assert!(OPTION_MAX_BYTES <= VALUE_MAX_BYTES);
-
-/// Numbers of boot entries, in the firmware's order.
-type Order = Vec<u16, ORDER_MAX>;
 
 /// A partition from which a firmware boots, as a device path names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +73,7 @@ impl BootPartition {
 
 /// The firmware's boot manager.
 pub struct UefiLoader {
-    variables: Variables,
+    manager: BootManager,
     boot: [BootPartition; 2],
 }
 
@@ -100,100 +87,37 @@ impl UefiLoader {
         if a.guid == b.guid {
             return Err(Errno::INVAL).during(StorageOperation::Open, OBJECT);
         }
-        let variables = Variables::open(variables)?;
-        Ok(Self { variables, boot })
+        let manager = BootManager::new(Variables::open(variables)?);
+        Ok(Self { manager, boot })
     }
 
-    /// The bytes that a set's entry must have.
-    fn wanted(&self, set: Set) -> Result<Vec<u8, OPTION_MAX_BYTES>, StorageError> {
-        encode(set.of(DESCRIPTIONS), &set.of(self.boot)).during(StorageOperation::Write, OBJECT)
-    }
-
-    /// The number of a set's entry, the lowest if there are several, and whether it is as it must be.
-    fn find(&self, set: Set) -> Result<Option<(u16, bool)>, StorageError> {
-        let mut lowest = None;
-        let mut failed = None;
-        let wanted = self.wanted(set)?;
-        self.variables.for_each_name(GLOBAL_VENDOR, |name| {
-            let Some(number) = entry_number(name) else {
-                return;
-            };
-            if lowest.is_some_and(|(found, _)| found < number) {
-                return;
-            }
-            match self.look_at(number, set, &wanted) {
-                Ok(Some(right)) => lowest = Some((number, right)),
-                Ok(None) => {}
-                Err(error) => failed = Some(error),
-            }
-        })?;
-        match (lowest, failed) {
-            (None, Some(error)) => Err(error),
-            (found, _) => Ok(found),
+    /// What the entry of a set must be.
+    fn entry(&self, set: Set) -> Entry {
+        Entry {
+            description: set.of(DESCRIPTIONS),
+            partition: set.of(self.boot),
+            file: REMOVABLE_MEDIA_FILE,
         }
-    }
-
-    /// Whether an entry is that of a set (`None` if not), and as it must be.
-    fn look_at(&self, number: u16, set: Set, wanted: &[u8]) -> Result<Option<bool>, StorageError> {
-        let mut buffer = [0; BUFFER_BYTES];
-        let name = entry_name(number);
-        let read = self
-            .variables
-            .read_start(&name, GLOBAL_VENDOR, &mut buffer)?;
-        Ok(read
-            .filter(|value| is_for(value.bytes, set.of(DESCRIPTIONS), &set.of(self.boot).guid))
-            .map(|value| value.whole && value.bytes == wanted))
-    }
-
-    /// The number of a set's entry, which is made, or made right, when it is not there as it must be; and whether that was written.
-    fn ensure(&self, set: Set) -> Result<(u16, bool), StorageError> {
-        let number = match self.find(set)? {
-            Some((number, true)) => return Ok((number, false)),
-            Some((number, false)) => number,
-            None => self.free_number()?,
-        };
-        let wanted = self.wanted(set)?;
-        self.variables
-            .write(&entry_name(number), GLOBAL_VENDOR, &wanted)?;
-        Ok((number, true))
-    }
-
-    /// The lowest number that no entry has and that the order does not name: an order may name what is lost, and would boot ours in its place.
-    fn free_number(&self) -> Result<u16, StorageError> {
-        let order = self.order()?;
-        for number in 0..=u16::MAX {
-            if !order.contains(&number)
-                && !self.variables.exists(&entry_name(number), GLOBAL_VENDOR)?
-            {
-                return Ok(number);
-            }
-        }
-        Err(StorageFault::Full).during(StorageOperation::Write, OBJECT)
-    }
-
-    /// The boot order; empty when it is lost.
-    fn order(&self) -> Result<Order, StorageError> {
-        let mut buffer = [0; BUFFER_BYTES];
-        let value = self.variables.read(ORDER, GLOBAL_VENDOR, &mut buffer)?;
-        let numbers = value.unwrap_or(&[]).chunks_exact(2).map(number_of);
-        Ok(numbers.take(ORDER_MAX).collect())
     }
 
     /// The number of what boots next and only once.
     fn next(&self) -> Result<Option<u16>, StorageError> {
         let mut buffer = [0; BUFFER_BYTES];
-        let value = self.variables.read(NEXT, GLOBAL_VENDOR, &mut buffer)?;
+        let value = self
+            .manager
+            .variables
+            .read(NEXT, GLOBAL_VENDOR, &mut buffer)?;
         Ok(value.filter(|value| value.len() == 2).map(number_of))
     }
 }
 
 impl BootLoader for UefiLoader {
     fn default_set(&mut self) -> Result<Option<Set>, StorageError> {
-        let Some(first) = self.order()?.first().copied() else {
+        let Some(first) = self.manager.order()?.first().copied() else {
             return Ok(None);
         };
         for set in Set::BOTH {
-            if self.find(set)? == Some((first, true)) {
+            if self.manager.find(&self.entry(set))? == Some((first, true)) {
                 return Ok(Some(set));
             }
         }
@@ -205,7 +129,7 @@ impl BootLoader for UefiLoader {
             return Ok(None);
         };
         for set in Set::BOTH {
-            if self.look_at(next, set, &[])?.is_some() {
+            if self.manager.is_at(next, &self.entry(set))? {
                 return Ok(Some(set));
             }
         }
@@ -213,82 +137,35 @@ impl BootLoader for UefiLoader {
     }
 
     fn set_default(&mut self, set: Set) -> Result<bool, StorageError> {
-        let (default, made_default) = self.ensure(set)?;
-        let (other, made_other) = self.ensure(set.other())?;
-        let order = self.order()?;
-        let mut wanted = Order::new();
-        for number in [default, other].iter().chain(&order) {
-            if !wanted.contains(number) && wanted.push(*number).is_err() {
-                return Err(StorageFault::Full).during(StorageOperation::Write, OBJECT);
-            }
-        }
-        if wanted == order {
-            return Ok(made_default || made_other);
-        }
-        let bytes: Vec<u8, VALUE_MAX_BYTES> = wanted
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
-            .collect();
-        self.variables.write(ORDER, GLOBAL_VENDOR, &bytes)?;
-        Ok(true)
+        let (default, made_default) = self.manager.ensure(&self.entry(set))?;
+        let (other, made_other) = self.manager.ensure(&self.entry(set.other()))?;
+        let ordered = self.manager.put_first(&[default, other])?;
+        Ok(made_default || made_other || ordered)
     }
 
     fn set_next(&mut self, set: Option<Set>) -> Result<bool, StorageError> {
         let Some(set) = set else {
             // What another program told for the next boot is not ours to take back.
             return match self.next_set()? {
-                Some(_) => self.variables.remove(NEXT, GLOBAL_VENDOR),
+                Some(_) => self.manager.variables.remove(NEXT, GLOBAL_VENDOR),
                 None => Ok(false),
             };
         };
-        let (number, made) = self.ensure(set)?;
+        let (number, made) = self.manager.ensure(&self.entry(set))?;
         if self.next()? == Some(number) {
             return Ok(made);
         }
-        self.variables
+        self.manager
+            .variables
             .write(NEXT, GLOBAL_VENDOR, &number.to_le_bytes())?;
         Ok(true)
     }
 }
 
-/// `Boot` and four hex digits in capitals (section 3.3).
-fn entry_name(number: u16) -> String<8> {
-    let mut name = String::new();
-    // Eight letters: they fit.
-    let _ = write!(name, "Boot{number:04X}");
-    name
-}
-
-fn entry_number(name: &str) -> Option<u16> {
-    let number = u16::from_str_radix(name.strip_prefix("Boot")?, 16).ok()?;
-    (entry_name(number) == name).then_some(number)
-}
-
-fn number_of(bytes: &[u8]) -> u16 {
-    bytes
-        .first_chunk()
-        .map_or(0, |two| u16::from_le_bytes(*two))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_entries_have_four_digits_in_capitals() {
-        assert_eq!(entry_name(0x1a).as_str(), "Boot001A");
-        assert_eq!(entry_number("Boot001A"), Some(0x1a));
-        for name in [
-            "Boot001a",
-            "BootNext",
-            "Boot1A",
-            "Boot+01A",
-            "Boot0001A",
-            "xBoot0001",
-        ] {
-            assert_eq!(entry_number(name), None, "{name}");
-        }
-    }
+    use heapless::String;
 
     #[test]
     fn sizes_are_in_the_blocks_of_the_disk() {

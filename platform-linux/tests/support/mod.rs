@@ -13,7 +13,7 @@ use twinseal_core::wire::manifest::{
     BuildIdentity, Manifest, Needs, Payload, PayloadKind, ValidityWindow,
 };
 use twinseal_core::wire::text::{Line, Name};
-use twinseal_platform_linux::{ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity};
+use twinseal_platform_linux::{BootLayout, ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity};
 
 /// The name of the machine that the tests run on, at the removable-media path.
 pub const BOOTABLE: &str = if cfg!(target_arch = "x86_64") {
@@ -115,6 +115,8 @@ pub fn manifest(objects: u32) -> Manifest {
 pub struct Slots {
     pub directory: TempDir,
     texts: Vec<String>,
+    /// Where the UKI stands in the boot slots.
+    pub layout: BootLayout,
     pub verity: Verity,
     pub probe_images: bool,
 }
@@ -137,6 +139,7 @@ impl Slots {
         Self {
             directory,
             texts,
+            layout: BootLayout::RemovableMedia,
             verity: Verity::Absent,
             probe_images: false,
         }
@@ -150,6 +153,7 @@ impl Slots {
         let at = |number: usize| self.texts[number].as_str();
         let set = |first| SetPaths {
             boot: Some(at(first)),
+            layout: self.layout,
             root: Some(at(first + 1)),
             front: at(first + 2),
         };
