@@ -1,5 +1,5 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
-.PHONY: demo test bench clean
+.PHONY: demo test bench soak clean
 
 # From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
 BOARD ?= uefi
@@ -12,7 +12,8 @@ demo:
 
 # Every check, with what it needs installed first. The last line counts them.
 test:
-	@scripts/deps.sh test demo reference nostd
+	@scripts/deps.sh test demo board reference nostd
+	@scripts/appliance.sh
 	@scripts/reference-composefs.sh
 	@./ci.sh
 
@@ -21,6 +22,15 @@ bench:
 	@scripts/deps.sh bench demo
 	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle
 	@scripts/bench.sh
+
+# Many power cuts on the virtual board: at random moments of install, flip, trial and commit, from a printed seed.
+CUTS ?= 50
+soak:
+	@scripts/deps.sh demo board
+	@scripts/appliance.sh
+	@scripts/device-programs.sh
+	@cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil
+	@target/release/twinseal-hil run scenarios --board uefi --filter power-cuts --cuts $(CUTS) --jobs 2 --out .cache/soak --html .cache/soak.html
 
 clean:
 	@cargo clean

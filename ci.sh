@@ -11,11 +11,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/lib.sh
 cache="${TWINSEAL_CACHE:-$PWD/.cache}"
 export CARGO_TERM_COLOR=never
+# Programs of others that are unpacked and not installed: scripts/appliance.sh.
+export PATH="$cache/appliance/tools:$PATH"
 logs="$cache/ci"
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 
-checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo)
+checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo board)
 
 check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check); }
 
@@ -65,7 +67,14 @@ check_deny() {
 
 check_fuzz_smoke() { scripts/fuzz-smoke.sh; }
 
-check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --out "$cache/ci/demo"; }
+check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --board files --out "$cache/ci/demo"; }
+
+# The virtual board: every scenario, and a slice of the power cuts that `make soak` makes more of.
+check_board() {
+  scripts/deps.sh board && scripts/appliance.sh && scripts/device-programs.sh &&
+    target/release/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 5 --out "$cache/ci/board" \
+      --junit "$cache/ci/board.xml" --html "$cache/ci/board.html"
+}
 
 run() {
   local name="$1" start end status log
