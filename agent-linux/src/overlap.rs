@@ -15,12 +15,10 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
-use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::storage::{self, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::hashed::Trees;
-use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Blob;
-use twinseal_core::wire::manifest::Manifest;
 use twinseal_platform_linux::LinuxStorage;
 
 /// Pieces on their way: one that is being written and one that waits.
@@ -244,29 +242,15 @@ impl<'s, S: Target> Overlapped<'s, '_, S> {
     }
 }
 
-impl<S: Target> Storage for Overlapped<'_, '_, S> {
-    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
-        self.idle()?.locate(blob, manifest)
-    }
+impl<'s, S: Target> storage::StorageLayer for Overlapped<'s, '_, S> {
+    type Below = S;
+    type Reached<'l>
+        = MutexGuard<'s, S>
+    where
+        Self: 'l;
 
-    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
-        self.idle()?.starts_from(base)
-    }
-
-    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
-        self.idle()?.freed_bytes(digest)
-    }
-
-    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
-        self.idle()?.remove(digest)
-    }
-
-    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
-        self.idle()?.image_slot_bytes(slot)
-    }
-
-    fn space(&mut self) -> Result<Space, StorageError> {
-        self.idle()?.space()
+    fn below(&mut self) -> Result<MutexGuard<'s, S>, StorageError> {
+        self.idle()
     }
 
     /// The scratch area has nothing to do with the open blob: no need to wait for all pieces.
@@ -276,18 +260,6 @@ impl<S: Target> Storage for Overlapped<'_, '_, S> {
 
     fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
         lock(self.storage).scratch_write(offset, bytes)
-    }
-
-    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
-        self.idle()?.prepare(manifest)
-    }
-
-    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
-        self.idle()?.open(blob, manifest)
-    }
-
-    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.idle()?.read(offset, buffer)
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
@@ -327,26 +299,6 @@ impl<S: Target> Storage for Overlapped<'_, '_, S> {
     ) -> Result<(), StorageError> {
         // What is read has nothing to do with what is on its way, and a large copy gains by reading on.
         lock(self.storage).read_running(blob, offset, buffer)
-    }
-
-    fn settle(&mut self) -> Result<(), StorageError> {
-        self.idle()?.settle()
-    }
-
-    fn publish(&mut self) -> Result<(), StorageError> {
-        self.idle()?.publish()
-    }
-
-    fn discard(&mut self) -> Result<(), StorageError> {
-        self.idle()?.discard()
-    }
-
-    fn sync(&mut self) -> Result<(), StorageError> {
-        self.idle()?.sync()
-    }
-
-    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
-        self.idle()?.make_bootable(manifest, front)
     }
 }
 

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use twinseal_core::error::StorageError;
 use twinseal_core::install::{Plan, Request};
 use twinseal_core::source::{Source, SourceError};
-use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::storage::{Storage, StorageLayer};
 use twinseal_core::verify::hashed::{HashedBytes, Trees};
-use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 
@@ -167,37 +166,15 @@ pub struct MeteredStorage<'m, 'o, S> {
     pub meter: &'m Meter<'o>,
 }
 
-impl<S: Storage> Storage for MeteredStorage<'_, '_, S> {
-    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
-        self.storage.locate(blob, manifest)
-    }
+impl<S: Storage> StorageLayer for MeteredStorage<'_, '_, S> {
+    type Below = S;
+    type Reached<'l>
+        = &'l mut S
+    where
+        Self: 'l;
 
-    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
-        self.storage.starts_from(base)
-    }
-
-    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
-        self.storage.freed_bytes(digest)
-    }
-
-    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
-        self.storage.remove(digest)
-    }
-
-    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
-        self.storage.image_slot_bytes(slot)
-    }
-
-    fn space(&mut self) -> Result<Space, StorageError> {
-        self.storage.space()
-    }
-
-    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.storage.scratch_read(offset, buffer)
-    }
-
-    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        self.storage.scratch_write(offset, bytes)
+    fn below(&mut self) -> Result<&mut S, StorageError> {
+        Ok(&mut *self.storage)
     }
 
     fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
@@ -206,10 +183,6 @@ impl<S: Storage> Storage for MeteredStorage<'_, '_, S> {
         self.storage.prepare(manifest)?;
         self.meter.enter(Phase::Writing);
         Ok(())
-    }
-
-    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
-        self.storage.open(blob, manifest)
     }
 
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {

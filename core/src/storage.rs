@@ -9,6 +9,7 @@ use crate::verify::hashed::Trees;
 use crate::wire::digest::BlobDigest;
 use crate::wire::index::Blob;
 use crate::wire::manifest::Manifest;
+use core::ops::DerefMut;
 
 /// Where a blob already is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +182,203 @@ pub trait Storage {
     /// # Errors
     /// When it cannot be made sure.
     fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError>;
+}
+
+/// A storage that stands before another and changes a part of what it does. What a layer does not say itself goes on to the
+/// storage below, so that a method that [`Storage`] gains is never lost on the way.
+///
+/// Every layer is a [`Storage`]. Its methods are those of `Storage`, with the same contract.
+#[allow(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "each method is that of Storage"
+)]
+pub trait StorageLayer {
+    /// The storage below.
+    type Below: Storage;
+
+    /// How the storage below is reached: by a reference, or through a lock.
+    type Reached<'l>: DerefMut<Target = Self::Below>
+    where
+        Self: 'l;
+
+    /// Reaches the storage below, for every method that the layer does not say itself.
+    ///
+    /// # Errors
+    /// What every such method then fails with.
+    fn below(&mut self) -> Result<Self::Reached<'_>, StorageError>;
+
+    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
+        self.below()?.locate(blob, manifest)
+    }
+
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        self.below()?.starts_from(base)
+    }
+
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        self.below()?.freed_bytes(digest)
+    }
+
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        self.below()?.remove(digest)
+    }
+
+    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
+        self.below()?.image_slot_bytes(slot)
+    }
+
+    fn space(&mut self) -> Result<Space, StorageError> {
+        self.below()?.space()
+    }
+
+    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.below()?.scratch_read(offset, buffer)
+    }
+
+    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.below()?.scratch_write(offset, bytes)
+    }
+
+    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
+        self.below()?.prepare(manifest)
+    }
+
+    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
+        self.below()?.open(blob, manifest)
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.below()?.read(offset, buffer)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.below()?.write(offset, bytes)
+    }
+
+    fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.below()?.write_hashed(offset, bytes)
+    }
+
+    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
+        self.below()?.read_trees(offset, end)
+    }
+
+    fn read_running(
+        &mut self,
+        blob: &Blob,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        self.below()?.read_running(blob, offset, buffer)
+    }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        self.below()?.settle()
+    }
+
+    fn publish(&mut self) -> Result<(), StorageError> {
+        self.below()?.publish()
+    }
+
+    fn discard(&mut self) -> Result<(), StorageError> {
+        self.below()?.discard()
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.below()?.sync()
+    }
+
+    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
+        self.below()?.make_bootable(manifest, front)
+    }
+}
+
+impl<L: StorageLayer> Storage for L {
+    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
+        L::locate(self, blob, manifest)
+    }
+
+    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
+        L::starts_from(self, base)
+    }
+
+    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
+        L::freed_bytes(self, digest)
+    }
+
+    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
+        L::remove(self, digest)
+    }
+
+    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
+        L::image_slot_bytes(self, slot)
+    }
+
+    fn space(&mut self) -> Result<Space, StorageError> {
+        L::space(self)
+    }
+
+    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        L::scratch_read(self, offset, buffer)
+    }
+
+    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        L::scratch_write(self, offset, bytes)
+    }
+
+    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
+        L::prepare(self, manifest)
+    }
+
+    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
+        L::open(self, blob, manifest)
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        L::read(self, offset, buffer)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        L::write(self, offset, bytes)
+    }
+
+    fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        L::write_hashed(self, offset, bytes)
+    }
+
+    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
+        L::read_trees(self, offset, end)
+    }
+
+    fn read_running(
+        &mut self,
+        blob: &Blob,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        L::read_running(self, blob, offset, buffer)
+    }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        L::settle(self)
+    }
+
+    fn publish(&mut self) -> Result<(), StorageError> {
+        L::publish(self)
+    }
+
+    fn discard(&mut self) -> Result<(), StorageError> {
+        L::discard(self)
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        L::sync(self)
+    }
+
+    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
+        L::make_bootable(self, manifest, front)
+    }
 }
 
 /// Decodes one encoding of ranges; given to core as an argument, so that core depends on no codec but its own.

@@ -11,11 +11,9 @@ use twinseal_core::decode::Inflate;
 use twinseal_core::error::{Error, StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::install::{Config, Installer, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, run};
-use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::storage::{Storage, StorageLayer};
 use twinseal_core::verify::Verified;
 use twinseal_core::wire::FRONT_MAX_BYTES;
-use twinseal_core::wire::digest::BlobDigest;
-use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_platform_linux::{
     BootLayout, ImageSlot, LinuxConfig, LinuxStorage, SetPaths, Verity, read_front,
@@ -35,73 +33,17 @@ struct Stopping<S> {
     calls: usize,
 }
 
-impl<S> Stopping<S> {
-    fn next(&mut self) -> Result<&mut S, StorageError> {
+impl<S: Storage> StorageLayer for Stopping<S> {
+    type Below = S;
+    type Reached<'l>
+        = &'l mut S
+    where
+        Self: 'l;
+
+    fn below(&mut self) -> Result<&mut S, StorageError> {
         self.left = self.left.checked_sub(1).ok_or(STOPPED)?;
         self.calls += 1;
         Ok(&mut self.storage)
-    }
-}
-
-impl<S: Storage> Storage for Stopping<S> {
-    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
-        self.next()?.locate(blob, manifest)
-    }
-    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
-        self.next()?.starts_from(base)
-    }
-    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
-        self.next()?.freed_bytes(digest)
-    }
-    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
-        self.next()?.remove(digest)
-    }
-    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
-        self.next()?.image_slot_bytes(slot)
-    }
-    fn space(&mut self) -> Result<Space, StorageError> {
-        self.next()?.space()
-    }
-    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.next()?.scratch_read(offset, buffer)
-    }
-    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        self.next()?.scratch_write(offset, bytes)
-    }
-    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
-        self.next()?.prepare(manifest)
-    }
-    fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
-        self.next()?.open(blob, manifest)
-    }
-    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.next()?.read(offset, buffer)
-    }
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        self.next()?.write(offset, bytes)
-    }
-    fn read_running(
-        &mut self,
-        blob: &Blob,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), StorageError> {
-        self.next()?.read_running(blob, offset, buffer)
-    }
-    fn settle(&mut self) -> Result<(), StorageError> {
-        self.next()?.settle()
-    }
-    fn publish(&mut self) -> Result<(), StorageError> {
-        self.next()?.publish()
-    }
-    fn discard(&mut self) -> Result<(), StorageError> {
-        self.next()?.discard()
-    }
-    fn sync(&mut self) -> Result<(), StorageError> {
-        self.next()?.sync()
-    }
-    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
-        self.next()?.make_bootable(manifest, front)
     }
 }
 

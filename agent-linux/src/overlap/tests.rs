@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::crew::with_threads;
+use twinseal_core::storage::{Location, Space};
+use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::manifest::Manifest;
 
 /// Notes what reaches it; writes fail from an offset on.
 #[derive(Default)]

@@ -14,9 +14,7 @@ use super::trust::{Finding, Refusal, Trust};
 use crate::error::AgentError;
 use crate::install::Stopped;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
-use twinseal_core::storage::{Location, Space, Storage};
-use twinseal_core::verify::hashed::Trees;
-use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::storage::{Storage, StorageLayer};
 use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::Manifest;
 
@@ -70,75 +68,20 @@ impl<'g, S: Storage> Gate<'g, S> {
     }
 }
 
-impl<S: Storage> Storage for Gate<'_, S> {
-    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
-        self.storage.locate(blob, manifest)
-    }
+impl<S: Storage> StorageLayer for Gate<'_, S> {
+    type Below = S;
+    type Reached<'l>
+        = &'l mut S
+    where
+        Self: 'l;
 
-    fn starts_from(&mut self, base: &Manifest) -> Result<bool, StorageError> {
-        self.storage.starts_from(base)
-    }
-
-    fn freed_bytes(&mut self, digest: &BlobDigest) -> Result<u64, StorageError> {
-        self.storage.freed_bytes(digest)
-    }
-
-    fn remove(&mut self, digest: &BlobDigest) -> Result<(), StorageError> {
-        self.storage.remove(digest)
-    }
-
-    fn image_slot_bytes(&mut self, slot: &str) -> Result<Option<u64>, StorageError> {
-        self.storage.image_slot_bytes(slot)
-    }
-
-    fn space(&mut self) -> Result<Space, StorageError> {
-        self.storage.space()
-    }
-
-    fn scratch_read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.storage.scratch_read(offset, buffer)
-    }
-
-    fn scratch_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        self.storage.scratch_write(offset, bytes)
-    }
-
-    fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
-        self.storage.prepare(manifest)
+    fn below(&mut self) -> Result<&mut S, StorageError> {
+        Ok(&mut *self.storage)
     }
 
     fn open(&mut self, blob: &Blob, manifest: &Manifest) -> Result<u64, StorageError> {
         self.uki_bytes = (blob.role == Role::Uki).then_some(blob.size);
         self.storage.open(blob, manifest)
-    }
-
-    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.storage.read(offset, buffer)
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        self.storage.write(offset, bytes)
-    }
-
-    fn write_hashed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        self.storage.write_hashed(offset, bytes)
-    }
-
-    fn read_trees(&mut self, offset: u64, end: u64) -> Result<Option<Trees>, StorageError> {
-        self.storage.read_trees(offset, end)
-    }
-
-    fn read_running(
-        &mut self,
-        blob: &Blob,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<(), StorageError> {
-        self.storage.read_running(blob, offset, buffer)
-    }
-
-    fn settle(&mut self) -> Result<(), StorageError> {
-        self.storage.settle()
     }
 
     fn publish(&mut self) -> Result<(), StorageError> {
@@ -150,17 +93,5 @@ impl<S: Storage> Storage for Gate<'_, S> {
             return Err(REFUSED);
         }
         self.storage.publish()
-    }
-
-    fn discard(&mut self) -> Result<(), StorageError> {
-        self.storage.discard()
-    }
-
-    fn sync(&mut self) -> Result<(), StorageError> {
-        self.storage.sync()
-    }
-
-    fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
-        self.storage.make_bootable(manifest, front)
     }
 }
