@@ -75,6 +75,14 @@ pub fn was_redirected(device: &Device, sequence: u64) -> bool {
         .is_ok_and(|text| text.trim_end().parse() == Ok(sequence))
 }
 
+/// Takes that back: the set that had to boot runs, so the next loss is worth a restart of its own.
+///
+/// # Errors
+/// When the file cannot be removed durably.
+pub fn forget_redirect(device: &Device) -> Result<(), AgentError> {
+    take_away(&device.state(REDIRECT))
+}
+
 /// Makes the next start of a set begin with a fresh copy of the other set's changes to `/etc`.
 ///
 /// # Errors

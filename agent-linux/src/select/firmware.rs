@@ -3,8 +3,8 @@
 //! # Invariants
 //! - An attempt is spent, in the record and by a mark for the initramfs, before the firmware is told of a trial; a firmware that
 //!   cannot be asked is told of none.
-//! - The device is sent to another set that is not on trial once for each write of the record: a firmware that refuses a set
-//!   does not make the device restart for ever.
+//! - The device is sent to another set that is not on trial once, until that set has run or the record is written again: a firmware
+//!   that refuses a set does not make the device restart for ever, and one that loses its variables again is told again.
 //! - Run again in the same boot it spends nothing and blames nobody: only a restart shows what the firmware does.
 //!
 //! # Power loss
@@ -99,9 +99,11 @@ impl Case<'_> {
         )
     }
 
-    /// What runs is what must run: nothing is told for the next boot.
+    /// What runs is what must run: nothing is told for the next boot, and the firmware has not refused it. A set that the firmware
+    /// refuses never gets here, so it is sent there no more than once.
     fn stay(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
         marks::forget_attempt(self.device)?;
+        marks::forget_redirect(self.device)?;
         self.device.loader.rest(self.resting(record, set))
     }
 
