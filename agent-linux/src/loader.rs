@@ -5,7 +5,8 @@
 //! # Invariants
 //! - The boot record is stored first and the loader told second, with one exception: before a target set is written over, the
 //!   loader forgets it first, so that no firmware starts a set that is going away.
-//! - The loader's default is the set that rests: the one that the boot record would boot without a trial.
+//! - The loader's default is the set that rests: the one that the boot record would boot if the set on trial were gone.
+//! - It is never the set on trial, whatever else there is: a firmware that starts it by itself would spend no attempt.
 //!
 //! # Power loss
 //! A cut leaves a loader that lags behind. `select` runs in every boot and tells it again.
@@ -13,7 +14,9 @@
 use crate::config::{Description, Loader, Pair, SetSlots};
 use crate::device::text;
 use crate::error::AgentError;
-use twinseal_core::boot::Set;
+use twinseal_core::boot::record::BootRecord;
+use twinseal_core::boot::select::resting;
+use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::StorageError;
 use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
 
@@ -32,6 +35,13 @@ pub struct Told {
     pub default: Option<Set>,
     /// The set that boots next and only once.
     pub next: Option<Set>,
+}
+
+/// The set that the loader must have as its default. During a trial that is the other set even where the record would boot
+/// nothing: what happens there is its `select` to decide.
+pub fn resting_default(record: &BootRecord, facts: [SetFacts; 2]) -> Option<Set> {
+    let other = record.trial().map(|trial| trial.set.other());
+    resting(record, facts).or(other)
 }
 
 impl Follower {

@@ -9,13 +9,13 @@ use crate::held::{Held, facts};
 use crate::history::journal_event;
 use crate::install::release_event;
 use crate::keys::id_text;
+use crate::loader::resting_default;
 use crate::report::{Outlet, warn};
 use crate::secure_boot;
 use crate::slots::Places;
 use crate::verdict::reboot_answer;
 use twinseal_core::Error;
 use twinseal_core::boot::record::{BootRecord, Loaded};
-use twinseal_core::boot::select::resting;
 use twinseal_core::boot::{Set, SetFacts};
 
 /// `status`: looks at everything.
@@ -83,7 +83,8 @@ fn loader(
     };
     let agrees = record.map(|record| {
         let trial = record.trial().map(|trial| trial.set);
-        told.default == resting(record, facts) && (told.next.is_none() || told.next == trial)
+        told.default == resting_default(record, facts)
+            && (told.next.is_none() || told.next == trial)
     });
     Some(LoaderStatus {
         default: told.default.map(|set| set.to_string()),

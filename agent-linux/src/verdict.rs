@@ -13,11 +13,12 @@ use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::exit;
 use crate::held::{Held, facts};
+use crate::loader::resting_default;
 use crate::report::Outlet;
 use crate::slots::Places;
 use std::time::{Duration, Instant};
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
-use twinseal_core::boot::select::{resting, select};
+use twinseal_core::boot::select::select;
 use twinseal_core::boot::{Set, SetFacts, trial};
 use twinseal_core::journal::Event as Noted;
 use twinseal_platform_linux::{DeviceLock, FileRecordStore};
@@ -98,7 +99,7 @@ impl Case {
 
     /// The boot loader follows, after the record was stored.
     fn tell_loader(&self, device: &Device, record: &BootRecord) -> Result<(), AgentError> {
-        let resting = resting(record, self.facts);
+        let resting = resting_default(record, self.facts);
         if record.trial().is_some() {
             // Told for the next boot is the trial that waits in the other set.
             device.loader.rest_later(resting)

@@ -16,14 +16,13 @@ use twinseal::cli::{InstallArguments, PlanArguments, SelectArguments};
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::held::{Held, facts};
-use twinseal::loader::Follower;
+use twinseal::loader::{Follower, resting_default};
 use twinseal::report::Outlet;
 use twinseal::slots::Places;
 use twinseal::verdict::{self, Patience};
 use twinseal::{select, update};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
-use twinseal_core::boot::select::resting;
 use twinseal_core::boot::trial::spend_attempt;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_platform_linux::loader::BootLoader;
@@ -225,9 +224,11 @@ impl Machine {
     }
 
     fn install(&self, number: u64) -> Result<(), AgentError> {
-        let file = self
-            .board
-            .bundle(&Release::sealed(number).bundle(&[&key(1)]));
+        self.install_release(&Release::sealed(number))
+    }
+
+    fn install_release(&self, release: &Release) -> Result<(), AgentError> {
+        let file = self.board.bundle(&release.bundle(&[&key(1)]));
         let arguments = InstallArguments {
             no_firmware_check: false,
             plan: PlanArguments {
@@ -249,7 +250,10 @@ impl Machine {
         let facts = facts(&Held::look_at_both(&device, &Places::new(&device)));
         let record = self.record();
         let variables = self.variables.borrow();
-        assert_eq!(variables.default, resting(&record, facts), "{what}");
+        assert_eq!(variables.default, resting_default(&record, facts), "{what}");
+        if let Some(trial) = record.trial() {
+            assert_ne!(variables.default, Some(trial.set), "{what}: tried for ever");
+        }
         assert_eq!(variables.next, None, "{what}");
     }
 }
@@ -499,6 +503,72 @@ fn a_default_set_that_the_firmware_refuses_is_tried_once_and_can_be_installed_ov
     machine.refuses.set(None);
     machine.install(3).unwrap();
     assert_eq!(machine.boot(), Set::B, "another release is another chance");
+}
+
+/// Set b is the default set and was refused by the firmware; the same release is installed there again from set a.
+fn installed_again(anti_rollback: u64) -> Machine {
+    let release = Release {
+        anti_rollback,
+        ..Release::sealed(2)
+    };
+    let machine = Machine::new();
+    machine.install_release(&release).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    machine.refuses.set(None);
+    machine.install_release(&release).unwrap();
+    let record = machine.record();
+    assert_eq!(record.default_set(), Set::B);
+    assert_eq!(record.trial().unwrap().set, Set::B);
+    machine
+}
+
+#[test]
+fn a_trial_of_the_default_set_ends_like_any_other() {
+    use Set::{A, B};
+    // With a way back that may be booted, and with one that is below the floor.
+    for (anti_rollback, ends) in [(1, A), (2, B)] {
+        let machine = installed_again(anti_rollback);
+        let mut started = Vec::new();
+        while machine.record().trial().is_some() {
+            assert_eq!(machine.variables.borrow().default, Some(A), "{started:?}");
+            let set = machine.boot();
+            started.push(set);
+            machine.select().unwrap();
+            assert!(started.len() <= BOOTS, "no end: {started:?}");
+        }
+        assert_eq!(started, [B, A, B, A, B, A], "{anti_rollback}");
+        assert!(machine.record().is_bad(B));
+        let started = machine.boot_until_it_rests();
+        assert_eq!(started.last(), Some(&ends), "{anti_rollback}");
+        machine.check_agreement("after the trial");
+    }
+}
+
+#[test]
+fn a_verdict_on_a_trial_of_the_default_set_is_followed() {
+    type Verdict = fn(&Device, &mut Outlet) -> Result<(), AgentError>;
+    let verdicts: [(Verdict, Set); 3] =
+        [(good, Set::B), (bad, Set::A), (verdict::roll_back, Set::A)];
+    for (verdict, ends) in verdicts {
+        let machine = installed_again(1);
+        assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+        machine.check_agreement("during the trial");
+        verdict(&machine.device(), &mut sink()).unwrap();
+        let record = machine.record();
+        assert_eq!((record.default_set(), record.trial()), (ends, None));
+        machine.check_agreement("after the verdict");
+        assert_eq!(machine.boot_until_it_rests(), [ends]);
+    }
+    let machine = installed_again(2);
+    machine.boot_until_it_rests();
+    assert_eq!(
+        bad(&machine.device(), &mut sink()).unwrap_err().code(),
+        40,
+        "the way back is below the floor"
+    );
 }
 
 #[test]

@@ -17,10 +17,11 @@ use crate::device::Device;
 use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::history::reason_name;
+use crate::loader::resting_default;
 use crate::marks;
 use crate::report::{Outlet, warn};
 use twinseal_core::boot::record::{BootRecord, Loaded};
-use twinseal_core::boot::select::{Reason, resting, select};
+use twinseal_core::boot::select::{Reason, select};
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::journal::Event as Noted;
 
@@ -143,7 +144,9 @@ impl Case<'_> {
 
     /// The set that boots without a trial.
     fn resting(&self, record: Option<&BootRecord>, otherwise: Set) -> Option<Set> {
-        record.map_or(Some(otherwise), |record| resting(record, self.facts))
+        record.map_or(Some(otherwise), |record| {
+            resting_default(record, self.facts)
+        })
     }
 
     fn note(&mut self, choice: Choice) {

@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //! - The record is stored before anything else happens: an attempt is spent before the jump.
-//! - An attempt that cannot be stored is not made: the default set boots instead, and the medium gets another chance later.
+//! - An attempt that cannot be stored is not made: what would boot without the set on trial boots instead, and the medium gets
+//!   another chance later.
 //! - Nothing but a missing set keeps a device from booting: a journal, a key or a lock that fails gives a warning.
 //!
 //! # Power loss
@@ -25,7 +26,7 @@ use crate::report::{Outlet, warn};
 use crate::slots::Places;
 use twinseal_core::Error;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
-use twinseal_core::boot::select::{Reason, Selection, select};
+use twinseal_core::boot::select::{Reason, Selection, select, without_trial};
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::{StorageError, StorageFault};
 use twinseal_core::journal::{Event as Noted, Head};
@@ -139,23 +140,60 @@ fn settle(
     }
 }
 
-/// What boots when the record could not be stored: no trial, whose attempts would never run out.
+/// What boots when the record could not be stored: never the trial, whose attempts would not run out.
 fn unstored(record: &BootRecord, chosen: Choice, facts: [SetFacts; 2]) -> Choice {
-    let default = record.default_set();
     match record.trial() {
         Some(trial) if Some(trial.set) == chosen.set => {
-            let set = default.of(facts).bootable.then_some(default);
-            let reason = if set.is_some() {
-                Reason::Default
-            } else {
-                Reason::Nothing
-            };
+            let selection = without_trial(record, facts);
             Choice {
-                set,
-                reason,
+                set: selection.boot(),
+                reason: selection.reason(),
                 attempts_left: 0,
             }
         }
         _ => chosen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twinseal_core::boot::record::Trial;
+
+    /// Set b is the default set and on trial: its release was installed there again.
+    fn default_set_on_trial() -> BootRecord {
+        let record = BootRecord::provisioned(Set::A, 1, [1; 32]).provisioned_twice([1; 32]);
+        let mut value = serde_json::to_value(record).unwrap();
+        value["default"] = serde_json::to_value(Set::B).unwrap();
+        let trial = Trial {
+            set: Set::B,
+            attempts_left: 2,
+            anti_rollback: 1,
+            manifest: [1; 32],
+        };
+        value["trial"] = serde_json::to_value(trial).unwrap();
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_attempt_of_the_default_set_that_cannot_be_stored_is_not_made() {
+        let record = default_set_on_trial();
+        let there = SetFacts {
+            bootable: true,
+            manifest: Some([1; 32]),
+            anti_rollback: Some(1),
+        };
+        let trial = Choice {
+            set: Some(Set::B),
+            reason: Reason::Trial,
+            attempts_left: 2,
+        };
+        let choice = unstored(&record, trial, [there; 2]);
+        assert_eq!(
+            (choice.set, choice.reason, choice.attempts_left),
+            (Some(Set::A), Reason::Fallback, 0)
+        );
+        let gone = [SetFacts::default(), there];
+        assert_eq!(unstored(&record, trial, gone).set, None);
     }
 }

@@ -74,7 +74,25 @@ pub fn select(loaded: &Loaded, facts: [SetFacts; 2], journal_floor: u64) -> Sele
 /// Rows 4 to 6 and 8 alone: what boots when nothing is on trial, or when its trial is over. A boot loader with a default set of its
 /// own is told this one.
 pub fn resting(record: &BootRecord, facts: [SetFacts; 2]) -> Option<Set> {
-    select_committed(record, facts).boot
+    without_trial(record, facts).boot
+}
+
+/// The choice of rows 4 to 6 and 8 as if the set on trial were gone. It may be the default set too, and what was committed there
+/// once: booted without an attempt spent, its trial would have no end. There is nothing to store.
+pub fn without_trial(record: &BootRecord, facts: [SetFacts; 2]) -> Selection {
+    let Some(trial) = record.trial else {
+        return select_committed(record, facts);
+    };
+    let mut next = *record;
+    next.trial = None;
+    next.set_bad(trial.set, true);
+    let [a, b] = facts;
+    let gone = SetFacts::default();
+    let left = match trial.set {
+        Set::A => [gone, b],
+        Set::B => [a, gone],
+    };
+    select_committed(&next, left)
 }
 
 /// Rows 1 to 3.
@@ -396,6 +414,37 @@ mod tests {
         // Set A has been written over and is on trial nowhere: booting it would be a trial without an end.
         assert_eq!(resting(&committed(), [NEWER, GOOD]), Some(Set::B));
         assert_eq!(resting(&committed(), [EMPTY, EMPTY]), None);
+    }
+
+    #[test]
+    fn a_default_set_on_trial_does_not_rest() {
+        // The default set's release was installed there again: it is the default set and on trial.
+        let again = BootRecord {
+            default: Set::B,
+            committed: [Some(OLD_MANIFEST), Some(NEW_MANIFEST)],
+            ..on_trial(2)
+        };
+        for attempts_left in 0..=2 {
+            let mut record = again;
+            record.trial = on_trial(attempts_left).trial;
+            assert_eq!(resting(&record, [GOOD, NEWER]), Some(Set::A));
+            assert_eq!(
+                without_trial(&record, [GOOD, NEWER]).reason(),
+                Reason::Fallback
+            );
+            assert_eq!(without_trial(&record, [GOOD, NEWER]).record(), None);
+        }
+        // The floor holds for the other set, which is no default set.
+        let above = BootRecord { floor: 6, ..again };
+        assert_eq!(resting(&above, [GOOD, NEWER]), None);
+        assert_eq!(resting(&again, [EMPTY, NEWER]), None);
+        // Nor does a set on trial rest because the default set is not good.
+        let bad = BootRecord {
+            bad: [true, false],
+            committed: [Some(OLD_MANIFEST), Some(NEW_MANIFEST)],
+            ..on_trial(2)
+        };
+        assert_eq!(resting(&bad, [GOOD, NEWER]), Some(Set::A));
     }
 
     #[test]

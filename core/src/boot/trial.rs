@@ -83,7 +83,7 @@ pub fn commit(record: &BootRecord, running: Set, facts: [SetFacts; 2]) -> Option
     Some(next)
 }
 
-/// Marks the running set bad: its trial ends, or, on a committed set, the other set becomes the default.
+/// Marks the running set bad: its trial ends; when it is the default set, the other set becomes the default.
 ///
 /// # Errors
 /// [`PolicyRefused`] when there is no good set to go back to.
@@ -109,11 +109,14 @@ pub fn go_back(
     let mut next = *record;
     if record.trial.is_some_and(|trial| trial.set == running) {
         next.trial = None;
-        return Ok(next);
+        if record.default != running {
+            return Ok(next);
+        }
+        // The default set itself is on trial, after an install over a default set that would not boot.
     }
     let other = running.other();
     let facts = other.of(facts);
-    if record.trial.is_some() || !record.is_good(other, &facts) {
+    if next.trial.is_some() || !record.is_good(other, &facts) {
         return Err(PolicyRefused::NothingToReturnTo.into());
     }
     if !facts.reaches(record.floor) {
@@ -267,6 +270,37 @@ mod tests {
         assert_eq!(
             go_back(&committed(), Set::A, [GOOD, below]),
             Err(refused.into())
+        );
+    }
+
+    #[test]
+    fn a_default_set_on_trial_is_left_for_the_other_one_by_the_same_rules() {
+        let trial = Trial {
+            set: Set::A,
+            attempts_left: 2,
+            anti_rollback: 5,
+            manifest: OLD_MANIFEST,
+        };
+        let again = with_trial(&committed(), trial);
+        let after = go_back(&again, Set::A, [GOOD, GOOD]).unwrap();
+        assert_eq!((after.default_set(), after.trial()), (Set::B, None));
+        let after = mark_bad(&again, Set::A, [GOOD, GOOD]).unwrap();
+        assert_eq!((after.default_set(), after.is_bad(Set::A)), (Set::B, true));
+        assert_eq!(
+            go_back(&again, Set::A, [GOOD, SetFacts::default()]),
+            Err(PolicyRefused::NothingToReturnTo.into())
+        );
+        let below = SetFacts {
+            anti_rollback: Some(4),
+            ..GOOD
+        };
+        assert_eq!(
+            mark_bad(&again, Set::A, [GOOD, below]),
+            Err(PolicyRefused::ReturnBelowFloor {
+                version: 4,
+                floor: 5
+            }
+            .into())
         );
     }
 
