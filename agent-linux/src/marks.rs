@@ -1,13 +1,18 @@
-//! Small files in the agent's state that the initramfs and the agent leave for each other.
+//! Small files that the initramfs and the agent leave for each other, and one run of the agent for the next.
 //!
-//! | file | says |
+//! | file in the agent's state | says |
 //! |---|---|
 //! | `boot-attempt` | the attempt of the next start of the set on trial has been spent already; the initramfs removes it |
 //! | `redirect` | with this write of the boot record (its sequence) the firmware was sent to another set, and the device restarted |
 //! | `etc/<set>/seal` | the digest of the image that the set's changes to `/etc` belong to; without it the next start makes them anew |
 //!
+//! | file beside the one that says what runs | says |
+//! |---|---|
+//! | `.selected` in place of its extension | `select` was run in this boot |
+//! | `.stayed` | the firmware refused the set that must boot, so the device stays on this one |
+//!
 //! # Invariants
-//! - A mark is there whole or not at all, and durable when the call returns.
+//! - A mark in the state is there whole or not at all, and durable when the call returns; the others are gone after a restart.
 //!
 //! # Power loss
 //! A mark that is missing costs an attempt or a restart, never a wrong choice: the boot record alone decides.
@@ -61,6 +66,33 @@ pub fn was_selected(device: &Device) -> bool {
     selected(device).exists()
 }
 
+/// Says that the device stays on a set that must not boot, because its firmware refused the other one in a restart. The mark lies
+/// beside the file that says what runs, where a restart forgets it.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn note_stayed(device: &Device) -> Result<(), AgentError> {
+    let file = stayed(device);
+    fs::write(&file, "").map_err(|error| AgentError::File {
+        file,
+        done: "written",
+        error,
+    })
+}
+
+/// Takes that back: which set must boot has been decided anew.
+///
+/// # Errors
+/// When the file cannot be removed.
+pub fn forget_stayed(device: &Device) -> Result<(), AgentError> {
+    take_away(&stayed(device))
+}
+
+/// Whether the device stays on a set that must not boot, because its firmware refused the other one.
+pub fn has_stayed(device: &Device) -> bool {
+    stayed(device).exists()
+}
+
 /// Says that the firmware was sent to another set with this write of the boot record.
 ///
 /// # Errors
@@ -93,6 +125,10 @@ pub fn renew_etc(device: &Device, set: Set) -> Result<(), AgentError> {
 
 fn selected(device: &Device) -> PathBuf {
     device.description.running.with_extension("selected")
+}
+
+fn stayed(device: &Device) -> PathBuf {
+    device.description.running.with_extension("stayed")
 }
 
 /// Writes a file aside and renames it, durably.

@@ -228,9 +228,9 @@ fn start(device: &Device, loaded: &Loaded, running: Set) -> Result<Start, AgentE
     let places = Places::new(device);
     let target = running.other();
     // After mark-bad or rollback the other set is the default before the restart: it is the only way back. A set that the
-    // firmware refused to boot is no way back.
+    // firmware refused to boot, which only a restart shows, is no way back.
     if record.default_set() == target
-        && !marks::was_redirected(device, record.sequence())
+        && !marks::has_stayed(device)
         && record.is_good(target, &Held::look(device, &places, target).facts())
     {
         return Err(AgentError::RestartFirst { target });

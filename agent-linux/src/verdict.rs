@@ -14,6 +14,7 @@ use crate::events::{self, Event};
 use crate::exit;
 use crate::held::{Held, facts};
 use crate::loader::resting_default;
+use crate::marks;
 use crate::report::Outlet;
 use crate::slots::Places;
 use std::time::{Duration, Instant};
@@ -84,7 +85,7 @@ impl Case {
         })
     }
 
-    /// Tells the journal, then stores the record.
+    /// Tells the journal, then stores the record. A device that stayed on this set because of the old record stays no more.
     fn change(
         &mut self,
         device: &Device,
@@ -94,7 +95,7 @@ impl Case {
         self.audit.tell(event);
         let anchor = self.audit.anchor(self.record.journal());
         record::store(&mut self.store, &next.with_notes(device.now(), anchor))?;
-        Ok(())
+        marks::forget_stayed(device)
     }
 
     /// The boot loader follows, after the record was stored.

@@ -169,7 +169,9 @@ impl Machine {
             let set = self.firmware();
             if self.gate(set) {
                 fs::write(self.board.path("running-set"), format!("{set}\n")).unwrap();
-                let _ = fs::remove_file(self.board.path("running-set.selected"));
+                for forgotten in ["running-set.selected", "running-set.stayed"] {
+                    let _ = fs::remove_file(self.board.path(forgotten));
+                }
                 return set;
             }
             // What the initramfs does when it refuses a set that is on trial without an attempt: it restarts.
@@ -569,6 +571,46 @@ fn a_verdict_on_a_trial_of_the_default_set_is_followed() {
         40,
         "the way back is below the floor"
     );
+}
+
+#[test]
+fn a_set_that_boots_next_is_written_only_after_the_firmware_refused_it() {
+    let machine = Machine::new();
+    let release = Release {
+        anti_rollback: 1,
+        ..Release::sealed(2)
+    };
+    machine.install_release(&release).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    verdict::roll_back(&machine.device(), &mut sink()).unwrap();
+    assert_eq!(machine.install(3).unwrap_err().code(), 39);
+    // `select` sends the firmware to set a; nobody has restarted yet.
+    assert!(machine.select().unwrap());
+    assert_eq!(machine.install(3).unwrap_err().code(), 39);
+    machine.refuses.set(Some(Set::A));
+    assert_eq!(machine.boot(), Set::B);
+    assert!(!machine.select().unwrap());
+    assert!(!machine.select().unwrap(), "nor when it is run again");
+    let stayed = |kinds: Vec<String>| kinds.iter().filter(|kind| *kind == "stayed").count();
+    assert_eq!(stayed(machine.board.kinds()), 1);
+    machine.install(3).unwrap();
+    machine.refuses.set(None);
+    assert_eq!(machine.boot_until_it_rests(), [Set::A]);
+}
+
+#[test]
+fn a_verdict_ends_staying() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    assert!(machine.board.path("running-set.stayed").exists());
+    bad(&machine.device(), &mut sink()).unwrap();
+    assert!(!machine.board.path("running-set.stayed").exists());
+    assert_eq!(machine.install(3).unwrap_err().code(), 39);
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl Case<'_> {
     fn stay(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
         marks::forget_attempt(self.device)?;
         marks::forget_redirect(self.device)?;
+        marks::forget_stayed(self.device)?;
         self.device.loader.rest(self.resting(record, set))
     }
 
@@ -127,14 +128,18 @@ impl Case<'_> {
         marks::forget_attempt(self.device)?;
         let sequence = record.map_or(0, BootRecord::sequence);
         self.device.loader.rest(Some(set))?;
-        if !again && marks::was_redirected(self.device, sequence) {
-            self.audit.tell(Noted::Stayed {
-                running,
-                chosen: set,
-            });
+        let stayed = marks::has_stayed(self.device);
+        if stayed || (!again && marks::was_redirected(self.device, sequence)) {
+            if !stayed {
+                self.audit.tell(Noted::Stayed {
+                    running,
+                    chosen: set,
+                });
+            }
             warn(&format!(
                 "Set {set} must boot, and the firmware booted set {running} although it was told: it refuses set {set}, or has lost what it was told."
             ));
+            marks::note_stayed(self.device)?;
             return Ok(false);
         }
         self.note(choice);
