@@ -26,6 +26,8 @@ struct Plan {
     bytes: Vec<u8>,
     tag: &'static str,
     ranges: bool,
+    /// Answers for ranges carry nothing, and say so.
+    empty: bool,
     length: bool,
     /// For each connection, bytes of content after which it is cut; none left: never.
     cuts: Vec<usize>,
@@ -48,6 +50,7 @@ impl Server {
             bytes,
             tag: "\"one\"",
             ranges: true,
+            empty: false,
             length: true,
             cuts: Vec::new(),
             silent: false,
@@ -140,6 +143,13 @@ impl Server {
             (first.parse::<usize>().unwrap(), last.min(size - 1))
         });
         let (line, body) = match range {
+            Some((first, _)) if plan.empty => (
+                format!(
+                    "206 Partial Content\r\nContent-Range: bytes {first}-{}/{size}",
+                    first - 1
+                ),
+                Vec::new(),
+            ),
             Some((first, last)) => (
                 format!("206 Partial Content\r\nContent-Range: bytes {first}-{last}/{size}"),
                 plan.bytes[first..=last].to_vec(),
@@ -295,6 +305,19 @@ fn a_bundle_that_is_replaced_meanwhile_is_noticed() {
     };
     assert_eq!(problem_of(&error), Some(&HttpProblem::Changed));
     assert_eq!(http.traffic().tries, 0, "trying again does not help");
+}
+
+#[test]
+fn an_answer_without_a_byte_is_not_asked_for_again() {
+    let server = Server::new(content(5, 300_000));
+    let mut http = server.open();
+    read(&mut http, 0, 10).unwrap();
+    server.set(|plan| plan.empty = true);
+    let Err(SourceError::Source(error)) = http.read_at(200_000, &mut [0; 10]) else {
+        panic!("nothing was there to read");
+    };
+    assert_eq!(problem_of(&error), Some(&HttpProblem::Answer));
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]

@@ -415,7 +415,7 @@ impl Http {
             Some(before) if before.differs(&about) => return Err(HttpProblem::Changed.into()),
             Some(_) => {}
         }
-        if start != position || end.is_some_and(|end| end < start) {
+        if start != position {
             return Err(HttpProblem::Answer.into());
         }
         let body = answer.into_body().into_reader();
@@ -446,14 +446,21 @@ struct ContentRange {
     bytes: Option<u64>,
 }
 
-/// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`.
+/// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`. A range without a byte is none: an answer that carries
+/// nothing would be asked for again without end.
 fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, bytes) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
+    let start = first.trim().parse().ok()?;
+    let last = last
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .filter(|last| *last >= start)?;
     Some(ContentRange {
-        start: first.trim().parse().ok()?,
-        end: last.trim().parse::<u64>().ok()?.checked_add(1)?,
+        start,
+        end: last.checked_add(1)?,
         bytes: bytes.trim().parse().ok(),
     })
 }
