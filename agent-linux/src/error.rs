@@ -77,6 +77,16 @@ pub enum AgentError {
         /// Why.
         error: io::Error,
     },
+    /// A server that sends all of a bundle, and a budget for less, or nobody knows for how much.
+    #[error(
+        "The server of {name} has no ranges, so the whole bundle would come, and nobody can say that it keeps within the budget of {budget} bytes."
+    )]
+    BudgetNeedsRanges {
+        /// The bundle's address.
+        name: String,
+        /// Most bytes that may be read.
+        budget: u64,
+    },
     /// A file of the agent's own could not be read or written.
     #[error("{} could not be {done}: {error}.", file.display())]
     File {
@@ -223,6 +233,7 @@ impl AgentError {
             Self::FirmwareRefuses(_) | Self::FirmwareKeys { .. } => exit::SECURE_BOOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
+            Self::BudgetNeedsRanges { .. } => exit::BUDGET,
             Self::Source { error, .. } => match problem_of(error) {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
                 _ => exit::SOURCE,
@@ -257,6 +268,9 @@ impl AgentError {
             }
             Self::FirmwareKeys { .. } => {
                 "Look after the firmware's variables. `twinseal install --no-firmware-check` installs without asking them."
+            }
+            Self::BudgetNeedsRanges { .. } => {
+                "Put the bundle on a web server with ranges, or allow its whole size with --budget BYTES where the server says it."
             }
             Self::RestartFirst { .. } => "Restart the device, then install.",
             Self::NothingToBoot => "Start the recovery, or provision the device again.",

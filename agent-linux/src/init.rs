@@ -41,7 +41,7 @@ pub fn init(
         Loaded::Record(_) => return Err(AgentError::AlreadyProvisioned),
         Loaded::Corrupt => return Err(AgentError::RecordCorrupt),
     }
-    if arguments.both && Bundle::open(&arguments.source, false)?.bytes().is_none() {
+    if arguments.both && Bundle::open(&arguments.source, None)?.bytes().is_none() {
         return Err(AgentError::BothFromPipe);
     }
     let mut journal = required(device, Some(&loaded))?;
@@ -114,7 +114,7 @@ fn transfer(
     outlet: &mut Outlet,
 ) -> Result<Done, Stopped> {
     let past = journal.past();
-    let mut bundle = Bundle::open(&arguments.source, false)?;
+    let mut bundle = Bundle::open(&arguments.source, None)?;
     // A new device may have nothing at all where the other set will be.
     let other = if first {
         places.unopened(set.other())?

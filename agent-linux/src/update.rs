@@ -256,7 +256,7 @@ where
     D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
 {
     let target = start.running.other();
-    let mut bundle = Bundle::open(&arguments.source, arguments.budget.is_some())?;
+    let mut bundle = Bundle::open(&arguments.source, arguments.budget)?;
     let running_set = start.places.open(start.running, Access::Read)?;
     let target_set = start.places.open(target, Access::Write)?;
     let trust = if manner.ask_firmware {

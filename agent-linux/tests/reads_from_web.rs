@@ -28,6 +28,8 @@ struct Plan {
     ranges: bool,
     /// Answers for ranges carry nothing, and say so.
     empty: bool,
+    /// Answers for ranges carry more than was asked for.
+    generous: bool,
     length: bool,
     /// For each connection, bytes of content after which it is cut; none left: never.
     cuts: Vec<usize>,
@@ -51,6 +53,7 @@ impl Server {
             tag: "\"one\"",
             ranges: true,
             empty: false,
+            generous: false,
             length: true,
             cuts: Vec::new(),
             silent: false,
@@ -139,7 +142,8 @@ impl Server {
         let size = plan.bytes.len();
         let range = range.filter(|_| plan.ranges).map(|range| {
             let (first, last) = range.split_once('-').unwrap();
-            let last: usize = last.parse().unwrap();
+            let more = if plan.generous { 1 } else { 0 };
+            let last = last.parse::<usize>().unwrap() + more;
             (first.parse::<usize>().unwrap(), last.min(size - 1))
         });
         let (line, body) = match range {
@@ -392,6 +396,51 @@ fn an_update_from_the_web_costs_what_the_plan_says() {
         "{traffic}, {cost} planned"
     );
     assert_eq!(board.select(), "b trial, 2 attempts left");
+}
+
+#[test]
+fn a_budget_is_kept_by_a_server_without_ranges_or_refused() {
+    let board = Board::sealed().booted(&Release::sealed(1).bundle(&[&key(1)]));
+    let bundle = Release::sealed(2).bundle(&[&key(1)]);
+    let server = Server::new(bundle.clone());
+    let run = board.run(&["--json", "plan", &server.url]);
+    let cost = run.events()[0]["source_bytes"].as_u64().unwrap();
+    assert!(cost < bundle.len() as u64 - 1);
+    let slots = board.slots();
+    // The plan's cost would do with ranges; without them the whole bundle comes.
+    for (length, budget) in [
+        (true, cost),
+        (true, bundle.len() as u64 - 1),
+        (false, 10 * bundle.len() as u64),
+    ] {
+        server.set(|plan| (plan.ranges, plan.length) = (false, length));
+        for command in ["plan", "install"] {
+            let run = board.run(&[command, "--budget", &budget.to_string(), &server.url]);
+            assert_eq!(run.code, 37, "{command} {budget}: {}", run.err);
+            assert!(run.err.contains("no ranges"), "{}", run.err);
+        }
+        assert_eq!(board.slots(), slots);
+    }
+    server.set(|plan| plan.length = true);
+    let budget = bundle.len().to_string();
+    let run = board.run(&["--json", "install", "--budget", &budget, &server.url]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let events = run.events();
+    let installed = events.last().unwrap();
+    assert!(installed["source_bytes"].as_u64() <= Some(bundle.len() as u64));
+    assert_eq!(board.select(), "b trial, 2 attempts left");
+}
+
+#[test]
+fn with_a_budget_an_answer_larger_than_the_request_is_refused() {
+    let server = Server::new(content(2, 100_000));
+    server.set(|plan| plan.generous = true);
+    let error = Http::open(&server.url, true, QUICK)
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(problem_of(&error), Some(&HttpProblem::Answer));
+    let mut http = server.open();
+    assert_eq!(read(&mut http, 70_000, 5).unwrap().len(), 5);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn replace(
     outlet: &mut Outlet,
 ) -> Result<usize, AgentError> {
     let (device, places, set) = (job.device, job.places, job.set);
-    let mut bundle = Bundle::open(source, arguments.budget.is_some())?;
+    let mut bundle = Bundle::open(source, arguments.budget)?;
     let scratch = device.state("scratch");
     let mut storage = RepairStorage {
         root,

@@ -371,7 +371,7 @@ impl Http {
             request = request.header(header::IF_RANGE, validator);
         }
         let answer = request.call().map_err(ureq::Error::into_io)?;
-        self.take(position, answer)
+        self.take(position, last, answer)
     }
 
     /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it.
@@ -386,12 +386,14 @@ impl Http {
         }
     }
 
-    fn take(&mut self, position: u64, answer: Response<Body>) -> io::Result<()> {
+    fn take(&mut self, position: u64, last: u64, answer: Response<Body>) -> io::Result<()> {
         let status = answer.status();
         let headers = answer.headers();
         let (start, end, bytes, ranges) = match status {
             StatusCode::PARTIAL_CONTENT => {
-                let range = content_range(headers).ok_or(HttpProblem::Answer)?;
+                let range = content_range(headers)
+                    .filter(|range| !self.exact || range.end <= last.saturating_add(1))
+                    .ok_or(HttpProblem::Answer)?;
                 (range.start, Some(range.end), range.bytes, true)
             }
             StatusCode::OK => {
@@ -446,8 +448,7 @@ struct ContentRange {
     bytes: Option<u64>,
 }
 
-/// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`. A range without a byte is none: an answer that carries
-/// nothing would be asked for again without end.
+/// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`. One without a byte would be asked for without end.
 fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, bytes) = text.strip_prefix("bytes ")?.split_once('/')?;

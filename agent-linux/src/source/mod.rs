@@ -27,14 +27,15 @@ enum Reader {
 
 impl Bundle {
     /// Opens a bundle; `-` is standard input, and what starts with `http:` or `https:` is on a web server. Anything but a regular
-    /// file is read as a pipe: forwards only. `exact` asks a web server for nothing but what is read, which costs a request for
-    /// every read and no byte beyond.
+    /// file is read as a pipe: forwards only. With a `budget` a web server is asked for nothing but what is read, which costs a request
+    /// for every read and no byte beyond.
     ///
     /// # Errors
-    /// [`AgentError::Source`] when it cannot be opened.
-    pub fn open(path: &Path, exact: bool) -> Result<Self, AgentError> {
+    /// [`AgentError::Source`] when it cannot be opened, [`AgentError::BudgetNeedsRanges`] when a server without ranges might send more
+    /// than the budget.
+    pub fn open(path: &Path, budget: Option<u64>) -> Result<Self, AgentError> {
         if let Some(url) = path.to_str().filter(|path| is_url(path)) {
-            return Self::open_url(url, exact);
+            return Self::open_url(url, budget);
         }
         let standard_input = path == Path::new("-");
         let name = if standard_input {
@@ -68,12 +69,22 @@ impl Bundle {
         })
     }
 
-    fn open_url(url: &str, exact: bool) -> Result<Self, AgentError> {
+    fn open_url(url: &str, budget: Option<u64>) -> Result<Self, AgentError> {
         let failed = |error| AgentError::Source {
             name: url.to_owned(),
             error,
         };
-        let web = Http::open(url, exact, Patience::default()).map_err(failed)?;
+        let web = Http::open(url, budget.is_some(), Patience::default()).map_err(failed)?;
+        // Without ranges all of it comes, whatever is read: what is dropped on the way costs as much as what is used.
+        if let Some(budget) = budget
+            && !web.has_ranges()
+            && web.bytes().is_none_or(|bytes| bytes > budget)
+        {
+            return Err(AgentError::BudgetNeedsRanges {
+                name: url.to_owned(),
+                budget,
+            });
+        }
         Ok(Self {
             name: url.to_owned(),
             bytes: web.bytes(),
