@@ -470,6 +470,44 @@ fn a_loader_that_cannot_be_asked_costs_no_attempt() {
 }
 
 #[test]
+fn a_committed_device_is_well_although_its_loader_and_its_marks_fail() {
+    let committed = || {
+        let machine = Machine::new();
+        machine.boot();
+        machine
+    };
+    let tried = at_every_call(
+        committed,
+        |machine| {
+            assert!(!machine.select()?, "no restart");
+            Ok(())
+        },
+        |_, _| (),
+    );
+    let machine = committed();
+    let calls = machine.variables.borrow().calls;
+    // Every call of its own, without a power cut: `select` goes on.
+    for at in 0..tried / 3 {
+        machine.variables.borrow_mut().wrong = Some((calls + at, Wrong::Fails));
+        machine.variables.borrow_mut().calls = calls;
+        assert!(!machine.select().unwrap(), "call {at}");
+        assert!(machine.variables.borrow().calls > calls + at);
+    }
+    machine.variables.borrow_mut().wrong = None;
+    // Marks that cannot be removed: they are folders.
+    for mark in ["boot-attempt", "redirect"] {
+        fs::create_dir_all(machine.board.path("state").join(mark).join("x")).unwrap();
+    }
+    machine.variables.borrow_mut().default = Some(Set::B);
+    assert!(!machine.select().unwrap());
+    assert_eq!(
+        machine.variables.borrow().default,
+        Some(Set::A),
+        "the firmware is told all the same"
+    );
+}
+
+#[test]
 fn lost_variables_are_told_again() {
     let machine = Machine::new();
     machine.install(2).unwrap();

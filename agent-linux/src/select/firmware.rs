@@ -5,6 +5,8 @@
 //!   cannot be asked is told of none.
 //! - The device is sent to another set that is not on trial once, until that set has run or the record is written again: a firmware
 //!   that refuses a set does not make the device restart for ever, and one that loses its variables again is told again.
+//! - A device that runs the set that must run, committed, is well whatever firmware and marks say: that they cannot be told is a
+//!   warning.
 //! - Run again in the same boot it spends nothing and blames nobody: only a restart shows what the firmware does.
 //!
 //! # Power loss
@@ -37,11 +39,17 @@ impl Case<'_> {
     /// Chooses, stores, tells the firmware, and restarts when `restart` says so and another set must boot.
     ///
     /// # Errors
-    /// When it is not known what runs, the firmware cannot be asked or told, or no set may be booted.
+    /// When it is not known what runs or no set may be booted; when the firmware cannot be asked or told of another set, or while the
+    /// running set is on trial.
     pub(super) fn follow(mut self, restart: bool, outlet: &mut Outlet) -> Result<(), AgentError> {
         let running = self.device.running_set()?;
         // A trial that cannot be told to the firmware must not cost an attempt.
-        self.device.loader.told()?;
+        if let Err(error) = self.device.loader.told() {
+            if !self.must_run(running) {
+                return Err(error);
+            }
+            warn(&error.to_string());
+        }
         let again = marks::was_selected(self.device);
         let (choice, record) = self.choose(running, again);
         let Some(set) = choice.set else {
@@ -53,16 +61,22 @@ impl Case<'_> {
             .map(|trial| trial.set);
         let away = if set == running {
             self.note(choice);
-            self.stay(record.as_ref(), set)?;
+            match self.stay(record.as_ref(), set) {
+                // Nothing has to change for this device to be well: the next boot tells the firmware again.
+                Err(error) if on_trial != Some(running) => warn(&error.to_string()),
+                stayed => stayed?,
+            }
             false
         } else if on_trial == Some(set) {
             self.note(choice);
             self.jump(record.as_ref(), set)?;
+            marks::note_selected(self.device)?;
             true
         } else {
-            self.redirect(record.as_ref(), running, choice, again)?
+            let away = self.redirect(record.as_ref(), running, choice, again)?;
+            marks::note_selected(self.device)?;
+            away
         };
-        marks::note_selected(self.device)?;
         outlet.tell(&Event::Selected(events::Selected {
             set: set.to_string(),
             reason: reason_name(choice.reason),
@@ -74,6 +88,18 @@ impl Case<'_> {
             (self.device.restart)()?;
         }
         Ok(())
+    }
+
+    /// Whether the running set is what must run, committed: then the firmware has nothing to do that it would not do by itself.
+    fn must_run(&self, running: Set) -> bool {
+        if let Loaded::Record(record) = self.loaded
+            && record.trial().is_some_and(|trial| trial.set == running)
+        {
+            return false;
+        }
+        let selection = select(&self.loaded, self.facts, self.audit.past().floor);
+        let trial = selection.record().and_then(BootRecord::trial);
+        selection.boot() == Some(running) && trial.is_none_or(|trial| trial.set != running)
     }
 
     /// A trial that runs, or whose attempt was spent in this boot, has had its choice; everything else is core's.
@@ -101,12 +127,16 @@ impl Case<'_> {
     }
 
     /// What runs is what must run: nothing is told for the next boot, and the firmware has not refused it. A set that the firmware
-    /// refuses never gets here, so it is sent there no more than once.
+    /// refuses never gets here, so it is sent there no more than once. Every step is tried, whatever became of the one before it.
     fn stay(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
-        marks::forget_attempt(self.device)?;
-        marks::forget_redirect(self.device)?;
-        marks::forget_stayed(self.device)?;
-        self.device.loader.rest(self.resting(record, set))
+        let steps = [
+            marks::forget_attempt(self.device),
+            marks::forget_redirect(self.device),
+            marks::forget_stayed(self.device),
+            self.device.loader.rest(self.resting(record, set)),
+            marks::note_selected(self.device),
+        ];
+        steps.into_iter().collect()
     }
 
     /// To the trial, whose attempt the record has spent already.
