@@ -10,6 +10,7 @@ use crate::history::journal_event;
 use crate::install::release_event;
 use crate::keys::id_text;
 use crate::loader::resting_default;
+use crate::marks;
 use crate::report::{Outlet, warn};
 use crate::secure_boot;
 use crate::slots::Places;
@@ -30,9 +31,9 @@ pub fn status(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
     };
     let running = device.running_set().ok();
     let held = Held::look_at_both(device, &Places::new(device));
-    let reboot_needed = record
-        .zip(running)
-        .map(|(record, running)| reboot_answer(&record, running, facts(&held)).needed);
+    let reboot_needed = record.zip(running).map(|(record, running)| {
+        reboot_answer(&record, running, facts(&held), marks::has_stayed(device)).needed
+    });
     let sets = Set::BOTH
         .into_iter()
         .zip(&held)

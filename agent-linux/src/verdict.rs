@@ -225,6 +225,7 @@ pub fn reboot_needed(device: &Device, outlet: &mut Outlet) -> Result<u8, AgentEr
         &record,
         running,
         facts(&Held::look_at_both(device, &Places::new(device))),
+        marks::has_stayed(device),
     );
     let code = if answer.needed { exit::OK } else { exit::NO };
     outlet.tell(&Event::RebootNeeded(answer));
@@ -232,18 +233,23 @@ pub fn reboot_needed(device: &Device, outlet: &mut Outlet) -> Result<u8, AgentEr
 }
 
 /// Whether a restart would boot another set. Asked of the same choice that a restart makes, so that a device that runs on its
-/// other set because the default one is gone is not sent into restarts without end. A trial that runs waits for its verdict.
+/// other set because the default one is gone is not sent into restarts without end. A trial that runs waits for its verdict. A
+/// device that `stayed`, because the firmware refused the other set, would stay again, unless a trial waits there.
 pub fn reboot_answer(
     record: &BootRecord,
     running: Set,
     facts: [SetFacts; 2],
+    stayed: bool,
 ) -> events::RebootNeeded {
-    let on_trial = record.trial().is_some_and(|trial| trial.set == running);
+    let trial = record.trial().map(|trial| trial.set);
+    let on_trial = trial == Some(running);
+    let stays = stayed && trial.is_none();
     let next = select(&Loaded::Record(*record), facts, 0).boot();
     events::RebootNeeded {
-        needed: !on_trial && next.is_some_and(|next| next != running),
+        needed: !on_trial && !stays && next.is_some_and(|next| next != running),
         running: running.to_string(),
         next: next.map(|set| set.to_string()),
         on_trial,
+        stays,
     }
 }

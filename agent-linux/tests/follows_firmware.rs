@@ -646,9 +646,37 @@ fn a_verdict_ends_staying() {
     machine.refuses.set(Some(Set::B));
     assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
     assert!(machine.board.path("running-set.stayed").exists());
+    let needed = || verdict::reboot_needed(&machine.device(), &mut sink()).unwrap();
+    assert_eq!(needed(), 1, "it would stay again");
     bad(&machine.device(), &mut sink()).unwrap();
     assert!(!machine.board.path("running-set.stayed").exists());
+    assert_eq!(needed(), 0, "it was decided anew");
     assert_eq!(machine.install(3).unwrap_err().code(), 39);
+}
+
+#[test]
+fn a_device_that_stays_needs_a_restart_only_for_a_trial() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot(), Set::A);
+    let needed = || machine.board.run(&["reboot-needed"]);
+    assert_eq!(needed().code, 0, "nothing is known of the firmware yet");
+    assert!(machine.select().unwrap());
+    assert_eq!(needed().code, 0);
+    assert_eq!(machine.boot_until_it_rests(), [Set::A]);
+    let run = needed();
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(
+        run.out.contains("the firmware refused set b"),
+        "{}",
+        run.out
+    );
+    assert_eq!(machine.board.status()["reboot_needed"], false);
+    machine.install(3).unwrap();
+    assert_eq!(needed().code, 0, "a trial waits");
 }
 
 #[test]

@@ -254,6 +254,8 @@ pub struct RebootNeeded {
     pub next: Option<String>,
     /// Whether the running set is on trial.
     pub on_trial: bool,
+    /// Whether the device stays on the running set because the firmware refused the one that must boot.
+    pub stays: bool,
 }
 
 /// One entry of the journal.

@@ -2,8 +2,8 @@
 
 use super::count;
 use crate::events::{
-    Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, Plan, Release, Selected,
-    SetStatus, Status,
+    Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, Plan, RebootNeeded,
+    Release, Selected, SetStatus, Status,
 };
 use indicatif::BinaryBytes;
 
@@ -47,12 +47,7 @@ pub(super) fn text(event: &Event) -> String {
         ),
         Event::MarkedBad(done) => returning("is bad", &done.set, &done.next, done.changed),
         Event::WentBack(done) => returning("is left", &done.set, &done.next, done.changed),
-        Event::RebootNeeded(answer) => reboot_text(
-            answer.needed,
-            answer.on_trial,
-            &answer.running,
-            answer.next.as_deref(),
-        ),
+        Event::RebootNeeded(answer) => reboot_text(answer),
         Event::Entry(entry) => {
             format!(
                 "{:>5}  {:20}  {}\n",
@@ -178,11 +173,19 @@ fn returning(what: &str, set: &str, next: &str, changed: bool) -> String {
     format!("Set {set} {what}; set {next} boots next. {after}\n")
 }
 
-fn reboot_text(needed: bool, on_trial: bool, running: &str, next: Option<&str>) -> String {
-    match next {
-        _ if on_trial => format!("No restart is needed: set {running} is running on trial.\n"),
-        Some(next) if needed => {
+fn reboot_text(answer: &RebootNeeded) -> String {
+    let running = &answer.running;
+    match &answer.next {
+        _ if answer.on_trial => {
+            format!("No restart is needed: set {running} is running on trial.\n")
+        }
+        Some(next) if answer.needed => {
             format!("A restart is needed: set {running} is running, and set {next} boots next.\n")
+        }
+        Some(next) if answer.stays && next != running => {
+            format!(
+                "No restart helps: set {running} is running, because the firmware refused set {next}.\n"
+            )
         }
         None => "No restart helps: no set can be booted.\n".to_owned(),
         Some(_) => format!("No restart is needed: set {running} is running and boots next.\n"),
