@@ -358,6 +358,26 @@ fn select_run_again_in_the_same_boot_spends_nothing() {
 }
 
 #[test]
+fn a_jump_that_fails_is_tried_again_in_the_same_boot_without_another_attempt() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    machine.boot();
+    assert_eq!(machine.boot(), Set::A);
+    let calls = machine.variables.borrow().calls;
+    // The two calls that ask come first, then the two that tell.
+    for at in [2, 3] {
+        machine.variables.borrow_mut().calls = calls;
+        machine.variables.borrow_mut().wrong = Some((calls + at, Wrong::Fails));
+        assert_eq!(machine.select().unwrap_err().code(), 55);
+        assert_eq!(machine.record().trial().unwrap().attempts_left, 1);
+    }
+    machine.variables.borrow_mut().wrong = None;
+    assert!(machine.select().unwrap());
+    assert_eq!(machine.record().trial().unwrap().attempts_left, 1);
+    assert_eq!(machine.boot(), Set::B);
+}
+
+#[test]
 fn every_cut_of_an_install_leaves_a_device_that_comes_together_again() {
     let tried = at_every_call(
         Machine::new,

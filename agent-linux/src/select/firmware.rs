@@ -70,7 +70,6 @@ impl Case<'_> {
         } else if on_trial == Some(set) {
             self.note(choice);
             self.jump(record.as_ref(), set)?;
-            marks::note_selected(self.device)?;
             true
         } else {
             let away = self.redirect(record.as_ref(), running, choice, again)?;
@@ -139,9 +138,10 @@ impl Case<'_> {
         steps.into_iter().collect()
     }
 
-    /// To the trial, whose attempt the record has spent already.
+    /// To the trial, whose attempt the record has spent already: a jump that fails is tried again in this boot without another one.
     fn jump(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
         marks::note_attempt(self.device)?;
+        marks::note_selected(self.device)?;
         let resting = self.resting(record, set.other());
         self.device.loader.jump(set, resting)
     }
