@@ -1,4 +1,4 @@
-//! `check`: every object of a set, read whole, and its UKI; what is damaged is named by its digest.
+//! `check`: every object of a set, read whole, its UKI, and whether its release can be proved; what is damaged is named by its digest.
 //!
 //! # Invariants
 //! - Nothing is changed.
@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::exit;
-use crate::health::{damage_text, read_all, running_root, seal};
+use crate::health::{damage_text, read_all, running_root};
 use crate::held::Held;
 use crate::objects::{Damage, Objects, file_digest};
 use crate::report::{Outlet, warn};
@@ -16,7 +16,9 @@ use crate::slots::{Access, OpenSet, Places};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use twinseal_core::boot::Set;
+use twinseal_core::verify::Verified;
 use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::manifest::Manifest;
 
 /// What was found in a set.
 #[derive(Debug, Default)]
@@ -31,12 +33,17 @@ pub struct Found {
     pub unlisted: Option<BlobDigest>,
     /// What is wrong with the UKI.
     pub uki: Option<(BlobDigest, Damage)>,
+    /// Why the release cannot be proved, as a sentence: then nobody knows which UKI and which image the set must have.
+    pub unproved: Option<String>,
 }
 
 impl Found {
     /// Whether nothing is damaged.
     pub const fn is_well(&self) -> bool {
-        self.damaged.is_empty() && self.uki.is_none() && self.unlisted.is_none()
+        self.damaged.is_empty()
+            && self.uki.is_none()
+            && self.unlisted.is_none()
+            && self.unproved.is_none()
     }
 }
 
@@ -76,37 +83,45 @@ pub fn look_through(
     outlet: &mut Outlet,
 ) -> Result<Option<Found>, AgentError> {
     let (opened, root) = open_root(device, places, set)?;
-    let Some(root) = root else {
-        return Ok(None);
+    let held = Held::of(device, &opened);
+    let release = held.proved().map(Verified::value);
+    let seal = release.and_then(|release| release.seal);
+    let mut found = Found {
+        unproved: held
+            .problem()
+            .map(|problem| format!("What set {set} holds cannot be proved: {problem}")),
+        ..Found::default()
     };
-    let seal = seal(device, places, set);
+    let Some(root) = root else {
+        return Ok(found.unproved.is_some().then_some(found));
+    };
+    found.uki = release.and_then(|release| uki_damage(release, opened.uki().as_deref()));
     let objects = match Objects::list(&root, seal.as_ref()) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            found.unlisted = seal;
+            return Ok((!found.is_well()).then_some(found));
+        }
         other => other.map_err(|error| AgentError::File {
             file: root,
             done: "looked through",
             error,
         })?,
     };
-    let mut damaged = Vec::new();
     read_all(
         &objects,
         device.description.verity,
         outlet,
-        |object, damage| damaged.push((object, damage)),
+        |object, damage| found.damaged.push((object, damage)),
     );
     if !objects.is_complete() {
         warn(&format!(
             "An image of set {set} cannot be read, so objects may be missing that nobody names."
         ));
     }
-    Ok(Some(Found {
-        objects: objects.count(),
-        bytes: objects.bytes(),
-        unlisted: seal.filter(|_| !objects.is_listed()),
-        damaged,
-        uki: uki_damage(device, places, set, opened.uki().as_deref()),
-    }))
+    found.objects = objects.count();
+    found.bytes = objects.bytes();
+    found.unlisted = seal.filter(|_| !objects.is_listed());
+    Ok(Some(found))
 }
 
 /// Opens a set for reading; its root slot is where the initramfs left it, when it runs.
@@ -126,14 +141,8 @@ pub fn open_root<'p>(
 }
 
 /// What is wrong with the UKI of a set, by its signed manifest.
-fn uki_damage(
-    device: &Device,
-    places: &Places,
-    set: Set,
-    uki: Option<&Path>,
-) -> Option<(BlobDigest, Damage)> {
-    let release = Held::look(device, places, set).release.ok().flatten()?;
-    let digest = release.value().uki()?.digest;
+fn uki_damage(release: &Manifest, uki: Option<&Path>) -> Option<(BlobDigest, Damage)> {
+    let digest = release.uki()?.digest;
     let damage = match file_digest(uki?) {
         Ok(found) if found == digest => return None,
         Ok(_) => Damage::OtherDigest,
@@ -145,12 +154,19 @@ fn uki_damage(
 fn checked_event(set: Set, found: Option<&Found>) -> events::CheckedSet {
     let part = |part: &'static str, (digest, damage): &(BlobDigest, Damage)| events::DamagedPart {
         part,
-        digest: digest.to_string(),
+        digest: Some(digest.to_string()),
         problem: problem_name(damage),
         text: damage_text(digest, damage),
     };
     let objects = found.into_iter().flat_map(|found| &found.damaged);
     let uki = found.and_then(|found| found.uki.as_ref());
+    let unproved = found.and_then(|found| found.unproved.clone());
+    let unproved = unproved.map(|text| events::DamagedPart {
+        part: "release",
+        digest: None,
+        problem: "not-proved",
+        text,
+    });
     let unlisted = found.and_then(|found| Some((found.unlisted?, Damage::Missing)));
     events::CheckedSet {
         set: set.to_string(),
@@ -161,6 +177,7 @@ fn checked_event(set: Set, found: Option<&Found>) -> events::CheckedSet {
             .map(|damaged| part("object", damaged))
             .chain(unlisted.iter().map(|damaged| part("image", damaged)))
             .chain(uki.map(|damaged| part("uki", damaged)))
+            .chain(unproved)
             .collect(),
     }
 }

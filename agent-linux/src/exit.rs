@@ -232,7 +232,7 @@ pub const TABLE: &[Row] = &[
     row(
         DAMAGED,
         "damaged",
-        "An object or the UKI of a set is missing, damaged or not sealed (check, repair).",
+        "An object or the UKI of a set is missing, damaged or not sealed, or its release cannot be proved (check, repair).",
     ),
 ];
 

@@ -56,6 +56,17 @@ impl Held {
         self.release.as_ref().ok().and_then(Option::as_ref)
     }
 
+    /// Why what the set holds cannot be proved; `None` when it is proved, and when the set holds nothing that boots.
+    pub fn problem(&self) -> Option<String> {
+        match &self.release {
+            Err(error) => Some(error.to_string()),
+            Ok(None) if self.bootable => {
+                Some("no signed manifest is kept with what boots there.".to_owned())
+            }
+            Ok(_) => None,
+        }
+    }
+
     /// What the choice of a set needs to know.
     pub fn facts(&self) -> SetFacts {
         let release = self.proved();

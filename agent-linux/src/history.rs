@@ -279,7 +279,10 @@ pub fn failure_text(failure: &HealthFailure) -> String {
         HealthFailure::ObjectDamaged { object } => {
             format!("object {object} is missing or damaged")
         }
-        HealthFailure::SlotUnreadable => "its root slot could not be looked through".to_owned(),
+        HealthFailure::SlotUnreadable => {
+            "its root slot could not be looked through, or what it holds cannot be proved"
+                .to_owned()
+        }
     }
 }
 

@@ -137,6 +137,39 @@ fn a_damaged_uki_and_a_missing_image_are_named() {
 }
 
 #[test]
+fn a_release_that_cannot_be_proved_is_a_finding() {
+    let board = updated();
+    let front = board.path("root-b/twinseal/manifest.tar");
+    let whole = fs::read(&front).unwrap();
+    let find = |what: &str| {
+        let (code, parts) = damaged(&board, &[]);
+        assert_eq!((code, parts.len()), (81, 1), "{what}: {parts:?}");
+        assert_eq!(
+            (&parts[0]["part"], &parts[0]["problem"], &parts[0]["digest"]),
+            (&"release".into(), &"not-proved".into(), &Value::Null)
+        );
+        let text = parts[0]["text"].as_str().unwrap();
+        assert!(text.starts_with("What set b holds cannot be"), "{text}");
+        let run = board.run(&["repair", "--from-other-set", "--set", "b"]);
+        assert_eq!(run.code, 81, "{what}: {}", run.err);
+        assert!(run.err.contains("cannot be proved"), "{}", run.err);
+    };
+    let mut changed = whole.clone();
+    changed[600] ^= 1;
+    fs::write(&front, changed).unwrap();
+    find("a changed manifest");
+    fs::write(&front, &whole[..700]).unwrap();
+    find("a short one");
+    fs::remove_file(&front).unwrap();
+    find("none, and a UKI that boots");
+    fs::remove_dir_all(board.path("root-b")).unwrap();
+    fs::create_dir(board.path("root-b")).unwrap();
+    find("an empty root slot");
+    board.empty_set_b();
+    assert_eq!(board.run(&["check"]).code, 0, "nothing boots there");
+}
+
+#[test]
 fn what_is_damaged_in_both_sets_comes_from_a_bundle_and_nothing_else_does() {
     let board = updated();
     let before = board.slots();

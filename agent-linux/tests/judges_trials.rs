@@ -140,3 +140,22 @@ fn the_root_slot_that_the_initramfs_left_is_read() {
     assert_eq!(run.code, 80, "the image of the manifest is not there");
     assert!(run.err.contains("is missing"), "{}", run.err);
 }
+
+#[test]
+fn a_trial_whose_release_cannot_be_proved_is_not_kept() {
+    let board = on_trial();
+    check(&board, "10", "true");
+    let front = board.path("root-b/twinseal/manifest.tar");
+    let whole = fs::read(&front).unwrap();
+    let mut changed = whole.clone();
+    changed[600] ^= 1;
+    fs::write(&front, changed).unwrap();
+    let run = board.run(&["health"]);
+    assert_eq!(run.code, 80, "{}", run.err);
+    assert!(run.err.contains("cannot be proved"), "{}", run.err);
+    assert_eq!(last(&board)["failure"]["reason"], "slot-unreadable");
+    fs::remove_file(&front).unwrap();
+    assert_eq!(board.run(&["health"]).code, 80);
+    fs::write(&front, whole).unwrap();
+    assert_eq!(board.run(&["health", "--commit"]).code, 0);
+}

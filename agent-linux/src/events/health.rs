@@ -70,11 +70,11 @@ pub struct CheckedSet {
 /// A damaged part of a set.
 #[derive(Clone, Debug, Serialize)]
 pub struct DamagedPart {
-    /// "object", "image" (its name among the images) or "uki".
+    /// "object", "image" (its name among the images), "uki" or "release".
     pub part: &'static str,
-    /// Its fs-verity digest, as it must be.
-    pub digest: String,
-    /// "missing", "refused", "not-sealed", "other-digest" or "unreadable".
+    /// Its fs-verity digest, as it must be; `None` for a release, which nothing is known of.
+    pub digest: Option<String>,
+    /// "missing", "refused", "not-sealed", "other-digest" or "unreadable"; "not-proved" for a release.
     pub problem: &'static str,
     /// The same as a sentence.
     pub text: String,

@@ -2,7 +2,8 @@
 //!
 //! # Order
 //! 1. the checks of the sealed system, in the order of their names, each with a time limit; the first that fails ends it;
-//! 2. every object of the running set is read whole: what the kernel refuses later would be a failure in the field;
+//! 2. its release is proved anew, and every object of the running set is read whole: what the kernel refuses later would be a
+//!    failure in the field;
 //! 3. the verdict is told to the journal; with `--commit` the set is committed, or marked bad and the device restarted.
 //!
 //! # Invariants
@@ -115,36 +116,39 @@ fn run_checks(
     Ok(u16::try_from(list.len()).unwrap_or(u16::MAX))
 }
 
-/// Reads every object of the running set; a device without root slots has none.
+/// Proves which release runs and reads every object of it; a device without root slots has none.
 fn read_objects(
     device: &Device,
     running: Set,
     mut passed: Passed,
     outlet: &mut Outlet,
 ) -> Result<Passed, Box<HealthFailure>> {
+    let unreadable = |what: &str| {
+        warn(what);
+        Box::new(HealthFailure::SlotUnreadable)
+    };
+    let slot = |error: &dyn std::fmt::Display| {
+        unreadable(&format!(
+            "The root slot of set {running} could not be looked through: {error}."
+        ))
+    };
+    let places = Places::new(device);
+    let opened = places
+        .open(running, Access::Read)
+        .map_err(|error| slot(&error))?;
+    let held = Held::of(device, &opened);
+    if let Some(problem) = held.problem() {
+        return Err(unreadable(&format!(
+            "What set {running} holds cannot be proved: {problem}"
+        )));
+    }
     if device.description.sets.is_none() {
         return Ok(passed);
     }
-    let unreadable = |error: &dyn std::fmt::Display| {
-        warn(&format!(
-            "The root slot of set {running} could not be looked through: {error}."
-        ));
-        Box::new(HealthFailure::SlotUnreadable)
-    };
-    let places = Places::new(device);
-    let seal = seal(device, &places, running);
-    let mounted = running_root(device);
-    let opened = match mounted {
-        Some(_) => None,
-        None => Some(
-            places
-                .open(running, Access::Read)
-                .map_err(|error| unreadable(&error))?,
-        ),
-    };
-    let root = mounted.or_else(|| opened.as_ref()?.root().map(PathBuf::from));
-    let root = root.ok_or_else(|| unreadable(&"there is none"))?;
-    let objects = Objects::list(&root, seal.as_ref()).map_err(|error| unreadable(&error))?;
+    let seal = held.proved().and_then(|release| release.value().seal);
+    let root = running_root(device).or_else(|| opened.root().map(PathBuf::from));
+    let root = root.ok_or_else(|| slot(&"there is none"))?;
+    let objects = Objects::list(&root, seal.as_ref()).map_err(|error| slot(&error))?;
     let mut first = None;
     read_all(
         &objects,
@@ -198,12 +202,6 @@ pub fn damage_text(object: &BlobDigest, damage: &Damage) -> String {
         Damage::OtherDigest => format!("Object {object} has another digest than its name."),
         Damage::Unreadable(error) => format!("Object {object} could not be read: {error}."),
     }
-}
-
-/// The image that a set must have, by its signed manifest.
-pub fn seal(device: &Device, places: &Places, set: Set) -> Option<BlobDigest> {
-    let held = Held::look(device, places, set);
-    held.release.ok().flatten()?.value().seal
 }
 
 /// The root slot of the running set, where the initramfs left it mounted.

@@ -15,7 +15,7 @@
 mod bundle;
 
 use crate::audit::Audit;
-use crate::check::{look_through, open_root};
+use crate::check::{Found, look_through, open_root};
 use crate::cli::RepairArguments;
 use crate::config::Sealing;
 use crate::device::{Device, need_record};
@@ -66,6 +66,11 @@ pub fn repair(
             "The UKI {uki} of set {set} is damaged. It is not replaced here: install the release again from the other set."
         ));
     }
+    if let Some(problem) = &found.unproved {
+        warn(&format!(
+            "{problem} It is not repaired here: install the release again from the other set."
+        ));
+    }
     let damaged = found.damaged.iter().map(|(object, _)| *object).collect();
     let mut job = Job {
         device,
@@ -82,7 +87,11 @@ pub fn repair(
     let repaired = replace(&mut job, running, arguments, outlet)?;
     let left = found.damaged.len() - repaired;
     outlet.tell(&Event::Repaired(repaired_event(set, repaired, left)));
-    let well = left == 0 && found.uki.is_none() && found.unlisted.is_none();
+    let well = Found {
+        damaged: Vec::new(),
+        ..found
+    };
+    let well = left == 0 && well.is_well();
     Ok(if well { exit::OK } else { exit::DAMAGED })
 }
 
