@@ -15,6 +15,7 @@ use crate::journal::Journal;
 use crate::keys;
 use crate::labels;
 use crate::loader::Follower;
+use crate::marks;
 use crate::restart::restart;
 use std::fs;
 use std::io;
@@ -147,6 +148,17 @@ impl Device {
             self.description.clock,
             |_, _| (),
         )
+    }
+
+    /// Refuses what needs the agent's state, when the data partition with it could not be mounted.
+    ///
+    /// # Errors
+    /// [`AgentError::DataVolatile`].
+    pub fn need_data(&self) -> Result<(), AgentError> {
+        if marks::is_data_volatile(self) {
+            return Err(AgentError::DataVolatile);
+        }
+        Ok(())
     }
 
     /// The set that is running, as the file of the description says.

@@ -60,6 +60,11 @@ pub enum AgentError {
     /// The device has been provisioned before.
     #[error("This device has a boot record already: it has been provisioned.")]
     AlreadyProvisioned,
+    /// The data partition is not there.
+    #[error(
+        "The data partition could not be mounted at boot: what this device knows of its updates is not there, and what was written now would be lost."
+    )]
+    DataVolatile,
     /// No set may be booted.
     #[error("No set can be booted: neither is complete and at or above the floor.")]
     NothingToBoot,
@@ -238,7 +243,7 @@ impl AgentError {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
                 _ => exit::SOURCE,
             },
-            Self::File { .. } | Self::NoMemory => exit::STORAGE,
+            Self::DataVolatile | Self::File { .. } | Self::NoMemory => exit::STORAGE,
         }
     }
 
@@ -273,6 +278,9 @@ impl AgentError {
                 "Put the bundle on a web server with ranges, or allow its whole size with --budget BYTES where the server says it."
             }
             Self::RestartFirst { .. } => "Restart the device, then install.",
+            Self::DataVolatile => {
+                "Look after the data partition and restart; the running set stays as it is until then."
+            }
             Self::NothingToBoot => "Start the recovery, or provision the device again.",
             Self::JournalBroken { .. } => {
                 "`twinseal history --verify` shows where. Keep the file for the investigation: `twinseal history --set-aside` moves it \

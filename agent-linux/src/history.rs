@@ -53,6 +53,7 @@ pub fn history(device: &Device, verify: bool, outlet: &mut Outlet) -> Result<(),
 /// # Errors
 /// When it cannot be moved, or the boot record cannot be stored.
 pub fn set_aside(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    device.need_data()?;
     let _lock = device.lock()?;
     let loaded = record_if_readable(device);
     let damage = device.journal(loaded.as_ref())?.damage();

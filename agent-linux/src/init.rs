@@ -34,6 +34,7 @@ pub fn init(
     arguments: &InitArguments,
     outlet: &mut Outlet,
 ) -> Result<(), AgentError> {
+    device.need_data()?;
     let _lock = device.lock()?;
     let loaded = device.load_record()?;
     match loaded {

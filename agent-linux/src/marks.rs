@@ -9,7 +9,9 @@
 //! | file beside the one that says what runs | says |
 //! |---|---|
 //! | `.selected` in place of its extension | `select` was run in this boot |
-//! | `.stayed` | the firmware refused the set that must boot, so the device stays on this one |
+//! | `data-volatile` in place of its name | the data partition could not be mounted, `/var` is memory; the initramfs makes it |
+//! | `on-trial` | the running set is on trial; the initramfs makes it too, and the service that gives the verdict needs it |
+//! | `.stayed` in place of its extension | the firmware refused the set that must boot, so the device stays on this one |
 //!
 //! # Invariants
 //! - A mark in the state is there whole or not at all, and durable when the call returns; the others are gone after a restart.
@@ -26,6 +28,8 @@ use twinseal_core::boot::Set;
 
 const ATTEMPT: &str = "boot-attempt";
 const REDIRECT: &str = "redirect";
+const DATA_VOLATILE: &str = "data-volatile";
+const ON_TRIAL: &str = "on-trial";
 
 /// Says that the attempt of the next start was spent.
 ///
@@ -91,6 +95,32 @@ pub fn forget_stayed(device: &Device) -> Result<(), AgentError> {
 /// Whether the device stays on a set that must not boot, because its firmware refused the other one.
 pub fn has_stayed(device: &Device) -> bool {
     stayed(device).exists()
+}
+
+/// Whether the data partition could not be mounted at boot. What is in the agent's state then is neither what was there nor what will
+/// be: nothing may be concluded from it, and nothing decided.
+pub fn is_data_volatile(device: &Device) -> bool {
+    device
+        .description
+        .running
+        .with_file_name(DATA_VOLATILE)
+        .exists()
+}
+
+/// Says whether the running set is on trial, for services that are about that alone.
+///
+/// # Errors
+/// When the file cannot be made or removed.
+pub fn note_on_trial(device: &Device, on_trial: bool) -> Result<(), AgentError> {
+    let file = device.description.running.with_file_name(ON_TRIAL);
+    if !on_trial {
+        return take_away(&file);
+    }
+    fs::write(&file, "").map_err(|error| AgentError::File {
+        file,
+        done: "written",
+        error,
+    })
 }
 
 /// Says that the firmware was sent to another set with this write of the boot record.

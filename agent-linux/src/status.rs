@@ -43,6 +43,7 @@ pub fn status(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
         compatible: device.description.compatible.as_str().to_owned(),
         trusted_keys: device.keys.iter().map(|key| id_text(&key.id())).collect(),
         running: running.map(|set| set.to_string()),
+        data_volatile: marks::is_data_volatile(device),
         verity: verity_name(device),
         boot_record: record_name(&loaded),
         default: record.map(|record| record.default_set().to_string()),

@@ -68,6 +68,7 @@ pub fn plan(
     arguments: &PlanArguments,
     outlet: &mut Outlet,
 ) -> Result<(), AgentError> {
+    device.need_data()?;
     let _lock = device.lock()?;
     let loaded = device.load_record()?;
     let journal = device.journal(Some(&loaded))?;
@@ -100,6 +101,7 @@ pub fn install_bundle(
     arguments: &InstallArguments,
     outlet: &mut Outlet,
 ) -> Result<(), AgentError> {
+    device.need_data()?;
     let _lock = device.lock()?;
     let mut store = device.record_store()?;
     let loaded = record::load(&mut store)?;

@@ -69,6 +69,7 @@ struct Case {
 
 impl Case {
     fn open(device: &Device, patience: Patience) -> Result<Self, AgentError> {
+        device.need_data()?;
         let lock = patience.lock(device)?;
         let loaded = device.load_record()?;
         let record = need_record(&loaded)?;
@@ -219,6 +220,7 @@ pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
 /// # Errors
 /// When the state of the device is not known.
 pub fn reboot_needed(device: &Device, outlet: &mut Outlet) -> Result<u8, AgentError> {
+    device.need_data()?;
     let record = need_record(&device.load_record()?)?;
     let running = device.running_set()?;
     let answer = reboot_answer(

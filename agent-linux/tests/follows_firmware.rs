@@ -310,10 +310,18 @@ fn an_update_is_tried_at_once_and_committed() {
     assert!(!machine.board.path("state/etc/b/seal").exists());
     assert_eq!(machine.boot(), Set::B);
     assert_eq!(machine.record().trial().unwrap().attempts_left, 2);
+    let on_trial = || machine.board.path("on-trial").exists();
+    assert!(!on_trial(), "nobody has looked");
     assert!(!machine.select().unwrap());
+    assert!(on_trial());
     good(&machine.device(), &mut sink()).unwrap();
     machine.check_agreement("after the commit");
     assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    assert!(!on_trial());
+    machine.install(3).unwrap();
+    machine.select().unwrap();
+    assert!(!on_trial(), "set a waits for its trial, and set b runs");
+    assert_eq!(machine.boot_until_it_rests(), [Set::A]);
     machine.check_agreement("after a restart");
 }
 

@@ -22,6 +22,8 @@ pub struct Health {
     pub set: String,
     /// Whether it is on trial; outside a trial nothing is checked.
     pub on_trial: bool,
+    /// Whether the data partition could not be mounted: then it is not known whether there is a trial, and nothing is decided.
+    pub data_volatile: bool,
     /// Whether it is healthy.
     pub passed: bool,
     /// Checks that passed.

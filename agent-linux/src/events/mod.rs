@@ -382,7 +382,8 @@ pub struct SetAside {
 pub struct Selected {
     /// The set.
     pub set: String,
-    /// Why: the short name of the row in the table of boot states.
+    /// Why: the short name of the row in the table of boot states; "data-volatile" when the data partition could not be mounted and
+    /// nothing was chosen.
     pub reason: &'static str,
     /// Attempts that the trial has left.
     pub attempts_left: u8,
@@ -401,6 +402,8 @@ pub struct Status {
     pub trusted_keys: Vec<String>,
     /// The running set; `None` when nobody said.
     pub running: Option<String>,
+    /// Whether the data partition could not be mounted: then the agent's state, the boot record in it, is not the device's own.
+    pub data_volatile: bool,
     /// "sealed", "not sealed", or "no root slots".
     pub verity: &'static str,
     /// "record", "blank", "corrupt" or "unreadable".

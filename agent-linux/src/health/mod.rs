@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //! - A trial without a check is not committed: one that checks nothing proves nothing.
-//! - Outside a trial nothing is checked and nothing is changed.
+//! - Outside a trial nothing is checked and nothing is changed; nor is it while the data partition is not there, for nobody knows then
+//!   whether there is a trial.
 //!
 //! # Power loss
 //! Until the verdict is stored the trial is undecided, and its attempts run out as they would without this command.
@@ -23,6 +24,7 @@ use crate::events::{self, Event, Phase, Progress};
 use crate::exit;
 use crate::held::Held;
 use crate::history::{failure_event, failure_text};
+use crate::marks;
 use crate::objects::{Damage, Objects};
 use crate::report::{Outlet, warn};
 use crate::slots::{Access, Places};
@@ -55,6 +57,14 @@ pub fn health(
     outlet: &mut Outlet,
 ) -> Result<u8, AgentError> {
     let running = device.running_set()?;
+    if marks::is_data_volatile(device) {
+        outlet.tell(&Event::Health(events::Health {
+            set: running.to_string(),
+            data_volatile: true,
+            ..events::Health::default()
+        }));
+        return Ok(exit::OK);
+    }
     if !is_on_trial(device, running)? {
         outlet.tell(&Event::Health(events::Health {
             set: running.to_string(),
@@ -263,6 +273,7 @@ fn health_event(set: Set, outcome: &Result<Passed, Box<HealthFailure>>) -> event
     events::Health {
         set: set.to_string(),
         on_trial: true,
+        data_volatile: false,
         passed: outcome.is_ok(),
         checks: passed.checks,
         objects: passed.objects,

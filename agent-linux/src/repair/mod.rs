@@ -51,6 +51,7 @@ pub fn repair(
     arguments: &RepairArguments,
     outlet: &mut Outlet,
 ) -> Result<u8, AgentError> {
+    device.need_data()?;
     let _lock = device.lock()?;
     let loaded = device.load_record()?;
     need_record(&loaded)?;

@@ -131,6 +131,9 @@ fn checked_text(checked: &CheckedSet) -> String {
 fn health_text(health: &Health) -> String {
     let set = &health.set;
     match &health.problem {
+        _ if health.data_volatile => format!(
+            "Set {set} runs, and the data partition could not be mounted: whether it is on trial is not known, so nothing is decided.\n"
+        ),
         _ if !health.on_trial => {
             format!("Set {set} is not on trial: there is nothing to decide.\n")
         }
@@ -367,6 +370,12 @@ fn status_text(status: &Status) -> String {
             .clone()
             .unwrap_or_else(|| "not known".to_owned()),
     );
+    if status.data_volatile {
+        line(
+            "data",
+            "NOT MOUNTED: the agent's state is in memory; look after the data partition and restart".to_owned(),
+        );
+    }
     match status.boot_record {
         "record" => {
             line("default set", status.default.clone().unwrap_or_default());

@@ -13,7 +13,7 @@
 //! Every boot of either set runs this, and each step looks at what is there: whatever a cut left is brought together again. An
 //! attempt that was spent and not used stays spent.
 
-use super::{Choice, settle};
+use super::{Choice, mark_trial, settle};
 use crate::audit::Audit;
 use crate::device::Device;
 use crate::error::AgentError;
@@ -43,6 +43,9 @@ impl Case<'_> {
     /// running set is on trial.
     pub(super) fn follow(mut self, restart: bool, outlet: &mut Outlet) -> Result<(), AgentError> {
         let running = self.device.running_set()?;
+        if let Loaded::Record(record) = &self.loaded {
+            mark_trial(self.device, Some(record), running);
+        }
         // A trial that cannot be told to the firmware must not cost an attempt.
         if let Err(error) = self.device.loader.told() {
             if !self.must_run(running) {
@@ -52,6 +55,7 @@ impl Case<'_> {
         }
         let again = marks::was_selected(self.device);
         let (choice, record) = self.choose(running, again);
+        mark_trial(self.device, record.as_ref(), running);
         let Some(set) = choice.set else {
             self.note(choice);
             return Err(AgentError::NothingToBoot);

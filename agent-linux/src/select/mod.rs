@@ -8,6 +8,7 @@
 //! - The record is stored before anything else happens: an attempt is spent before the jump.
 //! - An attempt that cannot be stored is not made: what would boot without the set on trial boots instead, and the medium gets
 //!   another chance later.
+//! - Without the data partition nothing is chosen, stored or told: what is in memory in its place says nothing about the device.
 //! - Nothing but a missing set keeps a device from booting: a journal, a key or a lock that fails gives a warning.
 //!
 //! # Power loss
@@ -22,6 +23,7 @@ use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::held::{Held, facts};
 use crate::history::reason_name;
+use crate::marks;
 use crate::report::{Outlet, warn};
 use crate::slots::Places;
 use twinseal_core::Error;
@@ -48,6 +50,9 @@ pub fn select_set(
     arguments: SelectArguments,
     outlet: &mut Outlet,
 ) -> Result<(), AgentError> {
+    if marks::is_data_volatile(device) {
+        return stay_without_data(device, outlet);
+    }
     let _lock = match device.lock() {
         Ok(lock) => Some(lock),
         Err(
@@ -77,7 +82,7 @@ pub fn select_set(
         return case.follow(arguments.restart, outlet);
     }
     let selection = select(&loaded, facts, audit.past().floor);
-    let (choice, _) = settle(device, &loaded, &selection, facts, &audit);
+    let (choice, record) = settle(device, &loaded, &selection, facts, &audit);
     audit.tell(Noted::Booted {
         set: choice.set,
         reason: choice.reason,
@@ -89,6 +94,7 @@ pub fn select_set(
     if let Err(error) = device.write_running_set(set) {
         warn(&error.to_string());
     }
+    mark_trial(device, record.as_ref(), set);
     outlet.tell(&Event::Selected(events::Selected {
         set: set.to_string(),
         reason: reason_name(choice.reason),
@@ -97,6 +103,29 @@ pub fn select_set(
         restart: false,
     }));
     Ok(())
+}
+
+/// Without the data partition there is no boot record, no journal and no mark: the running set goes on, and nobody is told anything.
+fn stay_without_data(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
+    let running = device.running_set()?.to_string();
+    warn(&AgentError::DataVolatile.to_string());
+    outlet.tell(&Event::Selected(events::Selected {
+        set: running.clone(),
+        reason: "data-volatile",
+        attempts_left: 0,
+        running: Some(running),
+        restart: false,
+    }));
+    Ok(())
+}
+
+/// Says beside the running set whether it is on trial.
+fn mark_trial(device: &Device, record: Option<&BootRecord>, running: Set) {
+    let trial = record.and_then(BootRecord::trial);
+    let on_trial = trial.is_some_and(|trial| trial.set == running);
+    if let Err(error) = marks::note_on_trial(device, on_trial) {
+        warn(&error.to_string());
+    }
 }
 
 /// Stores the record of a selection, if it has one, and gives what may boot after that, and the record as stored.
