@@ -102,6 +102,12 @@ pub enum AgentError {
         /// Why it failed.
         error: io::Error,
     },
+    /// The system does not restart.
+    #[error("The device could not be restarted: {error}.")]
+    Restart {
+        /// Why.
+        error: io::Error,
+    },
     /// A path is not UTF-8.
     #[error("The path {} is not UTF-8, and this agent needs it to be.", path.display())]
     NotText {
@@ -243,7 +249,9 @@ impl AgentError {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
                 _ => exit::SOURCE,
             },
-            Self::DataVolatile | Self::File { .. } | Self::NoMemory => exit::STORAGE,
+            Self::DataVolatile | Self::File { .. } | Self::Restart { .. } | Self::NoMemory => {
+                exit::STORAGE
+            }
         }
     }
 
@@ -264,6 +272,7 @@ impl AgentError {
                 "`twinseal select` makes it anew from what the sets hold and the journal says."
             }
             Self::AlreadyProvisioned => "Use `twinseal install BUNDLE`.",
+            Self::Restart { .. } => "Restart it by hand: what had to be stored is stored.",
             Self::NoSystem => {
                 "Ask the maker for a bundle with the whole system, or say image-only = true in the device description."
             }
