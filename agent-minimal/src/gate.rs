@@ -34,6 +34,14 @@ pub enum Gate {
     },
 }
 
+impl Gate {
+    /// Whether this start is one of a trial.
+    #[must_use]
+    pub const fn is_trial(self) -> bool {
+        matches!(self, Self::Paid | Self::Spent { .. })
+    }
+}
+
 /// Reads the boot record in the agent's state; `None` when there is no file.
 ///
 /// # Errors

@@ -10,15 +10,16 @@
 
 use crate::command_line::CommandLine;
 use crate::console::{say, words};
-use crate::devices::{mount_ext4, mount_root_slot, node, set_with_image, started_set};
+use crate::data::{DATA, mark, mount_data};
+use crate::devices::{mount_root_slot, node, set_with_image, started_set};
 use crate::fallback::{self, Next};
 use crate::gate::{self, Gate};
 use crate::refusal::Refusal;
 use crate::{early, etc_overlay, handover, var};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,11 +36,14 @@ use twinseal_platform_linux::sealed::SealedRoot;
 use twinseal_platform_linux::watchdog;
 
 /// What is ours is mounted below `/run`, and moves with it into the system.
-const DATA: &str = "/run/twinseal/data";
 const ROOT_SLOT: &str = "/run/twinseal/root-slot";
 const OTHER_SLOT: &str = "/run/twinseal/other-slot";
 const IMAGE: &str = "/run/twinseal/image";
 const RUNNING_SET: &str = "/run/twinseal/running-set";
+
+/// There, and empty, when the set is on trial: the system then owes a verdict.
+const ON_TRIAL: &str = "/run/twinseal/on-trial";
+
 const ROOT: &str = "/sysroot";
 
 /// The agent's state on the data partition.
@@ -102,7 +106,11 @@ fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result
     };
     known.set = Some(set);
     say(format_args!("set {set}, seal {}", seal.to_hex()));
-    match gate::pass(&data.join(STATE), known.loaded.as_ref(), set)? {
+    let gate = gate::pass(&data.join(STATE), known.loaded.as_ref(), set)?;
+    if gate.is_trial() {
+        mark(ON_TRIAL);
+    }
+    match gate {
         Gate::Open => {}
         Gate::Paid => say(format_args!("set {set} is on trial")),
         Gate::Spent { left } => say(format_args!("set {set} is on trial, attempts left: {left}")),
@@ -124,23 +132,6 @@ fn default_set(known: &Known) -> Set {
     match &known.loaded {
         Some(Loaded::Record(record)) => record.default_set(),
         _ => Set::A,
-    }
-}
-
-/// Without its data a device still runs; what it writes is then gone with the power.
-fn mount_data() {
-    let mounted = match node("data") {
-        Some(node) => mount_ext4(&node, Path::new(DATA), MountFlags::NOATIME),
-        None => Err(Errno::NODEV),
-    };
-    if let Err(errno) = mounted {
-        say(format_args!(
-            "The data partition cannot be mounted ({errno}); /var and /etc are lost with the power."
-        ));
-        let _ = fs::create_dir_all(DATA);
-        if let Err(errno) = mount("tmpfs", DATA, "tmpfs", MountFlags::empty(), None) {
-            say(format_args!("No memory for /var either: {errno}"));
-        }
     }
 }
 

@@ -4,12 +4,13 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`]: what a refusal does next;
-//! - [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
+//! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
 //! - Nothing runs from a root that the kernel did not measure to be the one on the command line.
 //! - An attempt of a trial is spent on the medium before the set's own code runs, and the watchdog runs by then.
-//! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console.
+//! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console, and
+//!   memory that stands for the data is marked in `/run`, so that nobody takes it for the device's state.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -25,6 +26,7 @@
 
 pub mod command_line;
 pub mod console;
+pub mod data;
 pub mod devices;
 pub mod early;
 pub mod etc_overlay;

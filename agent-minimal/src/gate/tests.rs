@@ -73,6 +73,13 @@ fn a_payment_is_good_for_one_start() {
 }
 
 #[test]
+fn a_start_that_was_paid_or_pays_is_one_of_a_trial() {
+    assert!(Gate::Paid.is_trial());
+    assert!(Gate::Spent { left: 0 }.is_trial());
+    assert!(!Gate::Open.is_trial());
+}
+
+#[test]
 fn the_last_start_is_allowed_when_it_was_paid() {
     let state = State::new(&record_with_trial_of_b());
     state.pass(Set::B).unwrap();
