@@ -200,8 +200,8 @@ fn next(known: &Known, refusal: &Refusal) -> Next {
     let Some(set) = known.set else {
         return Next::Restart;
     };
-    let is_spent = matches!(refusal, Refusal::NoAttemptLeft { .. });
-    fallback::decide(known.loaded.as_ref(), set, is_spent, || {
+    let is_over = refusal.ends_trial();
+    fallback::decide(known.loaded.as_ref(), set, is_over, || {
         mount_root_slot(set.other(), Path::new(OTHER_SLOT)).ok()?;
         Some(format!("{OTHER_SLOT}/twinseal"))
     })
