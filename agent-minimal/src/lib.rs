@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //! - Nothing runs from a root that the kernel did not measure to be the one on the command line.
-//! - An attempt of a trial is spent on the medium before the set's own code runs, and the watchdog runs by then.
+//! - An attempt of a trial that the boot record speaks of is spent on the medium before the set's own code runs, and the watchdog
+//!   runs by then. A record that cannot be read speaks of none: that is said, and the set starts.
 //! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console, and
 //!   memory that stands for the data is marked in `/run`, so that nobody takes it for the device's state.
 #![forbid(unsafe_code)]

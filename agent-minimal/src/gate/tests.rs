@@ -116,6 +116,18 @@ fn without_a_record_the_gate_is_open_and_none_is_made() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_said_and_opens_the_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    // Whoever looks below a file is told so: no "there is none".
+    let state = folder.path().join("a-file");
+    fs::write(&state, "").unwrap();
+    assert!(read_record(&state).is_err());
+    std::os::unix::fs::symlink("boot-record", folder.path().join("boot-record")).unwrap();
+    assert!(read_record(folder.path()).is_err());
+    assert_eq!(pass(folder.path(), None, Set::B), Ok(Gate::Open));
+}
+
+#[test]
 fn an_attempt_that_cannot_be_spent_stops_the_trial() {
     let state = State::new(&record_with_trial_of_b());
     let loaded = read_record(state.folder.path()).unwrap();
