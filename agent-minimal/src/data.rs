@@ -5,7 +5,7 @@
 //!   who reads the boot record there must not take "no record" for the device's own word.
 
 use crate::console::say;
-use crate::devices::{mount_ext4, node};
+use crate::devices::{Devices, mount_ext4};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::fs;
@@ -18,8 +18,8 @@ pub const DATA: &str = "/run/twinseal/data";
 const VOLATILE: &str = "/run/twinseal/data-volatile";
 
 /// Mounts the data partition, or memory in its place.
-pub fn mount_data() {
-    let mounted = match node("data") {
+pub fn mount_data(devices: &Devices<'_>) {
+    let mounted = match devices.node("data") {
         Some(node) => mount_ext4(&node, Path::new(DATA), MountFlags::NOATIME),
         None => Err(Errno::NODEV),
     };

@@ -11,7 +11,7 @@
 use crate::command_line::CommandLine;
 use crate::console::{say, words};
 use crate::data::{DATA, mark, mount_data};
-use crate::devices::{mount_root_slot, node, set_with_image, started_set};
+use crate::devices::Devices;
 use crate::fallback::{self, Next};
 use crate::gate::{self, Gate};
 use crate::refusal::Refusal;
@@ -53,8 +53,8 @@ const STATE: &str = "var/lib/twinseal";
 const BEFORE_RESTART: Duration = Duration::from_secs(2);
 
 /// What is known when a refusal decides what comes next.
-#[derive(Default)]
 struct Known {
+    devices: Devices<'static>,
     set: Option<Set>,
     loaded: Option<Loaded>,
 }
@@ -67,11 +67,17 @@ pub fn run() -> ExitCode {
         wait_and_restart("restarting");
     }));
     early::prepare();
-    let mut known = Known::default();
-    let refusal = boot(start, &mut known);
+    let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
+    arm_watchdog(line.watchdog_seconds);
+    let mut known = Known {
+        devices: Devices::find(),
+        set: None,
+        loaded: None,
+    };
+    let refusal = boot(start, &line, &mut known);
     say(format_args!("REFUSED: {refusal}"));
     match next(&known, &refusal) {
-        Next::Other(set) if tell_firmware(set) => {
+        Next::Other(set) if tell_firmware(&known.devices, set) => {
             wait_and_restart("restarting, the other set is next");
         }
         _ => wait_and_restart("restarting"),
@@ -79,11 +85,9 @@ pub fn run() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// All steps. Comes back only with a refusal.
-fn boot(start: Instant, known: &mut Known) -> Refusal {
-    let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
-    arm_watchdog(line.watchdog_seconds);
-    match prepare_root(start, &line, known) {
+/// All steps behind the watchdog. Comes back only with a refusal.
+fn boot(start: Instant, line: &CommandLine, known: &mut Known) -> Refusal {
+    match prepare_root(start, line, known) {
         Err(refusal) => refusal,
         Ok(()) => {
             let arguments = std::env::args_os().skip(1).collect();
@@ -95,14 +99,15 @@ fn boot(start: Instant, known: &mut Known) -> Refusal {
 fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result<(), Refusal> {
     let seal = line.seal.ok_or(Refusal::NoSeal)?;
     let data = Path::new(DATA);
-    mount_data();
+    mount_data(&known.devices);
     known.loaded = gate::read_record(&data.join(STATE)).unwrap_or_else(|error| {
         say(format_args!("The boot record cannot be read: {error}"));
         None
     });
-    let set = match started_set() {
+    let devices = &known.devices;
+    let set = match devices.started_set() {
         Some(set) => set,
-        None => set_with_image(&seal, default_set(known), Path::new(ROOT_SLOT))?,
+        None => devices.set_with_image(&seal, default_set(known), Path::new(ROOT_SLOT))?,
     };
     known.set = Some(set);
     say(format_args!("set {set}, seal {}", seal.to_hex()));
@@ -115,7 +120,7 @@ fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result
         Gate::Paid => say(format_args!("set {set} is on trial")),
         Gate::Spent { left } => say(format_args!("set {set} is on trial, attempts left: {left}")),
     }
-    mount_root_slot(set, Path::new(ROOT_SLOT))?;
+    known.devices.mount_root_slot(set, Path::new(ROOT_SLOT))?;
     mount_sealed(&seal)?;
     let seconds = start.elapsed().as_secs_f64();
     say(format_args!("sealed root mounted in {seconds:.3} s"));
@@ -202,14 +207,15 @@ fn next(known: &Known, refusal: &Refusal) -> Next {
     };
     let is_over = refusal.ends_trial();
     fallback::decide(known.loaded.as_ref(), set, is_over, || {
-        mount_root_slot(set.other(), Path::new(OTHER_SLOT)).ok()?;
+        let slot = Path::new(OTHER_SLOT);
+        known.devices.mount_root_slot(set.other(), slot).ok()?;
         Some(format!("{OTHER_SLOT}/twinseal"))
     })
 }
 
 /// Tells the firmware to boot a set next; gives whether it took that.
-fn tell_firmware(set: Set) -> bool {
-    let told = boot_partitions().and_then(|boot| {
+fn tell_firmware(devices: &Devices<'_>, set: Set) -> bool {
+    let told = boot_partitions(devices).and_then(|boot| {
         let mut loader = UefiLoader::open(VARIABLES_FOLDER, boot)?;
         loader.set_next(Some(set))
     });
@@ -219,9 +225,9 @@ fn tell_firmware(set: Set) -> bool {
     told.is_ok()
 }
 
-fn boot_partitions() -> Result<[BootPartition; 2], StorageError> {
+fn boot_partitions(devices: &Devices<'_>) -> Result<[BootPartition; 2], StorageError> {
     let partition = |set: Set| {
-        let node = node(&format!("boot-{set}")).unwrap_or_default();
+        let node = devices.node(&format!("boot-{set}")).unwrap_or_default();
         BootPartition::of_device(&node)
     };
     Ok([partition(Set::A)?, partition(Set::B)?])
