@@ -33,7 +33,6 @@ use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
 use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
 use twinseal_platform_linux::restart::restart;
 use twinseal_platform_linux::sealed::SealedRoot;
-use twinseal_platform_linux::watchdog;
 
 /// What is ours is mounted below `/run`, and moves with it into the system.
 const ROOT_SLOT: &str = "/run/twinseal/root-slot";
@@ -68,7 +67,7 @@ pub fn run() -> ExitCode {
     }));
     early::prepare();
     let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
-    arm_watchdog(line.watchdog_seconds);
+    early::arm_watchdog(line.watchdog_seconds);
     let mut known = Known {
         devices: Devices::find(),
         set: None,
@@ -189,16 +188,6 @@ fn mount_etc(generation: &etc_overlay::Generation) -> Result<(), Errno> {
     let overlay = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&overlay, "", rustix::fs::CWD, &etc, flags)
-}
-
-fn arm_watchdog(seconds: u32) {
-    if seconds == 0 {
-        return;
-    }
-    match watchdog::arm(watchdog::WATCHDOG_DEVICE, seconds) {
-        Ok(taken) => say(format_args!("watchdog armed, {taken} s")),
-        Err(fault) => say(format_args!("No watchdog is armed: {}", words(fault))),
-    }
 }
 
 fn next(known: &Known, refusal: &Refusal) -> Next {
