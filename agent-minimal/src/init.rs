@@ -3,7 +3,8 @@
 //! # Invariants
 //! - The order: the watchdog, the slot, the gate (an attempt is spent), the sealed root, `/var`, `/etc`, the system.
 //!   From the first step on a hang of whatever comes ends in a restart.
-//! - Whatever happens, this process never ends: it becomes the system's first program, or the machine restarts.
+//! - Whatever happens, this process never ends: it becomes the system's first program, or the machine restarts; when that fails
+//!   too, it waits for the watchdog.
 //!
 //! # Power loss
 //! Only the gate, `/var` and `/etc` write, each in steps that the next boot takes up.
@@ -23,7 +24,6 @@ use rustix::mount::{
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
@@ -58,8 +58,8 @@ struct Known {
     loaded: Option<Loaded>,
 }
 
-/// Starts the sealed system. Gives an exit code only because `main` wants one.
-pub fn run() -> ExitCode {
+/// Starts the sealed system, or restarts the machine.
+pub fn run() -> ! {
     let start = Instant::now();
     std::panic::set_hook(Box::new(|fault| {
         say(format_args!("REFUSED: This program has a fault: {fault}"));
@@ -77,11 +77,10 @@ pub fn run() -> ExitCode {
     say(format_args!("REFUSED: {refusal}"));
     match next(&known, &refusal) {
         Next::Other(set) if tell_firmware(&known.devices, set) => {
-            wait_and_restart("restarting, the other set is next");
+            wait_and_restart("restarting, the other set is next")
         }
         _ => wait_and_restart("restarting"),
     }
-    ExitCode::FAILURE
 }
 
 /// All steps behind the watchdog. Comes back only with a refusal.
@@ -222,12 +221,16 @@ fn boot_partitions(devices: &Devices<'_>) -> Result<[BootPartition; 2], StorageE
     Ok([partition(Set::A)?, partition(Set::B)?])
 }
 
-fn wait_and_restart(sentence: &str) {
+/// A first process that ends takes the kernel with it: when the machine does not restart, the watchdog decides.
+fn wait_and_restart(sentence: &str) -> ! {
     say(format_args!("{sentence}"));
     std::thread::sleep(BEFORE_RESTART);
     let fault = restart();
     say(format_args!(
-        "The machine does not restart: {}",
+        "The machine does not restart: {}. Switch it off and on.",
         words(fault)
     ));
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
 }
