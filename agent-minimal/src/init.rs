@@ -16,7 +16,7 @@ use crate::devices::Devices;
 use crate::fallback::{self, Next};
 use crate::gate::{self, Gate};
 use crate::refusal::Refusal;
-use crate::{early, etc_overlay, handover, var};
+use crate::{early, etc_overlay, firmware, handover, var};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
@@ -27,10 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
-use twinseal_core::error::StorageError;
 use twinseal_core::wire::digest::BlobDigest;
-use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
-use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
 use twinseal_platform_linux::restart::restart;
 use twinseal_platform_linux::sealed::SealedRoot;
 
@@ -76,7 +73,7 @@ pub fn run() -> ! {
     let refusal = boot(start, &line, &mut known);
     say(format_args!("REFUSED: {refusal}"));
     match next(&known, &refusal) {
-        Next::Other(set) if tell_firmware(&known.devices, set) => {
+        Next::Other(set) if firmware::boot_next(&known.devices, set) => {
             wait_and_restart("restarting, the other set is next")
         }
         _ => wait_and_restart("restarting"),
@@ -199,26 +196,6 @@ fn next(known: &Known, refusal: &Refusal) -> Next {
         known.devices.mount_root_slot(set.other(), slot).ok()?;
         Some(format!("{OTHER_SLOT}/twinseal"))
     })
-}
-
-/// Tells the firmware to boot a set next; gives whether it took that.
-fn tell_firmware(devices: &Devices<'_>, set: Set) -> bool {
-    let told = boot_partitions(devices).and_then(|boot| {
-        let mut loader = UefiLoader::open(VARIABLES_FOLDER, boot)?;
-        loader.set_next(Some(set))
-    });
-    if let Err(error) = &told {
-        say(format_args!("The firmware cannot be told: {error}"));
-    }
-    told.is_ok()
-}
-
-fn boot_partitions(devices: &Devices<'_>) -> Result<[BootPartition; 2], StorageError> {
-    let partition = |set: Set| {
-        let node = devices.node(&format!("boot-{set}")).unwrap_or_default();
-        BootPartition::of_device(&node)
-    };
-    Ok([partition(Set::A)?, partition(Set::B)?])
 }
 
 /// A first process that ends takes the kernel with it: when the machine does not restart, the watchdog decides.

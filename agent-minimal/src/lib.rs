@@ -3,7 +3,7 @@
 //! - [`init`]: the steps, in their order; the others are one concern each:
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
-//! - [`gate`]: what the boot record says about starting this set; [`fallback`]: what a refusal does next;
+//! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
@@ -32,6 +32,7 @@ pub mod devices;
 pub mod early;
 pub mod etc_overlay;
 pub mod fallback;
+pub mod firmware;
 pub mod gate;
 pub mod handover;
 pub mod init;
