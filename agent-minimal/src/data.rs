@@ -6,8 +6,10 @@
 
 use crate::console::say;
 use crate::devices::{Devices, mount_ext4};
+use crate::refusal::Refusal;
+use crate::var;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_bind};
 use std::fs;
 use std::path::Path;
 
@@ -31,6 +33,38 @@ pub fn mount_data(devices: &Devices<'_>) {
     }
 }
 
+/// Fills the device's `/var` where it is not yet, and shows it in the new root. Memory stands for data that have no `/var` and
+/// cannot get one.
+///
+/// # Errors
+/// [`Refusal::Directory`] when the sealed root has no `/var`.
+pub fn show_var(root: &Path) -> Result<(), Refusal> {
+    let directory = "/var";
+    let refused = |errno| Refusal::Directory { directory, errno };
+    let sealed = root.join("var");
+    if !sealed.is_dir() {
+        return Err(refused(Errno::NOTDIR));
+    }
+    let var = Path::new(DATA).join("var");
+    fill(&sealed);
+    if !var.is_dir() {
+        say(format_args!(
+            "The data partition has no /var and takes none; /var and /etc are lost with the power."
+        ));
+        stand_in();
+        fill(&sealed);
+    }
+    mount_bind(var, sealed).map_err(refused)
+}
+
+fn fill(sealed: &Path) {
+    match var::fill(Path::new(DATA), sealed, &mut || Ok(())) {
+        Ok(true) => say(format_args!("/var filled from the sealed image")),
+        Ok(false) => {}
+        Err(error) => say(format_args!("/var cannot be filled: {error}")),
+    }
+}
+
 /// Mounts memory where the data would be, over what is there, and marks that.
 fn stand_in() {
     mark(VOLATILE);
@@ -51,6 +85,16 @@ pub fn mark(path: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sealed_root_without_var_is_blamed_before_the_data_are() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = Refusal::Directory {
+            directory: "/var",
+            errno: Errno::NOTDIR,
+        };
+        assert_eq!(show_var(root.path()), Err(refused));
+    }
 
     #[test]
     fn a_mark_is_an_empty_file_and_its_folder_is_made() {

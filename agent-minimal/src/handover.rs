@@ -9,7 +9,7 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fstatfs, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{mount_bind, mount_move};
+use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -22,16 +22,6 @@ const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 
 /// `RAMFS_MAGIC` and `TMPFS_MAGIC` of `linux/magic.h`: what a kernel unpacks an initramfs into.
 const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
-
-/// Shows the device's `/var` in the new root.
-///
-/// # Errors
-/// [`Refusal::Directory`] when the sealed root has no `/var`.
-pub fn show_var(data: &Path, root: &Path) -> Result<(), Refusal> {
-    let directory = "/var";
-    mount_bind(data.join("var"), root.join("var"))
-        .map_err(|errno| Refusal::Directory { directory, errno })
-}
 
 /// Moves the mounts, makes `root` the root, and starts the system's first program with the arguments that the kernel gave us.
 /// Comes back only when that fails.

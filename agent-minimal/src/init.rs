@@ -11,12 +11,12 @@
 
 use crate::command_line::CommandLine;
 use crate::console::{say, words};
-use crate::data::{DATA, mark, mount_data};
+use crate::data::{self, DATA};
 use crate::devices::Devices;
 use crate::fallback::{self, Next};
 use crate::gate::{self, Gate};
 use crate::refusal::Refusal;
-use crate::{early, etc_overlay, firmware, handover, var};
+use crate::{early, etc_overlay, firmware, handover};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
@@ -93,9 +93,9 @@ fn boot(start: Instant, line: &CommandLine, known: &mut Known) -> Refusal {
 
 fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result<(), Refusal> {
     let seal = line.seal.ok_or(Refusal::NoSeal)?;
-    let data = Path::new(DATA);
-    mount_data(&known.devices);
-    known.loaded = gate::read_record(&data.join(STATE)).unwrap_or_else(|error| {
+    let state = Path::new(DATA).join(STATE);
+    data::mount_data(&known.devices);
+    known.loaded = gate::read_record(&state).unwrap_or_else(|error| {
         say(format_args!("The boot record cannot be read: {error}"));
         None
     });
@@ -106,9 +106,9 @@ fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result
     };
     known.set = Some(set);
     say(format_args!("set {set}, seal {}", seal.to_hex()));
-    let gate = gate::pass(&data.join(STATE), known.loaded.as_ref(), set)?;
+    let gate = gate::pass(&state, known.loaded.as_ref(), set)?;
     if gate.is_trial() {
-        mark(ON_TRIAL);
+        data::mark(ON_TRIAL);
     }
     match gate {
         Gate::Open => {}
@@ -119,8 +119,8 @@ fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result
     mount_sealed(&seal)?;
     let seconds = start.elapsed().as_secs_f64();
     say(format_args!("sealed root mounted in {seconds:.3} s"));
-    prepare_var(data)?;
-    prepare_etc(&data.join(STATE).join("etc"), set, &seal);
+    data::show_var(Path::new(ROOT))?;
+    prepare_etc(&state.join("etc"), set, &seal);
     if let Err(error) = fs::write(RUNNING_SET, format!("{set}\n")) {
         say(format_args!("{RUNNING_SET} cannot be written: {error}"));
     }
@@ -146,16 +146,6 @@ fn mount_sealed(seal: &BlobDigest) -> Result<(), Refusal> {
     };
     root.mount(seal)
         .map_err(|refused| Refusal::Seal(Box::new(refused)))
-}
-
-fn prepare_var(data: &Path) -> Result<(), Refusal> {
-    let root = Path::new(ROOT);
-    match var::fill(data, &root.join("var"), &mut || Ok(())) {
-        Ok(true) => say(format_args!("/var filled from the sealed image")),
-        Ok(false) => {}
-        Err(error) => say(format_args!("/var cannot be filled: {error}")),
-    }
-    handover::show_var(data, root)
 }
 
 fn prepare_etc(etc: &Path, set: Set, seal: &BlobDigest) {
