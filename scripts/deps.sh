@@ -55,6 +55,10 @@ if [[ -n $qemu ]] && ! qemu_is_good; then
     ((EUID == 0)) || fail "the virtual board needs QEMU 10.0 or newer (qemu-system-x86, qemu-utils); on Debian 12 they are in bookworm-backports. Run this script as root, or install them."
     step "install QEMU 10" install_qemu
 fi
+# scripts/appliance.sh unpacks it, when it can; a test compares our files with what it says of them.
+if [[ " $* " == *" test "* && -f $cache/appliance/.made && ! -x $cache/appliance/tools/bootctl ]] && ! command -v bootctl >/dev/null; then
+    echo "deps.sh: bootctl is missing, and one test will fail without it. It is in the package systemd-boot-tools (Debian 12: systemd-boot): apt-get download it and put its usr/bin/bootctl into $cache/appliance/tools." >&2
+fi
 ((${#missing[@]} == 0)) && exit 0
 
 ((EUID == 0)) || fail "missing: ${missing[*]}
