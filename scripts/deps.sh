@@ -46,7 +46,9 @@ install_qemu() {
     own=$(. /etc/os-release && echo "$VERSION_CODENAME")
     [[ $own != bookworm ]] || own="bookworm-backports bookworm bookworm-updates bookworm-security"
     apt_private board $own
+    # The machine's own lists of what is installed, and of what was so only because something needs it.
     DEBIAN_FRONTEND=noninteractive apt-get -q -c "$config" -o Dir::State::status=/var/lib/dpkg/status \
+        -o Dir::State::extended_states=/var/lib/apt/extended_states \
         install -y --no-install-recommends -t "${own%% *}" qemu-system-x86 qemu-utils
     qemu_is_good || { echo "QEMU 10 could not be had from ${own%% *}; this machine has: $(qemu-system-x86_64 --version | head -n 1)"; return 1; }
 }
