@@ -85,6 +85,48 @@ pub fn mark(path: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
+
+    /// Where the second half of the test runs, the sealed root.
+    const INSIDE: &str = "TWINSEAL_TEST_ROOT";
+
+    /// Memory for what the test would touch of this machine, and data that take no write.
+    const MOUNTS: &str = "mount -t tmpfs none /run && mkdir -p /run/twinseal/data &&
+        mount -t tmpfs -o ro none /run/twinseal/data && mount -t tmpfs none /dev &&
+        exec \"$0\" --exact data::tests::memory_stands_for_data_that_take_no_var";
+
+    #[test]
+    fn memory_stands_for_data_that_take_no_var() {
+        if let Some(root) = std::env::var_os(INSIDE) {
+            return data_take_no_var(Path::new(&root));
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("var/lib")).unwrap();
+        fs::write(root.path().join("var/lib/settings"), "sealed").unwrap();
+        let output = Command::new("unshare")
+            .args(["-rm", "sh", "-c", MOUNTS])
+            .arg(std::env::current_exe().unwrap())
+            .env(INSIDE, root.path())
+            .output()
+            .expect("unshare (package util-linux) is needed");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "the right to mount in a namespace is needed: {text}{errors}"
+        );
+        assert!(!root.path().join("var/written").exists(), "in memory");
+    }
+
+    fn data_take_no_var(root: &Path) {
+        assert!(!Path::new(VOLATILE).exists());
+        assert_eq!(show_var(root), Ok(()));
+        assert!(Path::new(VOLATILE).exists());
+        let settings = fs::read_to_string(root.join("var/lib/settings")).unwrap();
+        assert_eq!(settings, "sealed");
+        fs::write(root.join("var/written"), "x").unwrap();
+        assert!(Path::new(DATA).join("var/written").exists());
+    }
 
     #[test]
     fn a_sealed_root_without_var_is_blamed_before_the_data_are() {
