@@ -29,7 +29,7 @@ soak:
 	@scripts/deps.sh demo board
 	@scripts/appliance.sh
 	@scripts/device-programs.sh
-	@cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil
+	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
 	@target/release/twinseal-hil run scenarios --board uefi --filter power-cuts --cuts $(CUTS) --jobs 2 --out .cache/soak --html .cache/soak.html
 
 clean:

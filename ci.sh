@@ -5,7 +5,8 @@
 #   ./ci.sh NAME ...   the checks named
 #   ./ci.sh --list     their names
 #
-# The last line is "N passed, N failed, N skipped": each check counts as one, and so does each test that `test` runs.
+# The last line is "N passed, N failed, N skipped": each check counts as one, and so does each test and each scenario that it runs.
+# A test that `test` leaves out counts as skipped until another check runs it.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/lib.sh
@@ -15,7 +16,7 @@ export CARGO_TERM_COLOR=never
 export PATH="$cache/appliance/tools:$PATH"
 logs="$cache/ci"
 mkdir -p "$logs"
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 left_out=0
 
 checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo board)
 
@@ -35,27 +36,71 @@ check_no_std() {
   scripts/nostd-toolchain.sh && scripts/nostd-build.sh core --locked && scripts/nostd-build.sh core --locked --features defmt
 }
 
+# Most that the init of the initramfs may take: it is in every UKI, of which a boot slot holds two during an install. It has std
+# and the C library in it; without them it will be less than half.
+MINIMAL_MAX_BYTES=1600000
+
 # The programs that tests and the demo run.
-check_build() { cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil -p twinseal-minimal; }
+check_build() {
+  local bytes
+  cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil -p twinseal-minimal || return 1
+  scripts/device-programs.sh || return 1
+  bytes=$(stat -c %s target/device/bin/twinseal-minimal) || return 1
+  echo "twinseal-minimal: $bytes bytes of $MINIMAL_MAX_BYTES"
+  [ "$bytes" -le "$MINIMAL_MAX_BYTES" ] || { echo "twinseal-minimal is larger than its budget; see MINIMAL_MAX_BYTES in ci.sh"; return 1; }
+}
 
 check_test() {
   local log="$logs/test-results.log" status=0
   cargo test --locked --workspace --no-fail-fast >"$log" 2>&1 || status=1
   grep -E '^test result|^test .* FAILED|panicked at|^error' "$log"
-  local counted
-  counted=$(awk '/^test result/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$log")
-  local tests_passed tests_failed tests_skipped
-  read -r tests_passed tests_failed tests_skipped <<<"$counted"
-  passed=$((passed + tests_passed)) failed=$((failed + tests_failed)) skipped=$((skipped + tests_skipped))
+  count_tests "$log"
+  skipped=$((skipped + tests_left_out)) left_out=$tests_left_out
   [ "$tests_passed" -gt 0 ] || { echo "no test ran"; status=1; }
   [ "$status" = 0 ] || tail -n 60 "$log"
   return "$status"
 }
 
-# Slots on loop devices: needs root, so a plain `cargo test` leaves these out.
+# count_tests LOG: adds what cargo said of its tests to the totals.
+count_tests() {
+  local counted tests_failed
+  counted=$(awk '/^test result/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$1")
+  read -r tests_passed tests_failed tests_left_out <<<"$counted"
+  passed=$((passed + tests_passed)) failed=$((failed + tests_failed))
+}
+
+# left_out_tests CARGO-ARGUMENT...: runs the tests that `test` leaves out; they do not count as skipped any more.
+left_out_tests() {
+  local log="$logs/left-out.log" status=0 ran
+  cargo test --locked "$@" -- --ignored >"$log" 2>&1 || status=1
+  cat "$log"
+  count_tests "$log"
+  ran=$((tests_passed < left_out ? tests_passed : left_out))
+  skipped=$((skipped - ran)) left_out=$((left_out - ran))
+  return "$status"
+}
+
+# Slots on loop devices, fs-verity and what of the agent needs root: a plain `cargo test` leaves these out.
 check_devices() {
   [ "$EUID" = 0 ] || { echo "loop devices need root: sudo ./ci.sh devices"; return 77; }
-  cargo test --locked --quiet -p twinseal-platform-linux --test devices -- --include-ignored
+  left_out_tests -p twinseal-platform-linux --test devices || return 1
+  [ "$tests_passed" -gt 0 ] || { echo "no test of loop devices ran"; return 1; }
+  left_out_tests -p twinseal --tests || return 1
+  if [ -e /sys/fs/ext4/features/verity ]; then
+    verity_test
+  else
+    echo "this kernel has no fs-verity, so its test does not run here; the virtual board's kernel has it: ./ci.sh board"
+  fi
+}
+
+verity_test() {
+  local image="$logs/verity.img" folder="$logs/verity" status=0
+  mkdir -p "$folder"
+  truncate -s 64M "$image" && mkfs.ext4 -q -F -b 4096 -O verity "$image" && mount -o loop "$image" "$folder" || return 1
+  TWINSEAL_VERITY_DIRECTORY="$folder" left_out_tests -p twinseal-platform-linux --test verity || status=1
+  umount "$folder" && rm "$image"
+  [ "$tests_passed" -gt 0 ] || { echo "no test of fs-verity ran"; status=1; }
+  return "$status"
 }
 
 check_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps; }
@@ -69,11 +114,27 @@ check_fuzz_smoke() { scripts/fuzz-smoke.sh; }
 
 check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --board files --out "$cache/ci/demo"; }
 
-# The virtual board: every scenario, and a slice of the power cuts that `make soak` makes more of.
+# The virtual board: its own tests, every scenario, and a slice of the power cuts that `make soak` makes more of.
 check_board() {
-  scripts/deps.sh board && scripts/appliance.sh && scripts/device-programs.sh &&
-    target/release/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 5 --out "$cache/ci/board" \
-      --junit "$cache/ci/board.xml" --html "$cache/ci/board.html"
+  local log="$logs/board-run.log" status=0
+  scripts/deps.sh board && scripts/appliance.sh && check_build || return 1
+  left_out_tests -p twinseal-hil --test uefi_board || return 1
+  [ "$tests_passed" -gt 0 ] || { echo "no test of the board ran"; return 1; }
+  target/release/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 5 --out "$cache/ci/board" \
+      --junit "$cache/ci/board.xml" --html "$cache/ci/board.html" >"$log" 2>&1 || status=1
+  cat "$log"
+  count_scenarios "$log" && return "$status"
+}
+
+# count_scenarios LOG: adds the last line, "N passed, N failed, N skipped", to the totals. On the board every scenario has to run.
+count_scenarios() {
+  local numbers scenarios_passed scenarios_failed scenarios_skipped
+  numbers=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$1" | tail -n 1)
+  [ -n "$numbers" ] || { echo "the board did not say what passed"; return 1; }
+  read -r scenarios_passed scenarios_failed scenarios_skipped <<<"$numbers"
+  passed=$((passed + scenarios_passed)) failed=$((failed + scenarios_failed)) skipped=$((skipped + scenarios_skipped))
+  [ "$scenarios_passed" -gt 0 ] || { echo "no scenario passed"; return 1; }
+  [ "$scenarios_skipped" = 0 ] || { echo "$scenarios_skipped scenarios were skipped; on this board every one has to run"; return 1; }
 }
 
 run() {

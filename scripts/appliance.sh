@@ -10,7 +10,7 @@
 #   vmlinuz  linuxx64.efi.stub  kernel-version
 #   modules/         the initramfs' kernel modules, uncompressed and signed, and `order`, in which they are loaded
 #   ovmf/            firmware with Secure Boot for the virtual board: OVMF_CODE_4M.secboot.fd, OVMF_VARS_4M.fd
-#   tools/           virt-fw-vars, which puts keys into the firmware's variables, nginx, which serves bundles, and bootctl
+#   tools/           virt-fw-vars, which puts keys into the firmware's variables, nginx, which serves bundles, and bootctl, for a test
 #   SHA256SUMS
 #
 # The same packages give the same bytes. Needs: scripts/deps.sh demo, a Debian machine, 0.8 GB in .cache, and root, or
@@ -132,8 +132,17 @@ own_tools() {
     local own unpacked=$work/web
     own=$(. /etc/os-release && echo "$VERSION_CODENAME")
     apt_private appliance-web "$own"
-    unpack appliance-web "$unpacked" nginx systemd-boot
-    cp "$unpacked/usr/sbin/nginx" "$unpacked/usr/bin/bootctl" "$work/tools/"
+    unpack appliance-web "$unpacked" nginx
+    cp "$unpacked/usr/sbin/nginx" "$work/tools/"
+    own_bootctl "$unpacked" || echo "bootctl could not be had; only a test wants it."
+}
+
+# Since Debian 13 bootctl is in a package of its own. Nothing but a test needs it, so nothing fails without: scripts/deps.sh test
+# says that it is missing.
+own_bootctl() {
+    local package=systemd-boot
+    [[ -z $(apt-cache -c "$cache/apt/appliance-web/apt.conf" show systemd-boot-tools 2>/dev/null) ]] || package=systemd-boot-tools
+    unpack appliance-web "$1" "$package" && cp "$1/usr/bin/bootctl" "$work/tools/"
 }
 
 # rootfs VERSION RELEASE SUITE...: one root, as a tar.
@@ -211,7 +220,7 @@ step "kernel, boot stub and busybox of $BOOT_SUITE" kernel
 step "kernel modules" modules
 step "the light root" light
 step "firmware and its variables" firmware
-step "web server and bootctl" own_tools
+step "web server, and bootctl where it can be had" own_tools
 step "v1: $ROOT_SUITE as published" rootfs v1 1.0.0 $ROOT_SUITE
 step "v2: $ROOT_SUITE with its updates" rootfs v2 2.0.0 $ROOT_SUITE $ROOT_UPDATES
 step "v3: v2 with a library pruned away" broken_rootfs

@@ -46,7 +46,9 @@ install_qemu() {
     own=$(. /etc/os-release && echo "$VERSION_CODENAME")
     [[ $own != bookworm ]] || own="bookworm-backports bookworm bookworm-updates bookworm-security"
     apt_private board $own
+    # The machine's own lists of what is installed, and of what was so only because something needs it.
     DEBIAN_FRONTEND=noninteractive apt-get -q -c "$config" -o Dir::State::status=/var/lib/dpkg/status \
+        -o Dir::State::extended_states=/var/lib/apt/extended_states \
         install -y --no-install-recommends -t "${own%% *}" qemu-system-x86 qemu-utils
     qemu_is_good || { echo "QEMU 10 could not be had from ${own%% *}; this machine has: $(qemu-system-x86_64 --version | head -n 1)"; return 1; }
 }
@@ -54,6 +56,10 @@ install_qemu() {
 if [[ -n $qemu ]] && ! qemu_is_good; then
     ((EUID == 0)) || fail "the virtual board needs QEMU 10.0 or newer (qemu-system-x86, qemu-utils); on Debian 12 they are in bookworm-backports. Run this script as root, or install them."
     step "install QEMU 10" install_qemu
+fi
+# scripts/appliance.sh unpacks it, when it can; a test compares our files with what it says of them.
+if [[ " $* " == *" test "* && -f $cache/appliance/.made && ! -x $cache/appliance/tools/bootctl ]] && ! command -v bootctl >/dev/null; then
+    echo "deps.sh: bootctl is missing, and one test will fail without it. It is in the package systemd-boot-tools (Debian 12: systemd-boot): apt-get download it and put its usr/bin/bootctl into $cache/appliance/tools." >&2
 fi
 ((${#missing[@]} == 0)) && exit 0
 

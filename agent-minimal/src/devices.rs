@@ -1,7 +1,10 @@
 //! Which set this is, and where its slots are.
 //!
-//! The UKI's stub leaves the GUID of the partition that it was loaded from; without one, the set is that whose root slot holds
-//! the sealed image.
+//! The UKI's stub leaves the GUID of the partition that it was loaded from: its label says the set, and its disk has the slots and
+//! the data. Without one, the set is that whose root slot holds the sealed image, and every disk is looked at.
+//!
+//! # Invariants
+//! - Where the stub says what it was loaded from, no partition of another disk is mounted, whatever its label.
 
 use crate::refusal::Refusal;
 use rustix::io::Errno;
@@ -13,7 +16,7 @@ use twinseal_core::boot::Set;
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::efivars::{LOADER_VENDOR, Variables};
 use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
-use twinseal_platform_linux::partition::{BlockDevices, guid_of_text};
+use twinseal_platform_linux::partition::{BlockDevices, Partition, guid_of_text};
 
 /// How long a partition may take to appear after its driver was loaded.
 const APPEAR_MAX: Duration = Duration::from_secs(10);
@@ -28,56 +31,78 @@ const STARTED_FROM: [&str; 2] = ["StubDevicePartUUID", "LoaderDevicePartUUID"];
 /// Attributes and the 36 letters of a GUID in UTF-16, with a NUL, and room to see that there is more.
 const VARIABLE_BYTES: usize = 4 + 2 * 37 + 2;
 
-/// Path of the device node of the partition with a label, waited for; `None` when it does not appear.
-pub fn node(label: &str) -> Option<String> {
-    wait(|| {
-        let found = BlockDevices::SYSTEM.by_label(label).unwrap_or(None)?;
-        Some(BlockDevices::SYSTEM.node(&found).to_string())
-    })
+/// The disk's partitions, as far as the firmware says which disk it is.
+pub struct Devices<'p> {
+    devices: BlockDevices<'p>,
+    started: Option<Partition>,
 }
 
-/// The set whose boot slot the firmware started; `None` when it does not say.
-pub fn started_set() -> Option<Set> {
-    let variables = Variables::open(VARIABLES_FOLDER).ok()?;
-    let guid = STARTED_FROM.iter().find_map(|name| {
-        let mut buffer = [0; VARIABLE_BYTES];
-        let read = variables.read(name, LOADER_VENDOR, &mut buffer);
-        guid_of_variable(read.unwrap_or(None)?)
-    })?;
-    let partition = wait(|| BlockDevices::SYSTEM.by_guid(&guid).unwrap_or(None))?;
-    set_of_boot_label(&partition.label)
+impl Devices<'static> {
+    /// This machine's. Looks for the partition that the UKI came from, and waits for it when the stub left its GUID.
+    pub fn find() -> Self {
+        let devices = BlockDevices::SYSTEM;
+        let started =
+            started_guid().and_then(|guid| wait(|| devices.by_guid(&guid).unwrap_or(None)));
+        Self { devices, started }
+    }
 }
 
-/// The set whose root slot holds the image; `preferred` when both do.
-///
-/// # Errors
-/// [`Refusal::NoSet`] when neither does.
-pub fn set_with_image(seal: &BlobDigest, preferred: Set, probe: &Path) -> Result<Set, Refusal> {
-    let holds = |set: &Set| {
-        let mounted = mount_root_slot(*set, probe).is_ok();
-        let image = format!("composefs/images/{}", seal.to_hex());
-        let found = mounted && fs::symlink_metadata(probe.join(image)).is_ok();
-        if mounted {
-            let _ = unmount(probe, UnmountFlags::DETACH);
-        }
-        found
-    };
-    [preferred, preferred.other()]
-        .into_iter()
-        .find(holds)
-        .ok_or(Refusal::NoSet {
-            seal: Box::new(*seal),
-        })
-}
+impl Devices<'_> {
+    /// The set whose boot slot the firmware started; `None` when it does not say.
+    pub fn started_set(&self) -> Option<Set> {
+        set_of_boot_label(&self.started.as_ref()?.label)
+    }
 
-/// Mounts the root slot of a set, read-only, on `directory`, which is made.
-///
-/// # Errors
-/// [`Refusal`] when it is not there or cannot be mounted.
-pub fn mount_root_slot(set: Set, directory: &Path) -> Result<(), Refusal> {
-    let node = node(&format!("root-{set}")).ok_or(Refusal::SlotMissing { set })?;
-    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOATIME;
-    mount_ext4(&node, directory, flags).map_err(|errno| Refusal::SlotMount { set, errno })
+    /// Path of the device node of the partition with a label, waited for; `None` when it does not appear.
+    pub fn node(&self, label: &str) -> Option<String> {
+        wait(|| self.node_now(label))
+    }
+
+    /// Only the disk that this system came from has its slots and its data; another one may have the same labels. Nobody says
+    /// which disk it is: then a label counts that one partition of all has.
+    fn node_now(&self, label: &str) -> Option<String> {
+        let disk = self.started.as_ref().map(|started| started.disk.as_str());
+        let found = self.devices.by_label_on(disk, label).unwrap_or(None)?;
+        Some(self.devices.node(&found).to_string())
+    }
+
+    /// The set whose root slot holds the image; `preferred` when both do.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSet`] when neither does.
+    pub fn set_with_image(
+        &self,
+        seal: &BlobDigest,
+        preferred: Set,
+        probe: &Path,
+    ) -> Result<Set, Refusal> {
+        let holds = |set: &Set| {
+            let mounted = self.mount_root_slot(*set, probe).is_ok();
+            let image = format!("composefs/images/{}", seal.to_hex());
+            let found = mounted && fs::symlink_metadata(probe.join(image)).is_ok();
+            if mounted {
+                let _ = unmount(probe, UnmountFlags::DETACH);
+            }
+            found
+        };
+        [preferred, preferred.other()]
+            .into_iter()
+            .find(holds)
+            .ok_or(Refusal::NoSet {
+                seal: Box::new(*seal),
+            })
+    }
+
+    /// Mounts the root slot of a set, read-only, on `directory`, which is made.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is not there or cannot be mounted.
+    pub fn mount_root_slot(&self, set: Set, directory: &Path) -> Result<(), Refusal> {
+        let node = self.node(&format!("root-{set}"));
+        let node = node.ok_or(Refusal::SlotMissing { set })?;
+        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOATIME;
+        mount_ext4(&node, directory, flags).map_err(|errno| Refusal::SlotMount { set, errno })
+    }
 }
 
 /// Mounts an ext4 file system on a directory, which is made.
@@ -88,6 +113,16 @@ pub fn mount_ext4(node: &str, directory: &Path, flags: MountFlags) -> Result<(),
     // What cannot be made shows in the mount.
     let _ = fs::create_dir_all(directory);
     mount(node, directory, "ext4", flags, None)
+}
+
+/// The GUID of the partition that the UKI was loaded from, as its stub left it.
+fn started_guid() -> Option<[u8; 16]> {
+    let variables = Variables::open(VARIABLES_FOLDER).ok()?;
+    STARTED_FROM.iter().find_map(|name| {
+        let mut buffer = [0; VARIABLE_BYTES];
+        let read = variables.read(name, LOADER_VENDOR, &mut buffer);
+        guid_of_variable(read.unwrap_or(None)?)
+    })
 }
 
 /// Text in UTF-16LE, with or without a NUL.
@@ -120,6 +155,7 @@ fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tempfile::TempDir;
 
     #[test]
     fn the_stubs_word_is_read() {
@@ -139,6 +175,56 @@ mod tests {
             assert_eq!(guid_of_variable(&bytes(wrong)), None, "{wrong}");
         }
         assert_eq!(guid_of_variable(&[0xd8; 72]), None);
+    }
+
+    /// What the kernel shows of two disks with a partition `data` each, and a boot slot on the first.
+    fn two_disks() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let block = folder.path().join("class/block");
+        fs::create_dir_all(&block).unwrap();
+        let guid = "PARTUUID=12345678-9abc-def0-1122-334455667788\n";
+        for (disk, name, number, label, more) in [
+            ("vda", "vda1", 1, "boot-b", guid),
+            ("vda", "vda2", 2, "data", ""),
+            ("sda", "sda1", 1, "data", ""),
+        ] {
+            let path = folder.path().join(disk).join(name);
+            fs::create_dir_all(&path).unwrap();
+            fs::create_dir_all(folder.path().join(disk).join("queue")).unwrap();
+            let has = |file: &str, text: &str| fs::write(path.join(file), text).unwrap();
+            has("partition", &format!("{number}\n"));
+            has("start", "2048\n");
+            has("size", "2048\n");
+            has("../queue/logical_block_size", "512\n");
+            has("../uevent", &format!("DEVNAME={disk}\n"));
+            has(
+                "uevent",
+                &format!("DEVNAME={name}\nPARTNAME={label}\n{more}"),
+            );
+            std::os::unix::fs::symlink(&path, block.join(name)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn the_disk_that_the_system_came_from_has_its_data() {
+        let folder = two_disks();
+        let devices = BlockDevices::below(folder.path().to_str().unwrap(), "/dev");
+        let guid = guid_of_text(b"12345678-9abc-def0-1122-334455667788").unwrap();
+        let started = devices.by_guid(&guid).unwrap();
+        assert!(started.is_some());
+        let known = Devices { devices, started };
+        assert_eq!(known.started_set(), Some(Set::B));
+        assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
+        let started = None;
+        let unknown = Devices { devices, started };
+        assert_eq!(unknown.started_set(), None);
+        assert_eq!(
+            unknown.node_now("data"),
+            None,
+            "which of the two nobody says"
+        );
+        assert_eq!(unknown.node_now("boot-b").as_deref(), Some("/dev/vda1"));
     }
 
     #[test]

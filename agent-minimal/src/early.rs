@@ -1,4 +1,4 @@
-//! What must be there before anything else can be looked at: the kernel's own file systems, and its modules.
+//! What must be there before anything else is looked at: the kernel's own file systems, its modules, and the watchdog.
 
 use crate::console::{say, words};
 use rustix::io::Errno;
@@ -6,6 +6,7 @@ use rustix::mount::{MountFlags, mount};
 use std::fs;
 use std::path::Path;
 use twinseal_platform_linux::modules;
+use twinseal_platform_linux::watchdog::{Armed, WATCHDOG_DEVICE, arm};
 
 /// Mount point, type and options of the kernel's file systems, in their order.
 const FILE_SYSTEMS: [(&str, &str, &str); 4] = [
@@ -63,5 +64,53 @@ fn load_modules(folder: &Path) {
                 words(fault)
             ));
         }
+    }
+}
+
+/// Starts the watchdog, if there is one; 0 seconds leave it alone.
+pub fn arm_watchdog(seconds: u32) {
+    if seconds == 0 {
+        return;
+    }
+    match arm(WATCHDOG_DEVICE, seconds) {
+        Ok(armed) => say(format_args!("{}", sentence(&armed))),
+        Err(fault) => say(format_args!("No watchdog is armed: {}", words(fault))),
+    }
+}
+
+fn sentence(armed: &Armed) -> String {
+    let time = armed.seconds.map_or_else(
+        || "it takes no time from us".to_owned(),
+        |seconds| format!("{seconds} s"),
+    );
+    let until = if armed.keeps_running {
+        ""
+    } else {
+        "; its driver may stop it when the initramfs ends"
+    };
+    format!("watchdog armed, {time}{until}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_says_what_the_watchdog_does() {
+        let words = |seconds, keeps_running| {
+            sentence(&Armed {
+                seconds,
+                keeps_running,
+            })
+        };
+        assert_eq!(words(Some(60), true), "watchdog armed, 60 s");
+        assert_eq!(
+            words(None, true),
+            "watchdog armed, it takes no time from us"
+        );
+        assert_eq!(
+            words(Some(30), false),
+            "watchdog armed, 30 s; its driver may stop it when the initramfs ends"
+        );
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! # Invariants
 //! - The other set's generation is only read.
+//! - A generation is replaced only when its mark is missing or is another image's, never because the medium did not give it.
 //!
 //! # Power loss
 //! A generation is made aside and brought to the medium before it gets its name. A cut leaves the old generation, none, or the new
@@ -45,16 +46,34 @@ pub fn generation(
 ) -> io::Result<Generation> {
     let own = etc.join(set.to_string());
     let mark = format!("{}\n", seal.to_hex());
-    let belongs = fs::read_to_string(own.join("seal")).is_ok_and(|found| found == mark);
-    if !belongs || !own.join("upper").is_dir() {
+    if !(is_marked(&own, &mark)? && is_directory(&own.join("upper"))?) {
         make(etc, set, &own, &mark, step)?;
     }
     let work = own.join("work");
-    if !work.is_dir() {
+    if !is_directory(&work)? {
         make_directory(&work)?;
     }
     let upper = own.join("upper");
     Ok(Generation { upper, work })
+}
+
+/// Whether a generation belongs to the image of a mark. A mark that the medium does not give says neither, and a generation that
+/// may be the right one must not be thrown away for it.
+fn is_marked(own: &Path, mark: &str) -> io::Result<bool> {
+    match fs::read(own.join("seal")) {
+        Ok(found) => Ok(found == mark.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a directory is there; what cannot be looked at is an error, not absent.
+fn is_directory(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(about) => Ok(about.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn make(etc: &Path, set: Set, own: &Path, mark: &str, step: Step<'_>) -> io::Result<()> {
@@ -64,7 +83,7 @@ fn make(etc: &Path, set: Set, own: &Path, mark: &str, step: Step<'_>) -> io::Res
     fs::create_dir_all(etc)?;
     make_directory(&new)?;
     let others = etc.join(set.other().to_string()).join("upper");
-    if others.is_dir() {
+    if is_directory(&others)? {
         copy(&others, &new.join("upper"), &|_| false, step)?;
     } else {
         step()?;
@@ -142,6 +161,28 @@ mod tests {
             fs::read_to_string(b.upper.join("hostname")).unwrap(),
             "ward-3"
         );
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_throws_nothing_away() {
+        let etc = device();
+        let mark = etc.path().join("a/seal");
+        fs::remove_file(&mark).unwrap();
+        // Reading it gives an error, and not that it is missing.
+        fs::create_dir(&mark).unwrap();
+        let before = listing(etc.path());
+        for seal in [seal(1), seal(2)] {
+            let refused = generation(etc.path(), Set::A, &seal, &mut never());
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::IsADirectory);
+            assert_eq!(listing(etc.path()), before);
+        }
+        // The other set's changes cannot be looked at: a generation without them would lose the device's settings.
+        fs::remove_dir_all(etc.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a", etc.path().join("a")).unwrap();
+        fs::remove_file(etc.path().join("b/seal")).unwrap();
+        let old = listing(&etc.path().join("b"));
+        assert!(generation(etc.path(), Set::B, &seal(2), &mut never()).is_err());
+        assert_eq!(listing(&etc.path().join("b")), old);
     }
 
     #[test]

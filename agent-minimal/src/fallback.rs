@@ -25,11 +25,11 @@ pub enum Next {
 }
 
 /// Decides what follows the refusal of `set`. `front` gives the folder where the other set's front matter lies, and is only asked
-/// when the boot record speaks for that set. `is_spent`: the trial has no attempt left.
+/// when the boot record speaks for that set. `is_over`: the trial has no attempt left, or none that can be spent.
 ///
-/// A trial that is refused with attempts left goes back by itself. One without is sent back, for a firmware that lost its
+/// A trial that is refused with attempts left goes back by itself. One that is over is sent back, for a firmware that lost its
 /// variables would start it for ever.
-pub fn decide<F>(loaded: Option<&Loaded>, set: Set, is_spent: bool, front: F) -> Next
+pub fn decide<F>(loaded: Option<&Loaded>, set: Set, is_over: bool, front: F) -> Next
 where
     F: FnOnce() -> Option<String>,
 {
@@ -37,7 +37,7 @@ where
         return Next::Restart;
     };
     let on_trial = record.trial().is_some_and(|trial| trial.set == set);
-    if on_trial && !is_spent || record.is_bad(set.other()) {
+    if on_trial && !is_over || record.is_bad(set.other()) {
         return Next::Restart;
     }
     match front() {
@@ -150,9 +150,9 @@ mod tests {
         folder
     }
 
-    fn next(record: &BootRecord, set: Set, is_spent: bool, front: &TempDir) -> Next {
+    fn next(record: &BootRecord, set: Set, is_over: bool, front: &TempDir) -> Next {
         let path = front.path().to_str().map(str::to_owned);
-        decide(Some(&Loaded::Record(*record)), set, is_spent, || path)
+        decide(Some(&Loaded::Record(*record)), set, is_over, || path)
     }
 
     fn committed(manifest: &[u8], floor: u64) -> BootRecord {

@@ -4,7 +4,8 @@
 //! that starts without it (its boot slot was chosen in the firmware's menu, say) is paid here.
 //!
 //! # Invariants
-//! - A set on trial starts only when its attempt is off the record on the medium, and one payment is good for one start.
+//! - A set that a record says is on trial starts only when its attempt is off the record on the medium, and one payment is good
+//!   for one start. Where no record can be read there is no trial to pay for.
 //! - A set that is not on trial changes nothing here.
 //!
 //! # Power loss
@@ -23,7 +24,9 @@ use twinseal_platform_linux::FileRecordStore;
 /// What the boot record says about starting a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// It is not on trial, or there is no record that could say so.
+    /// It is not on trial, or nobody says so: there is no record, it is lost, or the medium does not give it. A device whose record
+    /// cannot be read still starts; that such a start is one of a trial and is not paid is the price, and the firmware has
+    /// forgotten by then what it was told, so the start after it is the default set's.
     Open,
     /// It is on trial, and the attempt was spent before the restart.
     Paid,
@@ -32,6 +35,14 @@ pub enum Gate {
         /// Attempts that are left.
         left: u8,
     },
+}
+
+impl Gate {
+    /// Whether this start is one of a trial.
+    #[must_use]
+    pub const fn is_trial(self) -> bool {
+        matches!(self, Self::Paid | Self::Spent { .. })
+    }
 }
 
 /// Reads the boot record in the agent's state; `None` when there is no file.
@@ -89,7 +100,7 @@ fn spend(state: &Path, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
         return Err(Refusal::NoAttemptLeft { set });
     };
     let store = open_record(state).map_err(not_stored)?;
-    let mut store = store.ok_or(not_stored(missing()))?;
+    let mut store = store.ok_or(not_stored(unreadable(StorageFault::Short)))?;
     let stored = record::store(&mut store, next).map_err(not_stored)?;
     let left = stored.trial().map_or(0, |trial| trial.attempts_left);
     Ok(Gate::Spent { left })
@@ -98,17 +109,24 @@ fn spend(state: &Path, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
 /// Opens the record's file, and never makes one: that would be a record of nothing.
 fn open_record(state: &Path) -> Result<Option<FileRecordStore>, StorageError> {
     let path = state.join("boot-record");
+    let there = path.try_exists().map_err(|error| {
+        unreadable(
+            error
+                .raw_os_error()
+                .map_or(StorageFault::Short, StorageFault::Code),
+        )
+    })?;
     match path.to_str() {
-        Some(text) if path.exists() => FileRecordStore::open(text).map(Some),
+        Some(text) if there => FileRecordStore::open(text).map(Some),
         _ => Ok(None),
     }
 }
 
-const fn missing() -> StorageError {
+const fn unreadable(fault: StorageFault) -> StorageError {
     StorageError {
         operation: StorageOperation::Open,
         object: StorageObject::BootRecord,
-        fault: StorageFault::Short,
+        fault,
     }
 }
 

@@ -1,12 +1,15 @@
 //! From the initramfs to the sealed system: the mounts move along, the initramfs' memory is freed, the first program starts.
 //!
 //! # Invariants
-//! - Only the file system that the initramfs lies in is emptied: nothing behind a mount is touched.
+//! - Only the file system that the initramfs lies in is emptied, and only when that is memory: nothing behind a mount is touched,
+//!   and nothing on a medium.
 
 use crate::refusal::Refusal;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fstatfs, openat, statat, unlinkat,
+};
 use rustix::io::Errno;
-use rustix::mount::{mount_bind, mount_move};
+use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -17,15 +20,8 @@ use std::process::Command;
 /// What goes along, with all that is mounted below.
 const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 
-/// Shows the device's `/var` in the new root.
-///
-/// # Errors
-/// [`Refusal::Directory`] when the sealed root has no `/var`.
-pub fn show_var(data: &Path, root: &Path) -> Result<(), Refusal> {
-    let directory = "/var";
-    mount_bind(data.join("var"), root.join("var"))
-        .map_err(|errno| Refusal::Directory { directory, errno })
-}
+/// `RAMFS_MAGIC` and `TMPFS_MAGIC` of `linux/magic.h`: what a kernel unpacks an initramfs into.
+const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
 
 /// Moves the mounts, makes `root` the root, and starts the system's first program with the arguments that the kernel gave us.
 /// Comes back only when that fails.
@@ -59,7 +55,9 @@ fn switch(root: &Path) -> Result<(), Refusal> {
     let entered = entered.and_then(|()| chroot(".")).and_then(|()| chdir("/"));
     let directory = "/";
     entered.map_err(|errno| Refusal::Directory { directory, errno })?;
-    if let Ok(old) = old {
+    if let Ok(old) = old
+        && is_memory(&old)
+    {
         // Memory that stays in use is all that a failure costs.
         let _ = empty(&old);
     }
@@ -76,6 +74,12 @@ fn check(root: &Path) -> Result<(), Refusal> {
         }
         None => Ok(()),
     }
+}
+
+/// Whether a directory lies in memory, as that of an initramfs does. A kernel that was told `root=` starts the first program from
+/// a medium, and a test bench may start this one there.
+fn is_memory(directory: &OwnedFd) -> bool {
+    fstatfs(directory).is_ok_and(|about| IN_MEMORY.contains(&(about.f_type as u32)))
 }
 
 /// Removes all that lies in the same file system as `directory`.
@@ -121,6 +125,13 @@ mod tests {
         assert_eq!(check(root.path()), Err(refused));
         fs::create_dir(root.path().join("run")).unwrap();
         assert_eq!(check(root.path()), Ok(()));
+    }
+
+    #[test]
+    fn only_memory_is_emptied() {
+        let on = |path: &str| is_memory(&File::open(path).unwrap().into());
+        assert!(on("/dev/shm"), "a tmpfs on every Linux");
+        assert!(!on("/proc") && !on("/sys"));
     }
 
     #[test]

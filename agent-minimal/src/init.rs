@@ -3,43 +3,43 @@
 //! # Invariants
 //! - The order: the watchdog, the slot, the gate (an attempt is spent), the sealed root, `/var`, `/etc`, the system.
 //!   From the first step on a hang of whatever comes ends in a restart.
-//! - Whatever happens, this process never ends: it becomes the system's first program, or the machine restarts.
+//! - Whatever happens, this process never ends: it becomes the system's first program, or the machine restarts; when that fails
+//!   too, it waits for the watchdog.
 //!
 //! # Power loss
 //! Only the gate, `/var` and `/etc` write, each in steps that the next boot takes up.
 
 use crate::command_line::CommandLine;
 use crate::console::{say, words};
-use crate::devices::{mount_ext4, mount_root_slot, node, set_with_image, started_set};
+use crate::data::{self, DATA};
+use crate::devices::Devices;
 use crate::fallback::{self, Next};
 use crate::gate::{self, Gate};
 use crate::refusal::Refusal;
-use crate::{early, etc_overlay, handover, var};
+use crate::{early, etc_overlay, firmware, handover};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
-use twinseal_core::error::StorageError;
 use twinseal_core::wire::digest::BlobDigest;
-use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
-use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
 use twinseal_platform_linux::restart::restart;
 use twinseal_platform_linux::sealed::SealedRoot;
-use twinseal_platform_linux::watchdog;
 
 /// What is ours is mounted below `/run`, and moves with it into the system.
-const DATA: &str = "/run/twinseal/data";
 const ROOT_SLOT: &str = "/run/twinseal/root-slot";
 const OTHER_SLOT: &str = "/run/twinseal/other-slot";
 const IMAGE: &str = "/run/twinseal/image";
 const RUNNING_SET: &str = "/run/twinseal/running-set";
+
+/// There, and empty, when the set is on trial: the system then owes a verdict.
+const ON_TRIAL: &str = "/run/twinseal/on-trial";
+
 const ROOT: &str = "/sysroot";
 
 /// The agent's state on the data partition.
@@ -49,37 +49,40 @@ const STATE: &str = "var/lib/twinseal";
 const BEFORE_RESTART: Duration = Duration::from_secs(2);
 
 /// What is known when a refusal decides what comes next.
-#[derive(Default)]
 struct Known {
+    devices: Devices<'static>,
     set: Option<Set>,
     loaded: Option<Loaded>,
 }
 
-/// Starts the sealed system. Gives an exit code only because `main` wants one.
-pub fn run() -> ExitCode {
+/// Starts the sealed system, or restarts the machine.
+pub fn run() -> ! {
     let start = Instant::now();
     std::panic::set_hook(Box::new(|fault| {
         say(format_args!("REFUSED: This program has a fault: {fault}"));
         wait_and_restart("restarting");
     }));
     early::prepare();
-    let mut known = Known::default();
-    let refusal = boot(start, &mut known);
+    let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
+    early::arm_watchdog(line.watchdog_seconds);
+    let mut known = Known {
+        devices: Devices::find(),
+        set: None,
+        loaded: None,
+    };
+    let refusal = boot(start, &line, &mut known);
     say(format_args!("REFUSED: {refusal}"));
     match next(&known, &refusal) {
-        Next::Other(set) if tell_firmware(set) => {
-            wait_and_restart("restarting, the other set is next");
+        Next::Other(set) if firmware::boot_next(&known.devices, set) => {
+            wait_and_restart("restarting, the other set is next")
         }
         _ => wait_and_restart("restarting"),
     }
-    ExitCode::FAILURE
 }
 
-/// All steps. Comes back only with a refusal.
-fn boot(start: Instant, known: &mut Known) -> Refusal {
-    let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
-    arm_watchdog(line.watchdog_seconds);
-    match prepare_root(start, &line, known) {
+/// All steps behind the watchdog. Comes back only with a refusal.
+fn boot(start: Instant, line: &CommandLine, known: &mut Known) -> Refusal {
+    match prepare_root(start, line, known) {
         Err(refusal) => refusal,
         Ok(()) => {
             let arguments = std::env::args_os().skip(1).collect();
@@ -90,29 +93,34 @@ fn boot(start: Instant, known: &mut Known) -> Refusal {
 
 fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result<(), Refusal> {
     let seal = line.seal.ok_or(Refusal::NoSeal)?;
-    let data = Path::new(DATA);
-    mount_data();
-    known.loaded = gate::read_record(&data.join(STATE)).unwrap_or_else(|error| {
+    let state = Path::new(DATA).join(STATE);
+    data::mount_data(&known.devices);
+    known.loaded = gate::read_record(&state).unwrap_or_else(|error| {
         say(format_args!("The boot record cannot be read: {error}"));
         None
     });
-    let set = match started_set() {
+    let devices = &known.devices;
+    let set = match devices.started_set() {
         Some(set) => set,
-        None => set_with_image(&seal, default_set(known), Path::new(ROOT_SLOT))?,
+        None => devices.set_with_image(&seal, default_set(known), Path::new(ROOT_SLOT))?,
     };
     known.set = Some(set);
     say(format_args!("set {set}, seal {}", seal.to_hex()));
-    match gate::pass(&data.join(STATE), known.loaded.as_ref(), set)? {
+    let gate = gate::pass(&state, known.loaded.as_ref(), set)?;
+    if gate.is_trial() {
+        data::mark(ON_TRIAL);
+    }
+    match gate {
         Gate::Open => {}
         Gate::Paid => say(format_args!("set {set} is on trial")),
         Gate::Spent { left } => say(format_args!("set {set} is on trial, attempts left: {left}")),
     }
-    mount_root_slot(set, Path::new(ROOT_SLOT))?;
+    known.devices.mount_root_slot(set, Path::new(ROOT_SLOT))?;
     mount_sealed(&seal)?;
     let seconds = start.elapsed().as_secs_f64();
     say(format_args!("sealed root mounted in {seconds:.3} s"));
-    prepare_var(data)?;
-    prepare_etc(&data.join(STATE).join("etc"), set, &seal);
+    data::show_var(Path::new(ROOT))?;
+    prepare_etc(&state.join("etc"), set, &seal);
     if let Err(error) = fs::write(RUNNING_SET, format!("{set}\n")) {
         say(format_args!("{RUNNING_SET} cannot be written: {error}"));
     }
@@ -127,23 +135,6 @@ fn default_set(known: &Known) -> Set {
     }
 }
 
-/// Without its data a device still runs; what it writes is then gone with the power.
-fn mount_data() {
-    let mounted = match node("data") {
-        Some(node) => mount_ext4(&node, Path::new(DATA), MountFlags::NOATIME),
-        None => Err(Errno::NODEV),
-    };
-    if let Err(errno) = mounted {
-        say(format_args!(
-            "The data partition cannot be mounted ({errno}); /var and /etc are lost with the power."
-        ));
-        let _ = fs::create_dir_all(DATA);
-        if let Err(errno) = mount("tmpfs", DATA, "tmpfs", MountFlags::empty(), None) {
-            say(format_args!("No memory for /var either: {errno}"));
-        }
-    }
-}
-
 fn mount_sealed(seal: &BlobDigest) -> Result<(), Refusal> {
     // What cannot be made shows in the mounts.
     let _ = fs::create_dir_all(IMAGE);
@@ -155,16 +146,6 @@ fn mount_sealed(seal: &BlobDigest) -> Result<(), Refusal> {
     };
     root.mount(seal)
         .map_err(|refused| Refusal::Seal(Box::new(refused)))
-}
-
-fn prepare_var(data: &Path) -> Result<(), Refusal> {
-    let root = Path::new(ROOT);
-    match var::fill(data, &root.join("var"), &mut || Ok(())) {
-        Ok(true) => say(format_args!("/var filled from the sealed image")),
-        Ok(false) => {}
-        Err(error) => say(format_args!("/var cannot be filled: {error}")),
-    }
-    handover::show_var(data, root)
 }
 
 fn prepare_etc(etc: &Path, set: Set, seal: &BlobDigest) {
@@ -195,53 +176,28 @@ fn mount_etc(generation: &etc_overlay::Generation) -> Result<(), Errno> {
     move_mount(&overlay, "", rustix::fs::CWD, &etc, flags)
 }
 
-fn arm_watchdog(seconds: u32) {
-    if seconds == 0 {
-        return;
-    }
-    match watchdog::arm(watchdog::WATCHDOG_DEVICE, seconds) {
-        Ok(taken) => say(format_args!("watchdog armed, {taken} s")),
-        Err(fault) => say(format_args!("No watchdog is armed: {}", words(fault))),
-    }
-}
-
 fn next(known: &Known, refusal: &Refusal) -> Next {
     let Some(set) = known.set else {
         return Next::Restart;
     };
-    let is_spent = matches!(refusal, Refusal::NoAttemptLeft { .. });
-    fallback::decide(known.loaded.as_ref(), set, is_spent, || {
-        mount_root_slot(set.other(), Path::new(OTHER_SLOT)).ok()?;
+    let is_over = refusal.ends_trial();
+    fallback::decide(known.loaded.as_ref(), set, is_over, || {
+        let slot = Path::new(OTHER_SLOT);
+        known.devices.mount_root_slot(set.other(), slot).ok()?;
         Some(format!("{OTHER_SLOT}/twinseal"))
     })
 }
 
-/// Tells the firmware to boot a set next; gives whether it took that.
-fn tell_firmware(set: Set) -> bool {
-    let told = boot_partitions().and_then(|boot| {
-        let mut loader = UefiLoader::open(VARIABLES_FOLDER, boot)?;
-        loader.set_next(Some(set))
-    });
-    if let Err(error) = &told {
-        say(format_args!("The firmware cannot be told: {error}"));
-    }
-    told.is_ok()
-}
-
-fn boot_partitions() -> Result<[BootPartition; 2], StorageError> {
-    let partition = |set: Set| {
-        let node = node(&format!("boot-{set}")).unwrap_or_default();
-        BootPartition::of_device(&node)
-    };
-    Ok([partition(Set::A)?, partition(Set::B)?])
-}
-
-fn wait_and_restart(sentence: &str) {
+/// A first process that ends takes the kernel with it: when the machine does not restart, the watchdog decides.
+fn wait_and_restart(sentence: &str) -> ! {
     say(format_args!("{sentence}"));
     std::thread::sleep(BEFORE_RESTART);
     let fault = restart();
     say(format_args!(
-        "The machine does not restart: {}",
+        "The machine does not restart: {}. Switch it off and on.",
         words(fault)
     ));
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
 }

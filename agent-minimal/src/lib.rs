@@ -3,13 +3,15 @@
 //! - [`init`]: the steps, in their order; the others are one concern each:
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
-//! - [`gate`]: what the boot record says about starting this set; [`fallback`]: what a refusal does next;
-//! - [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
+//! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
+//! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
 //! - Nothing runs from a root that the kernel did not measure to be the one on the command line.
-//! - An attempt of a trial is spent on the medium before the set's own code runs, and the watchdog runs by then.
-//! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console.
+//! - An attempt of a trial that the boot record speaks of is spent on the medium before the set's own code runs, and the watchdog
+//!   runs by then. A record that cannot be read speaks of none: that is said, and the set starts.
+//! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console, and
+//!   memory that stands for the data is marked in `/run`, so that nobody takes it for the device's state.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -25,10 +27,12 @@
 
 pub mod command_line;
 pub mod console;
+pub mod data;
 pub mod devices;
 pub mod early;
 pub mod etc_overlay;
 pub mod fallback;
+pub mod firmware;
 pub mod gate;
 pub mod handover;
 pub mod init;

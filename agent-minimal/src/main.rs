@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // The kernel starts the first process by any name and with the words of its command line as arguments.
     if std::process::id() == 1 {
-        return twinseal_minimal::init::run();
+        twinseal_minimal::init::run();
     }
     let called = std::env::args().next().unwrap_or_default();
     let verb = std::env::args().nth(1);

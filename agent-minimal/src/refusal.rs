@@ -68,9 +68,35 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether a trial cannot go on: its attempts are used up, or none can be taken off the record.
+    #[must_use]
+    pub const fn ends_trial(&self) -> bool {
+        matches!(
+            self,
+            Self::NoAttemptLeft { .. } | Self::AttemptNotStored { .. }
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twinseal_core::error::{StorageFault, StorageObject, StorageOperation};
+
+    #[test]
+    fn a_trial_that_cannot_pay_is_over_as_one_that_has_paid_all() {
+        let set = Set::B;
+        let error = StorageError {
+            operation: StorageOperation::Write,
+            object: StorageObject::BootRecord,
+            fault: StorageFault::Code(Errno::ROFS.raw_os_error()),
+        };
+        assert!(Refusal::AttemptNotStored { set, error }.ends_trial());
+        assert!(Refusal::NoAttemptLeft { set }.ends_trial());
+        let slot = Refusal::SlotMissing { set };
+        assert!(!slot.ends_trial() && !Refusal::NoSeal.ends_trial());
+    }
 
     #[test]
     fn a_refusal_is_a_sentence_with_its_facts() {

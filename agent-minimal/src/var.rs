@@ -7,7 +7,8 @@
 //! ```
 //!
 //! # Invariants
-//! - What the device has is never replaced, and once `var-filled` is there nothing is looked at any more.
+//! - What the device has is never replaced, and once `var-filled` is there nothing is looked at any more: only a `var` that is
+//!   gone as a whole is filled again.
 //!
 //! # Power loss
 //! What is missing is copied aside and brought to the medium, then moved into place, one rename for each entry or whole
@@ -24,10 +25,10 @@ use std::path::Path;
 /// What cannot be copied; the next boot tries again.
 pub fn fill(data: &Path, sealed_var: &Path, step: Step<'_>) -> io::Result<bool> {
     let filled = data.join("var-filled");
-    if filled.try_exists()? {
+    let (var, new) = (data.join("var"), data.join("var.new"));
+    if filled.try_exists()? && var.is_dir() {
         return Ok(false);
     }
-    let (var, new) = (data.join("var"), data.join("var.new"));
     remove(&new, step)?;
     if sealed_var.is_dir() {
         let skip = |below: &Path| is_there_whole(&var.join(below), &sealed_var.join(below));
@@ -133,6 +134,15 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         fill(empty.path(), &image.path().join("none"), &mut || Ok(())).unwrap();
         assert!(empty.path().join("var").is_dir());
+    }
+
+    #[test]
+    fn what_was_lost_as_a_whole_is_filled_again() {
+        let (image, data) = (image(), tempfile::tempdir().unwrap());
+        fill(data.path(), image.path(), &mut || Ok(())).unwrap();
+        fs::remove_dir_all(data.path().join("var")).unwrap();
+        assert!(fill(data.path(), image.path(), &mut || Ok(())).unwrap());
+        assert_eq!(listing(image.path()), listing(&data.path().join("var")));
     }
 
     #[test]

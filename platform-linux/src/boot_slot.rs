@@ -190,6 +190,8 @@ fn rename_uki(
     to: &str,
     object: StorageObject,
 ) -> Result<(), StorageError> {
+    #[cfg(test)]
+    crate::cut::before_change().during(StorageOperation::Rename, object)?;
     renameat(directory, from, directory, to).during(StorageOperation::Rename, object)?;
     sync_file(directory, to).during(StorageOperation::Sync, object)
 }

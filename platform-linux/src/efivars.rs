@@ -127,6 +127,8 @@ impl Variables {
         if !fits {
             return Err(Errno::FBIG).during(StorageOperation::Write, OBJECT);
         }
+        #[cfg(test)]
+        crate::cut::before_change().during(StorageOperation::Write, OBJECT)?;
         self.make_changeable(&path)
             .during(StorageOperation::Write, OBJECT)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | NO_LINKS;
@@ -153,6 +155,8 @@ impl Variables {
     /// When the firmware refuses.
     pub fn remove(&self, name: &str, vendor: &str) -> Result<bool, StorageError> {
         let path = file_name(name, vendor)?;
+        #[cfg(test)]
+        crate::cut::before_change().during(StorageOperation::Remove, OBJECT)?;
         self.make_changeable(&path)
             .during(StorageOperation::Remove, OBJECT)?;
         let removed = if_there(unlinkat(&self.directory, path.as_str(), AtFlags::empty()));

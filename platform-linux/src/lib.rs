@@ -41,6 +41,8 @@ extern crate std;
 
 pub mod append;
 mod boot_slot;
+#[cfg(test)]
+mod cut;
 pub mod efivars;
 mod fault;
 mod file;

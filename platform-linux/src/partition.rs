@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - An entry of the GPT counts only when it starts where the kernel says that the partition starts.
-//! - A label or a GUID that two partitions have names neither.
+//! - A label or a GUID that two partitions have names neither. Who knows the disk asks for the labels of that one: a stick with
+//!   a partition of the same label takes nothing away then.
 
 use crate::fault::fault_of;
 use crate::file::{for_each_entry, if_there, open_directory_path, read_exact, read_up_to};
@@ -95,7 +96,22 @@ impl<'p> BlockDevices<'p> {
     /// # Errors
     /// When sysfs cannot be read.
     pub fn by_label(&self, label: &str) -> Result<Option<Partition>, StorageFault> {
-        self.find(|partition| Ok(partition.label == label))
+        self.by_label_on(None, label)
+    }
+
+    /// The same, among the partitions of one disk, which is called by its kernel's name ([`Partition::disk`]); `None` is every disk.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn by_label_on(
+        &self,
+        disk: Option<&str>,
+        label: &str,
+    ) -> Result<Option<Partition>, StorageFault> {
+        self.find(|partition| {
+            let here = disk.is_none_or(|disk| partition.disk == disk);
+            Ok(here && partition.label == label)
+        })
     }
 
     /// The partition with this GUID; `None` when there is none, or there are two.

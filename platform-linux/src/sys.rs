@@ -26,6 +26,9 @@ const ENABLE_VERITY: Opcode = opcode::write::<EnableArgument>(b'f', 133);
 /// `FS_IOC_MEASURE_VERITY` of `linux/fsverity.h`: declared with the header of the structure alone.
 const MEASURE_VERITY: Opcode = opcode::read_write::<[u16; 2]>(b'f', 134);
 
+/// `WDIOC_GETSUPPORT` of `linux/watchdog.h`: answers with a `struct watchdog_info`.
+const WATCHDOG_SUPPORT: Opcode = opcode::read::<WatchdogSupport>(b'W', 0);
+
 /// `WDIOC_KEEPALIVE` of `linux/watchdog.h`: declared with an `int`, which the kernel neither reads nor writes.
 const KEEP_WATCHDOG_ALIVE: Opcode = opcode::read::<i32>(b'W', 5);
 
@@ -61,6 +64,15 @@ pub(crate) struct MeasuredDigest {
     pub bytes: u16,
     /// The digest, then what was there before the call.
     pub digest: [u8; VERITY_DIGEST_MAX_BYTES],
+}
+
+/// `struct watchdog_info`.
+#[repr(C)]
+struct WatchdogSupport {
+    /// `WDIOF_*`.
+    options: u32,
+    firmware_version: u32,
+    identity: [u8; 32],
 }
 
 /// Size of a block device in bytes.
@@ -102,6 +114,15 @@ pub(crate) fn measure_verity<Fd: AsFd>(file: Fd) -> Result<MeasuredDigest, Errno
     // SAFETY: the kernel reads the header, and writes the header and at most `bytes` bytes after it; all are plain integers.
     unsafe { ioctl(file, call) }?;
     Ok(digest)
+}
+
+/// What the driver of an open watchdog can do, as `WDIOF_*`.
+pub(crate) fn watchdog_options<Fd: AsFd>(watchdog: Fd) -> Result<u32, Errno> {
+    // SAFETY: the opcode is valid, and for it the kernel writes one `struct watchdog_info`.
+    let call = unsafe { Getter::<WATCHDOG_SUPPORT, WatchdogSupport>::new() };
+    // SAFETY: the call only writes into the structure that the getter owns, plain integers of the kernel's layout; other kinds of
+    // files refuse it with ENOTTY.
+    unsafe { ioctl(watchdog, call) }.map(|support| support.options)
 }
 
 /// Sets the time of an open watchdog in seconds; gives the time that it took.
@@ -179,8 +200,8 @@ mod tests {
         assert_eq!(core::mem::offset_of!(MeasuredDigest, digest), 4);
         assert_eq!([ENABLE_VERITY, MEASURE_VERITY], [0x4080_6685, 0xc004_6686]);
         assert_eq!(
-            [KEEP_WATCHDOG_ALIVE, SET_WATCHDOG_SECONDS],
-            [0x8004_5705, 0xc004_5706]
+            [WATCHDOG_SUPPORT, KEEP_WATCHDOG_ALIVE, SET_WATCHDOG_SECONDS],
+            [0x8028_5700, 0x8004_5705, 0xc004_5706]
         );
         #[cfg(target_pointer_width = "64")]
         assert_eq!(BLOCK_DEVICE_BYTES, 0x8008_1272);
@@ -191,6 +212,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(block_device_bytes(&file), Err(Errno::NOTTY));
         assert!(measure_verity(&file).is_err());
+        assert_eq!(watchdog_options(&file), Err(Errno::NOTTY));
         assert_eq!(set_watchdog_seconds(&file, 60), Err(Errno::NOTTY));
         assert_eq!(keep_watchdog_alive(&file), Err(Errno::NOTTY));
     }

@@ -1,10 +1,11 @@
 //! The hardware watchdog: armed before a system starts that might hang.
 //!
-//! Interface: `Documentation/watchdog/watchdog-api.rst` of Linux. Opening the device starts it; closing it without having written
-//! the letter `V` leaves it running, for whoever opens it next.
+//! Interface: `Documentation/watchdog/watchdog-api.rst` of Linux. Opening the device starts it. Closing it without having written the
+//! letter `V` leaves it running, for whoever opens it next, when its driver knows that letter (`WDIOF_MAGICCLOSE`); another driver
+//! stops it, unless the kernel was built or told never to (`nowayout`).
 //!
 //! # Invariants
-//! - Nothing here can stop a watchdog that runs.
+//! - Nothing here stops a watchdog on purpose. Whether it goes on without us is asked, never assumed.
 
 use crate::fault::fault_of;
 use crate::sys;
@@ -14,18 +15,35 @@ use twinseal_core::error::StorageFault;
 /// Where the kernel shows the first watchdog.
 pub const WATCHDOG_DEVICE: &str = "/dev/watchdog";
 
-/// Starts the watchdog at `device` with a time of `seconds`, and leaves it running. Gives the time that it took, which is another one
-/// when the hardware cannot do that.
+/// `WDIOF_MAGICCLOSE` of `linux/watchdog.h`.
+const KNOWS_MAGIC_CLOSE: u32 = 0x0100;
+
+/// A watchdog that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    /// Its time in seconds, which is another one than was asked for when the hardware cannot do that; `None` when it takes none
+    /// from us: it runs with a time of its own.
+    pub seconds: Option<u32>,
+    /// Whether it goes on when this program has closed it. Otherwise it stops then, unless the kernel forbids that.
+    pub keeps_running: bool,
+}
+
+/// Starts the watchdog at `device` with a time of `seconds`, and closes it.
 ///
 /// # Errors
-/// When there is no watchdog, somebody else has it open, or it takes no time at all near this one.
-pub fn arm(device: &str, seconds: u32) -> Result<u32, StorageFault> {
+/// When there is no watchdog, or somebody else has it open.
+pub fn arm(device: &str, seconds: u32) -> Result<Armed, StorageFault> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let watchdog = openat(CWD, device, flags, Mode::empty()).map_err(fault_of)?;
     let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
-    let taken = sys::set_watchdog_seconds(&watchdog, seconds).map_err(fault_of)?;
+    // Refused or not: it runs since it was opened.
+    let taken = sys::set_watchdog_seconds(&watchdog, seconds);
     sys::keep_watchdog_alive(&watchdog).map_err(fault_of)?;
-    Ok(taken.unsigned_abs())
+    let options = sys::watchdog_options(&watchdog).unwrap_or(0);
+    Ok(Armed {
+        seconds: taken.ok().map(i32::unsigned_abs),
+        keeps_running: options & KNOWS_MAGIC_CLOSE != 0,
+    })
 }
 
 #[cfg(test)]

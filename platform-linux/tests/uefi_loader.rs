@@ -228,27 +228,6 @@ fn variables_that_were_wiped_are_made_anew() {
 }
 
 #[test]
-fn a_cut_between_two_variables_is_repaired_by_the_next_call() {
-    let done = PlainFolder::with_others();
-    done.loader().set_default(Set::A).unwrap();
-    let mut cuts = 0;
-    for missing in [&["BootOrder"][..], &["BootOrder", "Boot0003"]] {
-        let folder = PlainFolder::with_others();
-        folder.loader().set_default(Set::A).unwrap();
-        for name in missing {
-            fs::remove_file(folder.file(name)).unwrap();
-        }
-        folder.put("BootOrder", &[2, 0, 0, 0]);
-        assert_eq!(folder.loader().default_set(), Ok(None));
-        assert_eq!(folder.loader().set_default(Set::A), Ok(true));
-        assert_eq!(folder.everything(), done.everything());
-        cuts += 1;
-    }
-    println!("{cuts} cuts");
-    assert_eq!(cuts, 2);
-}
-
-#[test]
 fn no_state_of_the_variables_makes_it_fall_over() {
     for value in [&[][..], &[1], &[1, 0, 0], &[0xff; 64], &[0; 64]] {
         let folder = PlainFolder::with_others();

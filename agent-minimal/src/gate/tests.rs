@@ -73,6 +73,13 @@ fn a_payment_is_good_for_one_start() {
 }
 
 #[test]
+fn a_start_that_was_paid_or_pays_is_one_of_a_trial() {
+    assert!(Gate::Paid.is_trial());
+    assert!(Gate::Spent { left: 0 }.is_trial());
+    assert!(!Gate::Open.is_trial());
+}
+
+#[test]
 fn the_last_start_is_allowed_when_it_was_paid() {
     let state = State::new(&record_with_trial_of_b());
     state.pass(Set::B).unwrap();
@@ -106,6 +113,18 @@ fn without_a_record_the_gate_is_open_and_none_is_made() {
         assert_eq!(pass(folder.path(), Some(&state), Set::A), Ok(Gate::Open));
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_said_and_opens_the_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    // Whoever looks below a file is told so: no "there is none".
+    let state = folder.path().join("a-file");
+    fs::write(&state, "").unwrap();
+    assert!(read_record(&state).is_err());
+    std::os::unix::fs::symlink("boot-record", folder.path().join("boot-record")).unwrap();
+    assert!(read_record(folder.path()).is_err());
+    assert_eq!(pass(folder.path(), None, Set::B), Ok(Gate::Open));
 }
 
 #[test]

@@ -13,6 +13,8 @@
 //! behind; the next boot, of either set, compares and tells it again.
 
 mod boot_manager;
+#[cfg(test)]
+mod cuts;
 mod load_option;
 pub mod systemd_boot;
 pub mod uefi;

@@ -19,28 +19,32 @@ struct Shown {
 impl Shown {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        let disk = root.join("sys/devices/pci/block/vda");
-        fs::create_dir_all(disk.join("queue")).unwrap();
-        fs::write(disk.join("queue/logical_block_size"), "512\n").unwrap();
-        fs::write(disk.join("uevent"), "DEVNAME=vda\nDEVTYPE=disk\n").unwrap();
-        fs::create_dir_all(root.join("sys/class/block")).unwrap();
-        symlink(
-            "../../devices/pci/block/vda",
-            root.join("sys/class/block/vda"),
-        )
-        .unwrap();
+        fs::create_dir_all(folder.path().join("sys/class/block")).unwrap();
+        fs::create_dir(folder.path().join("dev")).unwrap();
         let shown = Self { folder };
+        shown.add_disk("vda");
         shown.add("vda1", 1, 2048, 4096, "boot-a");
         shown.add("vda2", 2, 6144, 2048, "boot-b");
-        fs::create_dir(shown.folder.path().join("dev")).unwrap();
         shown.write_disk();
         shown
     }
 
+    fn add_disk(&self, name: &str) {
+        let root = self.folder.path();
+        let disk = root.join("sys/devices/pci/block").join(name);
+        fs::create_dir_all(disk.join("queue")).unwrap();
+        fs::write(disk.join("queue/logical_block_size"), "512\n").unwrap();
+        let uevent = std::format!("DEVNAME={name}\nDEVTYPE=disk\n");
+        fs::write(disk.join("uevent"), uevent).unwrap();
+        let link = root.join("sys/class/block").join(name);
+        symlink(std::format!("../../devices/pci/block/{name}"), link).unwrap();
+    }
+
+    /// A partition of the disk whose name its own name begins with.
     fn add(&self, name: &str, number: u32, start: u64, size: u64, label: &str) {
         let root = self.folder.path();
-        let partition = root.join("sys/devices/pci/block/vda").join(name);
+        let disk = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        let partition = root.join("sys/devices/pci/block").join(disk).join(name);
         fs::create_dir_all(&partition).unwrap();
         fs::write(partition.join("partition"), std::format!("{number}\n")).unwrap();
         fs::write(partition.join("start"), std::format!("{start}\n")).unwrap();
@@ -48,7 +52,7 @@ impl Shown {
         let uevent = std::format!("MAJOR=254\nDEVNAME={name}\nPARTN={number}\nPARTNAME={label}\n");
         fs::write(partition.join("uevent"), uevent).unwrap();
         let link = root.join("sys/class/block").join(name);
-        symlink(std::format!("../../devices/pci/block/vda/{name}"), link).unwrap();
+        symlink(std::format!("../../devices/pci/block/{disk}/{name}"), link).unwrap();
     }
 
     fn disk(&self) -> std::path::PathBuf {
@@ -155,6 +159,26 @@ fn a_label_that_two_partitions_have_names_neither() {
     let shown = Shown::new();
     shown.add("vda3", 3, 8192, 2048, "boot-a");
     assert_eq!(shown.with(|devices| devices.by_label("boot-a")), Ok(None));
+}
+
+#[test]
+fn a_label_on_another_disk_takes_nothing_away() {
+    let shown = Shown::new();
+    shown.add("vda3", 3, 8192, 2048, "data");
+    shown.add_disk("sda");
+    shown.add("sda1", 1, 2048, 4096, "data");
+    shown.add("sda2", 2, 6144, 2048, "spare");
+    let name = |disk: Option<&str>, label: &str| {
+        let found = shown.with(|devices| devices.by_label_on(disk, label));
+        found.unwrap().map(|partition| partition.name)
+    };
+    assert_eq!(name(None, "data"), None, "which of the two nobody said");
+    assert_eq!(name(Some("vda"), "data").as_deref(), Some("vda3"));
+    assert_eq!(name(Some("sda"), "data").as_deref(), Some("sda1"));
+    assert_eq!(name(Some("vda"), "spare"), None);
+    assert_eq!(name(None, "spare").as_deref(), Some("sda2"));
+    shown.add("vda4", 4, 10240, 2048, "data");
+    assert_eq!(name(Some("vda"), "data"), None, "two on one disk");
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! The data partition, or memory that stands for it.
+//!
+//! # Invariants
+//! - A device that cannot have its data still starts. What stands for them is gone with the power, and a mark in `/run` says so:
+//!   who reads the boot record there must not take "no record" for the device's own word.
+
+use crate::console::say;
+use crate::devices::{Devices, mount_ext4};
+use crate::refusal::Refusal;
+use crate::var;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind};
+use std::fs;
+use std::path::Path;
+
+/// Where the data are mounted; `/run` moves with it into the system.
+pub const DATA: &str = "/run/twinseal/data";
+
+/// There, and empty, when memory stands for the data partition.
+const VOLATILE: &str = "/run/twinseal/data-volatile";
+
+/// Mounts the data partition, or memory in its place.
+pub fn mount_data(devices: &Devices<'_>) {
+    let mounted = match devices.node("data") {
+        Some(node) => mount_ext4(&node, Path::new(DATA), MountFlags::NOATIME),
+        None => Err(Errno::NODEV),
+    };
+    if let Err(errno) = mounted {
+        say(format_args!(
+            "The data partition cannot be mounted ({errno}); /var and /etc are lost with the power."
+        ));
+        stand_in();
+    }
+}
+
+/// Fills the device's `/var` where it is not yet, and shows it in the new root. Memory stands for data that have no `/var` and
+/// cannot get one.
+///
+/// # Errors
+/// [`Refusal::Directory`] when the sealed root has no `/var`.
+pub fn show_var(root: &Path) -> Result<(), Refusal> {
+    let directory = "/var";
+    let refused = |errno| Refusal::Directory { directory, errno };
+    let sealed = root.join("var");
+    if !sealed.is_dir() {
+        return Err(refused(Errno::NOTDIR));
+    }
+    let var = Path::new(DATA).join("var");
+    fill(&sealed);
+    if !var.is_dir() {
+        say(format_args!(
+            "The data partition has no /var and takes none; /var and /etc are lost with the power."
+        ));
+        stand_in();
+        fill(&sealed);
+    }
+    mount_bind(var, sealed).map_err(refused)
+}
+
+fn fill(sealed: &Path) {
+    match var::fill(Path::new(DATA), sealed, &mut || Ok(())) {
+        Ok(true) => say(format_args!("/var filled from the sealed image")),
+        Ok(false) => {}
+        Err(error) => say(format_args!("/var cannot be filled: {error}")),
+    }
+}
+
+/// Mounts memory where the data would be, over what is there, and marks that.
+fn stand_in() {
+    mark(VOLATILE);
+    let _ = fs::create_dir_all(DATA);
+    if let Err(errno) = mount("tmpfs", DATA, "tmpfs", MountFlags::empty(), None) {
+        say(format_args!("No memory for /var either: {errno}"));
+    }
+}
+
+/// Makes an empty file that says something to the system.
+pub fn mark(path: &str) {
+    let folder = Path::new(path).parent().map_or(Ok(()), fs::create_dir_all);
+    if let Err(error) = folder.and_then(|()| fs::write(path, "")) {
+        say(format_args!("{path} cannot be made: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Where the second half of the test runs, the sealed root.
+    const INSIDE: &str = "TWINSEAL_TEST_ROOT";
+
+    /// Memory for what the test would touch of this machine, and data that take no write.
+    const MOUNTS: &str = "mount -t tmpfs none /run && mkdir -p /run/twinseal/data &&
+        mount -t tmpfs -o ro none /run/twinseal/data && mount -t tmpfs none /dev &&
+        exec \"$0\" --exact data::tests::memory_stands_for_data_that_take_no_var";
+
+    #[test]
+    fn memory_stands_for_data_that_take_no_var() {
+        if let Some(root) = std::env::var_os(INSIDE) {
+            return data_take_no_var(Path::new(&root));
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("var/lib")).unwrap();
+        fs::write(root.path().join("var/lib/settings"), "sealed").unwrap();
+        let output = Command::new("unshare")
+            .args(["-rm", "sh", "-c", MOUNTS])
+            .arg(std::env::current_exe().unwrap())
+            .env(INSIDE, root.path())
+            .output()
+            .expect("unshare (package util-linux) is needed");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "the right to mount in a namespace is needed: {text}{errors}"
+        );
+        assert!(!root.path().join("var/written").exists(), "in memory");
+    }
+
+    fn data_take_no_var(root: &Path) {
+        assert!(!Path::new(VOLATILE).exists());
+        assert_eq!(show_var(root), Ok(()));
+        assert!(Path::new(VOLATILE).exists());
+        let settings = fs::read_to_string(root.join("var/lib/settings")).unwrap();
+        assert_eq!(settings, "sealed");
+        fs::write(root.join("var/written"), "x").unwrap();
+        assert!(Path::new(DATA).join("var/written").exists());
+    }
+
+    #[test]
+    fn a_sealed_root_without_var_is_blamed_before_the_data_are() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = Refusal::Directory {
+            directory: "/var",
+            errno: Errno::NOTDIR,
+        };
+        assert_eq!(show_var(root.path()), Err(refused));
+    }
+
+    #[test]
+    fn a_mark_is_an_empty_file_and_its_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("twinseal/data-volatile");
+        mark(path.to_str().unwrap());
+        mark(path.to_str().unwrap());
+        assert_eq!(fs::read(path).unwrap(), b"");
+    }
+}

@@ -1,0 +1,113 @@
+//! Telling whoever chooses the set of the next boot: systemd-boot when it ran in this boot, the UEFI boot manager otherwise.
+//!
+//! # Invariants
+//! - One of the two is told, not both: what systemd-boot is not asked for it would not start, and a boot manager that is told a
+//!   set's own entry would pass it by.
+
+use crate::console::say;
+use crate::devices::Devices;
+use twinseal_core::boot::Set;
+use twinseal_core::error::StorageError;
+use twinseal_platform_linux::efivars::Variables;
+use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
+use twinseal_platform_linux::loader::{BootLoader, BootPartition, SystemdBootLoader, UefiLoader};
+
+/// Tells the firmware to boot a set next, once; gives whether it took that. The set must have been the default before.
+pub fn boot_next(devices: &Devices<'_>, set: Set) -> bool {
+    let told = tell(VARIABLES_FOLDER, set, || boot_partitions(devices));
+    if let Err(error) = &told {
+        say(format_args!("The firmware cannot be told: {error}"));
+    }
+    told.is_ok()
+}
+
+fn tell<P>(folder: &str, set: Set, partitions: P) -> Result<(), StorageError>
+where
+    P: FnOnce() -> Result<[BootPartition; 2], StorageError>,
+{
+    let variables = Variables::open(folder)?;
+    if SystemdBootLoader::ran_in_this_boot(&variables)? {
+        return SystemdBootLoader::ask_once(&variables, set).map(|_| ());
+    }
+    let mut loader = UefiLoader::open(folder, partitions()?)?;
+    loader.set_next(Some(set)).map(|_| ())
+}
+
+fn boot_partitions(devices: &Devices<'_>) -> Result<[BootPartition; 2], StorageError> {
+    let partition = |set: Set| {
+        let node = devices.node(&format!("boot-{set}")).unwrap_or_default();
+        BootPartition::of_device(&node)
+    };
+    Ok([partition(Set::A)?, partition(Set::B)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+    /// A plain folder in place of efivarfs, in which systemd-boot has left a name, or nobody has.
+    fn machine(info: Option<&str>) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(info) = info {
+            let bytes: Vec<u8> = info.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let value = [&[6, 0, 0, 0], &bytes[..]].concat();
+            fs::write(folder.path().join(format!("LoaderInfo-{LOADER}")), value).unwrap();
+        }
+        folder
+    }
+
+    fn value(folder: &TempDir, name: &str, vendor: &str) -> Option<Vec<u8>> {
+        fs::read(folder.path().join(format!("{name}-{vendor}"))).ok()
+    }
+
+    fn partitions() -> Result<[BootPartition; 2], StorageError> {
+        Ok([1, 2].map(|number| BootPartition {
+            number,
+            start_blocks: 2048,
+            size_blocks: 2048,
+            guid: [number as u8; 16],
+        }))
+    }
+
+    #[test]
+    fn systemd_boot_is_asked_where_it_ran() {
+        let folder = machine(Some("systemd-boot 257.13\0"));
+        let path = folder.path().to_str().unwrap();
+        tell(path, Set::B, || {
+            panic!("its entries are no matter of the slots")
+        })
+        .unwrap();
+        let told = value(&folder, "LoaderEntryOneShot", LOADER).unwrap();
+        let name: Vec<u8> = "twinse-b.efi\0"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        assert_eq!(told[4..], name);
+        assert_eq!(value(&folder, "BootNext", GLOBAL), None);
+    }
+
+    #[test]
+    fn the_boot_manager_is_told_where_it_did_not() {
+        for info in [None, Some("GRUB 2.12\0")] {
+            let folder = machine(info);
+            let path = folder.path().to_str().unwrap();
+            tell(path, Set::B, partitions).unwrap();
+            assert_eq!(value(&folder, "LoaderEntryOneShot", LOADER), None);
+            let next = value(&folder, "BootNext", GLOBAL).unwrap();
+            let entry = value(&folder, &format!("Boot{:04X}", next[4]), GLOBAL).unwrap();
+            assert!(entry.windows(16).any(|found| found == [2; 16]), "boot-b");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_such_variables_is_said() {
+        let folder = machine(None);
+        let absent = folder.path().join("absent");
+        assert!(tell(absent.to_str().unwrap(), Set::A, partitions).is_err());
+    }
+}
