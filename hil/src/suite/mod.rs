@@ -3,6 +3,8 @@
 //! # Invariants
 //! - Every scenario has a disk and variables of its own.
 //! - A scenario that ends by a panic is one that failed; the others go on.
+//! - The files of the report are those of this run: what an earlier one left there is removed first, and a run that cannot be
+//!   made leaves a report that says why.
 
 mod bench;
 mod execute;
@@ -32,6 +34,9 @@ use std::time::{Duration, Instant};
 
 /// Memory of the board in MiB: the UKI, its initramfs and busybox fit twice.
 const MEMORY_MIB: u32 = 512;
+
+/// The board's name in reports.
+const BOARD: &str = "uefi";
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -128,7 +133,18 @@ impl SuiteError {
 ///
 /// # Errors
 /// [`SuiteError`] when there is no report. A scenario that failed is no error but a part of it.
-pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
+pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteError> {
+    remove_files(options)?;
+    let begin = Instant::now();
+    let ran = run_here(options, out);
+    if let Err(error) = &ran {
+        // Why there is no report is told in any case; where it cannot be written, no file of an earlier run is left.
+        let _ = write_files(options, &not_made(options, error, begin.elapsed()));
+    }
+    ran
+}
+
+fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
     let scenarios = scenario::read_all(&options.paths, options.filter.as_deref())?;
     check(options, &scenarios)?;
     require(&[disk::TOOLS, tamper::TOOLS, guard::TOOLS, maker::TOOLS].concat())?;
@@ -167,7 +183,7 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
     let results = run_all(&bench, &scenarios, options.jobs, &mut out)?;
     let machine = format!("{version}; bundles from {}", server.name);
     let report = Report {
-        board: "uefi".to_owned(),
+        board: BOARD.to_owned(),
         machine,
         seed: options.seed,
         elapsed: begin.elapsed(),
@@ -198,6 +214,38 @@ fn runner(folder: &Path) -> Result<Runner, SuiteError> {
     let transcript = folder.join("transcript.txt");
     let file = File::create(&transcript).map_err(SuiteError::file(&transcript, "written"))?;
     Ok(Runner::with_transcript(file))
+}
+
+/// Removes what an earlier run left where this one's report goes.
+fn remove_files(options: &Options) -> Result<(), SuiteError> {
+    for file in [&options.html, &options.junit].into_iter().flatten() {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SuiteError::file(file, "removed")(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The report of a run that could not be made: one case, which failed.
+fn not_made(options: &Options, error: &SuiteError, elapsed: Duration) -> Report {
+    let result = ScenarioResult {
+        name: "run".to_owned(),
+        shows: "The run can be made.".to_owned(),
+        outcome: Outcome::Failed(error.to_string()),
+        steps: Vec::new(),
+        cuts: 0,
+        elapsed,
+    };
+    Report {
+        board: BOARD.to_owned(),
+        machine: "The run could not be made".to_owned(),
+        seed: options.seed,
+        elapsed,
+        results: vec![result],
+    }
 }
 
 fn write_files(options: &Options, report: &Report) -> Result<(), SuiteError> {
@@ -270,3 +318,6 @@ fn failed(scenario: &Scenario, why: String, elapsed: Duration) -> ScenarioResult
         elapsed,
     }
 }
+
+#[cfg(test)]
+mod tests;
