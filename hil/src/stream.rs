@@ -53,6 +53,16 @@ pub struct Line {
     pub complete: bool,
 }
 
+/// Begins a line that is our own and not the machine's.
+const NOTE: &str = "~ ";
+
+impl Line {
+    /// Whether it is our own and not the machine's.
+    pub fn is_note(&self) -> bool {
+        self.text.starts_with(NOTE)
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{:8.3}] {}", self.at.as_secs_f64(), self.text)
@@ -131,7 +141,7 @@ impl Stream {
         state.finish_line();
         state.lines.push(Line {
             at,
-            text: text.to_owned(),
+            text: format!("{NOTE}{text}"),
             complete: true,
         });
     }
@@ -442,6 +452,10 @@ mod tests {
         );
         let mark = stream.mark();
         stream.note("power cut");
-        assert_eq!(stream.since(mark)[0].text, "power cut");
+        let noted = &stream.since(mark)[0];
+        assert_eq!(
+            (noted.text.as_str(), noted.is_note()),
+            ("~ power cut", true)
+        );
     }
 }

@@ -11,6 +11,7 @@ use crate::boards::uefi::variables::{self, Certificates};
 use crate::command::{CommandError, Invocation, Output, Runner};
 use crate::programs::{Programs, Tool};
 use crate::scenario::Bundle;
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -95,7 +96,35 @@ pub struct Made {
     /// Everything is in here.
     folder: PathBuf,
     root: PathBuf,
-    seals: HashMap<Bundle, String>,
+    built: HashMap<Bundle, Built>,
+}
+
+/// What is known of a bundle.
+#[derive(Clone, Debug)]
+struct Built {
+    seal: String,
+    sizes: Sizes,
+}
+
+/// Sizes of a bundle.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// The bundle.
+    pub bundle_bytes: u64,
+    /// The UKI in it.
+    pub uki_bytes: u64,
+}
+
+/// What `twinseal-bundle inspect --json` says, as far as it is used here.
+#[derive(Deserialize)]
+struct Inspected {
+    payloads: Vec<Payload>,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    kind: String,
+    bytes: u64,
 }
 
 impl Made {
@@ -121,7 +150,12 @@ impl Made {
 
     /// The seal of a release, in hex.
     pub fn seal(&self, bundle: Bundle) -> Option<&str> {
-        self.seals.get(&bundle).map(String::as_str)
+        self.built.get(&bundle).map(|built| built.seal.as_str())
+    }
+
+    /// The sizes of a release's bundle.
+    pub fn sizes(&self, bundle: Bundle) -> Option<Sizes> {
+        self.built.get(&bundle).map(|built| built.sizes)
     }
 
     /// The release of a seal.
@@ -227,7 +261,7 @@ pub fn make(
         .into_iter()
         .filter(|bundle| *bundle != Bundle::Damaged)
         .collect();
-    let mut seals = HashMap::new();
+    let mut made = HashMap::new();
     thread::scope(|scope| {
         let maker = &maker;
         // Two at a time: a bundle's builder compresses on one processor.
@@ -237,7 +271,7 @@ pub fn make(
                 .map(|bundle| (*bundle, scope.spawn(|| maker.build(*bundle))))
                 .collect();
             for (bundle, thread) in threads {
-                seals.insert(
+                made.insert(
                     bundle,
                     thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
                 );
@@ -250,7 +284,7 @@ pub fn make(
     Ok(Made {
         folder: folder.to_owned(),
         root: inputs.appliance("light/rootfs.tar")?,
-        seals,
+        built: made,
     })
 }
 
@@ -316,8 +350,8 @@ impl Maker<'_> {
         )?)
     }
 
-    /// Builds a bundle; gives its seal.
-    fn build(&self, bundle: Bundle) -> Result<String, MakerError> {
+    /// Builds a bundle.
+    fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
         overlay::make(self.folder, self.inputs, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
         let text = recipe::recipe(self.folder, self.inputs, bundle)?;
@@ -335,7 +369,21 @@ impl Maker<'_> {
                 .argument(&file)
                 .arguments(["--blob", "composefs", "--out"]);
         self.run(extract.argument(&image))?;
-        digest(self.runner, &image)
+        Ok(Built {
+            seal: digest(self.runner, &image)?,
+            sizes: self.sizes(&file)?,
+        })
+    }
+
+    fn sizes(&self, file: &Path) -> Result<Sizes, MakerError> {
+        let inspect = self.bundler("inspect").arguments(["--json"]);
+        let inspected: Inspected = self.run(inspect.argument(file))?.json()?;
+        let ukis = inspected.payloads.iter().filter(|one| one.kind == "uki");
+        let about = fs::metadata(file).map_err(MakerError::file(file, "read"))?;
+        Ok(Sizes {
+            bundle_bytes: about.len(),
+            uki_bytes: ukis.map(|uki| uki.bytes).sum(),
+        })
     }
 
     /// A copy of V2 with one bit changed in the middle.

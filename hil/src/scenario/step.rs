@@ -56,6 +56,12 @@ pub enum Step {
         #[serde(default = "boot_seconds")]
         limit_seconds: u64,
     },
+    /// Waits for words in the output of the command that was begun.
+    WaitOutput {
+        words: String,
+        #[serde(default = "install_seconds")]
+        limit_seconds: u64,
+    },
     /// The console has not said these words so far.
     NeverSaid { words: String },
     /// Waits until a release says that it is up, after its health checks, and takes commands.
@@ -100,6 +106,15 @@ pub enum Step {
     Tamper { with: Tamper },
     /// Compares the state of the device, again and again until the limit.
     Expect(Expect),
+    /// Looks at a number in the last entry of this kind of the device's journal.
+    Journal {
+        kind: String,
+        field: String,
+        #[serde(default)]
+        at_least: u64,
+        /// It is at most the size of this release's UKI and what stands before it in a bundle.
+        at_most_uki: Option<Bundle>,
+    },
     /// Reads a file in the guest.
     Read { file: String, gives: Reading },
 }
@@ -152,6 +167,7 @@ impl fmt::Display for Step {
             Self::WaitConsole { words, times, .. } => {
                 write!(f, "wait for {words:?}, {times} times")
             }
+            Self::WaitOutput { words, .. } => write!(f, "wait for the output {words:?}"),
             Self::NeverSaid { words } => write!(f, "never said: {words:?}"),
             Self::WaitUp {
                 release: Some(release),
@@ -174,6 +190,20 @@ impl fmt::Display for Step {
             }
             Self::Tamper { with } => write!(f, "tamper: {with:?}"),
             Self::Expect(expect) => write!(f, "expect {expect}"),
+            Self::Journal {
+                kind,
+                field,
+                at_least,
+                at_most_uki,
+            } => {
+                write!(
+                    f,
+                    "the journal's last {kind}: {field} is at least {at_least}"
+                )?;
+                at_most_uki.map_or(Ok(()), |bundle| {
+                    write!(f, " and at most what the UKI of {} takes", bundle.name())
+                })
+            }
             Self::Read { file, gives } => write!(f, "read {file}: {gives:?}"),
         }
     }

@@ -7,8 +7,10 @@
 //!   made leaves a report that says why.
 
 mod bench;
+mod cuts;
 mod execute;
 mod expect;
+mod landing;
 
 use crate::boards::uefi::qemu;
 use crate::boards::uefi::{Parts, UefiError};
@@ -191,7 +193,12 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     };
     write_files(options, &report)?;
     if report.cuts() > 0 {
-        writeln!(out, "{} power cuts, seed {}", report.cuts(), report.seed)?;
+        let (cuts, late) = (report.cuts(), report.late_cuts());
+        writeln!(
+            out,
+            "{cuts} power cuts, of these {late} too late, seed {}",
+            report.seed
+        )?;
     }
     writeln!(out, "{}", report.counts())?;
     Ok(report)
@@ -237,6 +244,7 @@ fn not_made(options: &Options, error: &SuiteError, elapsed: Duration) -> Report 
         outcome: Outcome::Failed(error.to_string()),
         steps: Vec::new(),
         cuts: 0,
+        late_cuts: 0,
         elapsed,
     };
     Report {
@@ -315,6 +323,7 @@ fn failed(scenario: &Scenario, why: String, elapsed: Duration) -> ScenarioResult
         outcome: Outcome::Failed(why),
         steps: Vec::new(),
         cuts: 0,
+        late_cuts: 0,
         elapsed,
     }
 }

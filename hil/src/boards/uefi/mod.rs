@@ -13,7 +13,7 @@ mod control;
 pub mod qemu;
 pub mod variables;
 
-pub use control::Answer;
+pub use control::{Answer, END};
 
 use crate::command::CommandError;
 use crate::guard::Guarded;
@@ -179,7 +179,7 @@ impl Uefi {
         self.clear();
         // Words of an earlier power cycle are old.
         self.console.skip();
-        self.console.note("~ power on");
+        self.console.note("power on");
         // A socket's path must be short, so it is in a folder of its own.
         let folder = tempfile::tempdir().map_err(UefiError::io("given a folder"))?;
         let socket = folder.path().join("control");
@@ -232,7 +232,7 @@ impl Uefi {
             return Err(UefiError::Off);
         }
         self.clear();
-        self.console.note("~ power cut");
+        self.console.note("power cut");
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl Uefi {
                 .wait("power off", Duration::ZERO, |_, _| None)?;
         }
         self.clear();
-        self.console.note("~ the guest switched the board off");
+        self.console.note("the guest switched the board off");
         Ok(())
     }
 
