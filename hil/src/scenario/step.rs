@@ -1,6 +1,6 @@
 //! The steps of a scenario.
 
-use super::words::{Bundle, Reading, SetOrNone};
+use super::words::{Bundle, Need, Reading, SetOrNone};
 use crate::tamper::{Set, Tamper};
 use serde::Deserialize;
 use std::fmt;
@@ -144,6 +144,18 @@ pub struct Expect {
     /// How long it may take.
     #[serde(default = "command_seconds")]
     pub limit_seconds: u64,
+}
+
+impl Step {
+    /// What it needs of a board that not every board has.
+    pub const fn needs(&self) -> Option<Need> {
+        match self {
+            Self::PowerCut { .. } => Some(Need::PowerCut),
+            Self::Install { .. } | Self::BeginInstall { .. } => Some(Need::Network),
+            Self::Tamper { .. } => Some(Need::Tampering),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -13,14 +13,14 @@ mod expect;
 mod landing;
 
 use crate::boards::uefi::qemu;
-use crate::boards::uefi::{Parts, UefiError};
+use crate::boards::uefi::{HAS, Parts, UefiError};
 use crate::command::{CommandError, Runner};
 use crate::disk::{self, DiskError};
 use crate::guard;
 use crate::maker::{self, Inputs, MakerError};
 use crate::programs::{Programs, ProgramsError, require};
 use crate::report::{self, Outcome, Report, ScenarioResult};
-use crate::scenario::{self, Scenario, ScenarioError};
+use crate::scenario::{self, Need, Scenario, ScenarioError};
 use crate::tamper;
 use crate::web::{WebError, WebServer};
 use bench::Bench;
@@ -302,25 +302,32 @@ fn run_all(
 
 fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
     let begin = Instant::now();
+    let lacks = scenario.lacks(HAS);
+    if !lacks.is_empty() {
+        return ended(scenario, Outcome::Skipped(lacking(&lacks)), Duration::ZERO);
+    }
     let ran = catch_unwind(AssertUnwindSafe(|| execute::scenario(bench, scenario)));
     ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no words");
-        failed(
-            scenario,
-            format!("The program that runs the scenarios panicked: {text}"),
-            begin.elapsed(),
-        )
+        let why = format!("The program that runs the scenarios panicked: {text}");
+        ended(scenario, Outcome::Failed(why), begin.elapsed())
     })
 }
 
-fn failed(scenario: &Scenario, why: String, elapsed: Duration) -> ScenarioResult {
+/// Why a scenario cannot run on this board.
+fn lacking(lacks: &[Need]) -> String {
+    let names: Vec<_> = lacks.iter().map(|need| need.name()).collect();
+    format!("The board {BOARD} has no {}.", names.join(", "))
+}
+
+fn ended(scenario: &Scenario, outcome: Outcome, elapsed: Duration) -> ScenarioResult {
     ScenarioResult {
         name: scenario.name.clone(),
         shows: scenario.shows.clone(),
-        outcome: Outcome::Failed(why),
+        outcome,
         steps: Vec::new(),
         cuts: 0,
         late_cuts: 0,

@@ -49,3 +49,11 @@ fn a_report_that_cannot_be_removed_ends_the_run() {
     let error = run(&options, io::sink()).unwrap_err();
     assert!(error.to_string().contains("removed"), "{error}");
 }
+
+#[test]
+fn what_the_board_has_not_is_named() {
+    assert_eq!(
+        lacking(&[Need::Watchdog, Need::Network]),
+        "The board uefi has no watchdog, network."
+    );
+}

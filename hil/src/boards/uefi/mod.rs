@@ -17,6 +17,7 @@ pub use control::{Answer, END};
 
 use crate::command::CommandError;
 use crate::guard::Guarded;
+use crate::scenario::Need;
 use crate::stream::{Line, Stream, WaitError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
@@ -30,6 +31,16 @@ use std::time::{Duration, Instant};
 
 /// What an initramfs says at each start: words of an earlier start are old.
 pub const START_WORDS: &str = "twinseal: init: set ";
+
+/// What the board has, with a web server.
+pub const HAS: &[Need] = &[
+    Need::Uefi,
+    Need::SecureBoot,
+    Need::Watchdog,
+    Need::Network,
+    Need::PowerCut,
+    Need::Tampering,
+];
 
 /// Longest time that QEMU may take to be there.
 const START_LIMIT: Duration = Duration::from_secs(30);
