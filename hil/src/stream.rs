@@ -240,11 +240,13 @@ impl Stream {
         state.cursor = (state.lines.len(), 0);
     }
 
-    /// The last line with this word.
+    /// The last line of the machine with this word.
     pub fn last(&self, word: &str) -> Option<Line> {
         let state = self.lock();
         let mut lines = state.lines.iter().rev();
-        lines.find(|line| line.text.contains(word)).cloned()
+        lines
+            .find(|line| !line.is_note() && line.text.contains(word))
+            .cloned()
     }
 
     /// The last lines.
@@ -452,6 +454,7 @@ mod tests {
         );
         let mark = stream.mark();
         stream.note("power cut");
+        assert_eq!(stream.last("power cut"), None, "no word of the machine");
         let noted = &stream.since(mark)[0];
         assert_eq!(
             (noted.text.as_str(), noted.is_note()),

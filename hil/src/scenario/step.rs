@@ -64,6 +64,8 @@ pub enum Step {
     },
     /// The console has not said these words so far.
     NeverSaid { words: String },
+    /// The console has said these words exactly this many times since the board was switched on.
+    Said { words: String, times: u32 },
     /// Waits until a release says that it is up, after its health checks, and takes commands.
     WaitUp {
         release: Option<Bundle>,
@@ -181,6 +183,9 @@ impl fmt::Display for Step {
             }
             Self::WaitOutput { words, .. } => write!(f, "wait for the output {words:?}"),
             Self::NeverSaid { words } => write!(f, "never said: {words:?}"),
+            Self::Said { words, times } => {
+                write!(f, "said since power on, {times} times: {words:?}")
+            }
             Self::WaitUp {
                 release: Some(release),
                 ..

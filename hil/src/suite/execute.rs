@@ -224,6 +224,7 @@ impl<'e> Execution<'e> {
                     .wait_output(words, Duration::from_secs(*limit_seconds))?;
             }
             Step::NeverSaid { words } => self.never_said(words)?,
+            Step::Said { words, times } => self.said(words, *times)?,
             Step::WaitUp {
                 release,
                 limit_seconds,
@@ -305,6 +306,23 @@ impl<'e> Execution<'e> {
             Some(line) => Err(StepError::Unexpected(format!(
                 "It was said, and must not be: {line}"
             ))),
+        }
+    }
+
+    fn said(&mut self, words: &str, times: u32) -> Result<(), StepError> {
+        let lines = self.board.said_since_power_on(words);
+        let found: usize = lines
+            .iter()
+            .map(|line| line.text.matches(words).count())
+            .sum();
+        self.output = lines.iter().map(|line| format!("{line}\n")).collect();
+        if u32::try_from(found) == Ok(times) {
+            Ok(())
+        } else {
+            Err(StepError::Unexpected(format!(
+                "It must be said {times} times since power on, and was {found} times:\n{}",
+                self.output
+            )))
         }
     }
 

@@ -135,6 +135,8 @@ pub struct Uefi {
     console: Arc<Stream>,
     control: Arc<Stream>,
     begin: Instant,
+    /// Lines of the console before it was switched on last.
+    switched_on: usize,
     running: Option<Running>,
 }
 
@@ -159,6 +161,7 @@ impl Uefi {
             console: Arc::new(Stream::new("console", begin)),
             control: Arc::new(Stream::new("control line", begin)),
             begin,
+            switched_on: 0,
             running: None,
         }
     }
@@ -190,6 +193,7 @@ impl Uefi {
         self.clear();
         // Words of an earlier power cycle are old.
         self.console.skip();
+        self.switched_on = self.console.mark();
         self.console.note("power on");
         // A socket's path must be short, so it is in a folder of its own.
         let folder = tempfile::tempdir().map_err(UefiError::io("given a folder"))?;
@@ -276,6 +280,13 @@ impl Uefi {
     /// [`UefiError::Wait`] when they do not come.
     pub fn wait_for(&self, words: &str, times: u32, limit: Duration) -> Result<Line, UefiError> {
         Ok(self.console.wait_for(words, times, limit)?)
+    }
+
+    /// The lines of the console with these words since it was switched on.
+    pub fn said_since_power_on(&self, words: &str) -> Vec<Line> {
+        let mut lines = self.console.since(self.switched_on);
+        lines.retain(|line| !line.is_note() && line.text.contains(words));
+        lines
     }
 
     /// When the guest started last, as far as the console tells, since the board was made.
