@@ -5,11 +5,11 @@
 
 mod overlay;
 mod recipe;
+pub mod tools;
 
 use crate::boards::uefi::UefiError;
 use crate::boards::uefi::variables::{self, Certificates};
 use crate::command::{CommandError, Invocation, Output, Runner};
-use crate::programs::{Programs, Tool};
 use crate::scenario::Bundle;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -18,22 +18,6 @@ use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
-
-/// What the maker runs besides the programs under test.
-pub const TOOLS: &[Tool] = &[
-    Tool {
-        program: "openssl",
-        package: "openssl",
-    },
-    Tool {
-        program: "fsverity",
-        package: "fsverity",
-    },
-    Tool {
-        program: "tar",
-        package: "tar",
-    },
-];
 
 /// What releases are made from.
 #[derive(Clone, Debug)]
@@ -178,30 +162,10 @@ impl Made {
         let name = file.trim_start_matches('/');
         let own = overlay::folder(&self.folder, bundle).join(name);
         if own.is_file() {
-            return digest(runner, &own);
+            return Ok(tools::digest(runner, &own)?);
         }
-        let member = format!("./{name}");
-        let unpack = Invocation::new("tar")
-            .argument("-xf")
-            .argument(&self.root)
-            .argument("-C")
-            .argument(scratch);
-        runner.run(&unpack.argument(member))?.expect_success()?;
-        digest(runner, &scratch.join(name))
+        Ok(tools::digest_in_tar(runner, &self.root, file, scratch)?)
     }
-}
-
-/// The fs-verity digest of a file, by other people's program.
-fn digest(runner: &Runner, file: &Path) -> Result<String, MakerError> {
-    let measure = Invocation::new("fsverity")
-        .arguments(["digest", "--compact"])
-        .argument(file);
-    Ok(runner
-        .run(&measure)?
-        .expect_success()?
-        .stdout
-        .trim()
-        .to_owned())
 }
 
 impl Inputs {
@@ -241,7 +205,7 @@ fn there(file: PathBuf, by: &'static str) -> Result<PathBuf, MakerError> {
 /// [`MakerError`] for the first thing that cannot be made.
 pub fn make(
     runner: &Runner,
-    programs: &Programs,
+    bundler: &Path,
     inputs: &Inputs,
     folder: &Path,
 ) -> Result<Made, MakerError> {
@@ -251,7 +215,7 @@ pub fn make(
     }
     let maker = Maker {
         runner,
-        programs,
+        bundler,
         inputs,
         folder,
     };
@@ -290,7 +254,7 @@ pub fn make(
 
 struct Maker<'m> {
     runner: &'m Runner,
-    programs: &'m Programs,
+    bundler: &'m Path,
     inputs: &'m Inputs,
     folder: &'m Path,
 }
@@ -301,7 +265,7 @@ impl Maker<'_> {
     }
 
     fn bundler(&self, command: &str) -> Invocation {
-        Invocation::new(&self.programs.bundle).argument(command)
+        Invocation::new(self.bundler).argument(command)
     }
 
     fn bundle_file(&self, bundle: Bundle) -> PathBuf {
@@ -318,15 +282,9 @@ impl Maker<'_> {
                 .argument(&keys),
         )?;
         for name in ["platform", "exchange", "signer", "stranger"] {
-            let make = Invocation::new("openssl")
-                .arguments([
-                    "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
-                ])
-                .arguments(["-subj", &format!("/CN=Scenario {name}"), "-keyout"])
-                .argument(keys.join(format!("{name}.key")))
-                .argument("-out")
-                .argument(keys.join(format!("{name}.crt")));
-            self.run(make)?;
+            let file = |ending: &str| keys.join(format!("{name}.{ending}"));
+            let owner = format!("Scenario {name}");
+            tools::certificate(self.runner, &owner, &file("key"), &file("crt"))?;
         }
         Ok(())
     }
@@ -370,7 +328,7 @@ impl Maker<'_> {
                 .arguments(["--blob", "composefs", "--out"]);
         self.run(extract.argument(&image))?;
         Ok(Built {
-            seal: digest(self.runner, &image)?,
+            seal: tools::digest(self.runner, &image)?,
             sizes: self.sizes(&file)?,
         })
     }
@@ -392,23 +350,17 @@ impl Maker<'_> {
             self.bundle_file(Bundle::V2),
             self.bundle_file(Bundle::Damaged),
         );
-        let mut bytes = fs::read(&from).map_err(MakerError::file(&from, "read"))?;
-        let middle = bytes.len() / 2;
-        if let Some(byte) = bytes.get_mut(middle) {
-            *byte ^= 1;
-        }
-        fs::write(&to, bytes).map_err(MakerError::file(&to, "written"))
+        let about = fs::metadata(&from).map_err(MakerError::file(&from, "read"))?;
+        tools::flip_bit(&from, &to, about.len() / 2).map_err(MakerError::file(&to, "written"))
     }
 
     fn disk(&self) -> Result<(), MakerError> {
-        let disk = self
-            .bundler("disk")
-            .argument(self.bundle_file(Bundle::V1))
-            .argument("--out");
-        let disk = disk
-            .argument(self.folder.join("factory.img"))
-            .argument("--trusted-key");
-        self.run(disk.argument(self.folder.join("keys/release.pub")))?;
-        Ok(())
+        Ok(tools::disk(
+            self.runner,
+            self.bundler,
+            &self.bundle_file(Bundle::V1),
+            &self.folder.join("keys/release.pub"),
+            &self.folder.join("factory.img"),
+        )?)
     }
 }

@@ -3,6 +3,7 @@
 use super::bench::{Bench, State};
 use super::cuts::with_cuts;
 use super::expect;
+use crate::boards::uefi::qemu::SERVER_ADDRESS;
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
 use crate::disk::DiskError;
 use crate::maker::MakerError;
@@ -12,9 +13,6 @@ use crate::scenario::{Bundle, Reading, Scenario, Step};
 use crate::stream::WaitError;
 use crate::tamper::{self, Scene, Tamper};
 use std::time::{Duration, Instant};
-
-/// Where the guest finds the bundles.
-const SERVER: &str = "http://10.0.2.100";
 
 /// What a release says when it is up; its name follows.
 pub(super) const UP_WORDS: &str = "up, release ";
@@ -408,7 +406,10 @@ impl<'e> Execution<'e> {
 }
 
 fn install_command(bundle: Bundle, options: &str) -> String {
-    format!("twinseal install{options} {SERVER}/{}.tseal", bundle.name())
+    format!(
+        "twinseal install{options} http://{SERVER_ADDRESS}/{}.tseal",
+        bundle.name()
+    )
 }
 
 pub(super) fn unexpected(answer: &Answer, wrong: &str) -> StepError {

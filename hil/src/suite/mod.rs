@@ -18,7 +18,7 @@ use crate::command::{CommandError, Runner};
 use crate::disk::{self, DiskError};
 use crate::guard;
 use crate::maker::{self, Inputs, MakerError};
-use crate::programs::{Programs, ProgramsError, require};
+use crate::programs::{self, BUNDLER, ProgramsError, require};
 use crate::report::{self, Outcome, Report, ScenarioResult};
 use crate::scenario::{self, Need, Scenario, ScenarioError};
 use crate::tamper;
@@ -61,7 +61,7 @@ pub struct Options {
     pub out: PathBuf,
     /// What `scripts/appliance.sh` made.
     pub inputs: PathBuf,
-    /// Where `twinseal` and `twinseal-bundle` are.
+    /// Where `twinseal-bundle` is.
     pub programs: PathBuf,
     /// Where the static programs of a device are.
     pub device_programs: PathBuf,
@@ -149,9 +149,18 @@ pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteErr
 fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
     let scenarios = scenario::read_all(&options.paths, options.filter.as_deref())?;
     check(options, &scenarios)?;
-    require(&[disk::TOOLS, tamper::TOOLS, guard::TOOLS, maker::TOOLS].concat())?;
+    require(
+        &[
+            disk::TOOLS,
+            tamper::TOOLS,
+            guard::TOOLS,
+            maker::tools::CERTIFICATE_TOOLS,
+            maker::tools::DIGEST_TOOLS,
+        ]
+        .concat(),
+    )?;
     let version = qemu::check(&options.qemu)?;
-    let programs = Programs::find(&options.programs)?;
+    let bundler = programs::built(&options.programs, BUNDLER)?;
     let begin = Instant::now();
     fs::create_dir_all(&options.out).map_err(SuiteError::file(&options.out, "made"))?;
     let folder = fs::canonicalize(&options.out).map_err(SuiteError::file(&options.out, "found"))?;
@@ -161,7 +170,7 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         device_programs: options.device_programs.clone(),
     };
     let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
-    let made = maker::make(&runner, &programs, &inputs, scratch.path())?;
+    let made = maker::make(&runner, &bundler, &inputs, scratch.path())?;
     let server = WebServer::start(
         &made.bundles(),
         &folder.join("web"),
