@@ -6,8 +6,9 @@
 //! - Every wait has a limit and ends at once when QEMU ends.
 //!
 //! # Power loss
-//! A power cut is QEMU killed: what the guest had not flushed to its disk may be lost, what it had flushed is in the file.
-//! QEMU's own unwritten requests are lost; what it had handed to the host's kernel is not. Reordering is the simulated storage's task.
+//! A power cut is QEMU killed. It loses what is in the guest's own memory and requests on their way. A write that QEMU has
+//! passed to the host survives, flushed or not (`cache=unsafe` spares only the host's own sync), so a flush that is missing,
+//! and writes that are reordered, are not shown here.
 
 mod control;
 pub mod qemu;
@@ -86,14 +87,14 @@ pub enum UefiError {
         said: String,
     },
     /// There is no QEMU.
-    #[error("There is no QEMU: {} cannot be run. This board needs QEMU 9.2 or newer; scripts/deps.sh board installs it.", program.display())]
+    #[error("There is no QEMU: {} cannot be run. This board needs QEMU 10 or newer; scripts/deps.sh board installs it.", program.display())]
     NoQemu {
         /// What was tried.
         program: PathBuf,
     },
     /// QEMU is too old.
     #[error(
-        "This board needs QEMU 9.2 or newer, and here is \"{found}\". Older ones crash their guests now and then. scripts/deps.sh board installs a newer one."
+        "This board needs QEMU 10 or newer, and here is \"{found}\". Older ones crash their guests now and then. scripts/deps.sh board installs a newer one."
     )]
     OldQemu {
         /// What it says of itself.
