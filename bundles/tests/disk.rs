@@ -282,7 +282,9 @@ fn data_and_image_slots_hold_what_a_new_device_has() {
 fn the_same_bundle_makes_the_same_bytes() {
     let factory = Factory::new();
     let first = factory.disk("first.img", &factory.options());
-    // Another folder, another second, another umask of the files inside.
+    // Another folder, and another second. Only time itself can show the latter: mke2fs reads the host's clock, and whether it
+    // stamps anything by it although it is told not to (SOURCE_DATE_EPOCH) is what is asked here. No inode of the disk is
+    // stamped by a file that a test could touch, and the clock of the host is not the test's to set.
     fs::create_dir(factory.workshop.at("elsewhere")).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let second = factory.disk("elsewhere/second.img", &factory.options());

@@ -150,6 +150,28 @@ pub fn event_in<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, serde_
     find(&lines.join("\n"), name)
 }
 
+/// A number in the last entry of this kind that `history` printed elsewhere; nothing when there is none.
+///
+/// # Errors
+/// When a line is no JSON.
+pub fn number_in_entry(
+    text: &str,
+    kind: &str,
+    field: &str,
+) -> Result<Option<u64>, serde_json::Error> {
+    let is = |value: &serde_json::Value, name: &str, word: &str| {
+        value.get(name).and_then(serde_json::Value::as_str) == Some(word)
+    };
+    let mut found = None;
+    for line in text.lines().filter(|line| line.starts_with('{')) {
+        let value: serde_json::Value = serde_json::from_str(line)?;
+        if is(&value, "event", "entry") && is(&value, "kind", kind) {
+            found = value.get(field).and_then(serde_json::Value::as_u64);
+        }
+    }
+    Ok(found)
+}
+
 fn find<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, serde_json::Error> {
     let mut found = None;
     for line in text.lines() {
@@ -171,6 +193,18 @@ fn find<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, serde_json::Er
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_entry_of_the_kind_has_the_number() {
+        let text = "{\"event\":\"entry\",\"kind\":\"install-failed\",\"source_bytes\":1}\n\
+                    {\"event\":\"entry\",\"kind\":\"install-failed\",\"source_bytes\":2}\n\
+                    {\"event\":\"entry\",\"kind\":\"booted\",\"source_bytes\":3}\nno entry\n";
+        let number = |kind, field| number_in_entry(text, kind, field).unwrap();
+        assert_eq!(number("install-failed", "source_bytes"), Some(2));
+        assert_eq!(number("install-failed", "other_bytes"), None);
+        assert_eq!(number("committed", "source_bytes"), None);
+        assert!(number_in_entry("{no", "booted", "x").is_err());
+    }
 
     #[test]
     fn the_last_event_of_the_name_counts() {

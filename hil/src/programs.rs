@@ -4,14 +4,11 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The programs under test.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    /// `twinseal`, the agent.
-    pub agent: PathBuf,
-    /// `twinseal-bundle`, the maker's.
-    pub bundle: PathBuf,
-}
+/// The agent.
+pub const AGENT: &str = "twinseal";
+
+/// The maker's program.
+pub const BUNDLER: &str = "twinseal-bundle";
 
 /// A program of the machine, and the Debian package that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +24,7 @@ pub struct Tool {
 pub enum ProgramsError {
     /// One of the programs under test.
     #[error(
-        "There is no program {name} in {}. Build it with `cargo build --release -p twinseal -p twinseal-bundle`, or name its folder with --programs.",
+        "There is no program {name} in {}. Build it with `cargo build --release -p {name}`, or name its folder with --programs.",
         folder.display()
     )]
     NotBuilt {
@@ -41,26 +38,18 @@ pub enum ProgramsError {
     Tools(Vec<Tool>),
 }
 
-impl Programs {
-    /// The programs in a folder.
-    ///
-    /// # Errors
-    /// [`ProgramsError::NotBuilt`] names the one that is missing.
-    pub fn find(folder: &Path) -> Result<Self, ProgramsError> {
-        let find = |name: &'static str| {
-            let program = folder.join(name);
-            if program.is_file() {
-                Ok(program)
-            } else {
-                Err(ProgramsError::NotBuilt {
-                    name,
-                    folder: folder.to_owned(),
-                })
-            }
-        };
-        Ok(Self {
-            agent: find("twinseal")?,
-            bundle: find("twinseal-bundle")?,
+/// One of the programs under test, in the folder where they were built.
+///
+/// # Errors
+/// [`ProgramsError::NotBuilt`].
+pub fn built(folder: &Path, name: &'static str) -> Result<PathBuf, ProgramsError> {
+    let program = folder.join(name);
+    if program.is_file() {
+        Ok(program)
+    } else {
+        Err(ProgramsError::NotBuilt {
+            name,
+            folder: folder.to_owned(),
         })
     }
 }
@@ -131,7 +120,8 @@ mod tests {
     fn a_program_that_was_not_built_is_named() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("twinseal"), "").unwrap();
-        let error = Programs::find(folder.path()).unwrap_err();
+        assert!(built(folder.path(), AGENT).is_ok());
+        let error = built(folder.path(), BUNDLER).unwrap_err();
         assert!(
             matches!(
                 error,

@@ -53,6 +53,16 @@ pub struct Line {
     pub complete: bool,
 }
 
+/// Begins a line that is our own and not the machine's.
+const NOTE: &str = "~ ";
+
+impl Line {
+    /// Whether it is our own and not the machine's.
+    pub fn is_note(&self) -> bool {
+        self.text.starts_with(NOTE)
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{:8.3}] {}", self.at.as_secs_f64(), self.text)
@@ -131,7 +141,7 @@ impl Stream {
         state.finish_line();
         state.lines.push(Line {
             at,
-            text: text.to_owned(),
+            text: format!("{NOTE}{text}"),
             complete: true,
         });
     }
@@ -230,11 +240,13 @@ impl Stream {
         state.cursor = (state.lines.len(), 0);
     }
 
-    /// The last line with this word.
+    /// The last line of the machine with this word.
     pub fn last(&self, word: &str) -> Option<Line> {
         let state = self.lock();
         let mut lines = state.lines.iter().rev();
-        lines.find(|line| line.text.contains(word)).cloned()
+        lines
+            .find(|line| !line.is_note() && line.text.contains(word))
+            .cloned()
     }
 
     /// The last lines.
@@ -442,6 +454,11 @@ mod tests {
         );
         let mark = stream.mark();
         stream.note("power cut");
-        assert_eq!(stream.since(mark)[0].text, "power cut");
+        assert_eq!(stream.last("power cut"), None, "no word of the machine");
+        let noted = &stream.since(mark)[0];
+        assert_eq!(
+            (noted.text.as_str(), noted.is_note()),
+            ("~ power cut", true)
+        );
     }
 }

@@ -38,7 +38,7 @@ fn without_qemu_the_other_board_is_named() {
 }
 
 #[test]
-#[ignore = "takes minutes; needs QEMU 9.2, scripts/appliance.sh and scripts/device-programs.sh"]
+#[ignore = "takes minutes; needs QEMU 10, scripts/appliance.sh and scripts/device-programs.sh"]
 fn the_sealed_appliance_commits_v2_is_repaired_and_throws_v3_out() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

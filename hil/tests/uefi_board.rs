@@ -1,6 +1,6 @@
 //! The virtual UEFI board with a stand-in for an appliance: busybox in a signed UKI, without a sealed root.
 //!
-//! Needs QEMU 9.2, virt-fw-vars, busybox-static and the inputs of scripts/appliance.sh, so a plain `cargo test` leaves it out.
+//! Needs QEMU 10, virt-fw-vars, busybox-static and the inputs of scripts/appliance.sh, so a plain `cargo test` leaves it out.
 
 mod support;
 
@@ -158,7 +158,7 @@ impl StandIn {
 }
 
 #[test]
-#[ignore = "needs QEMU 9.2, virt-fw-vars and the inputs of scripts/appliance.sh"]
+#[ignore = "needs QEMU 10, virt-fw-vars and the inputs of scripts/appliance.sh"]
 fn a_guest_boots_answers_downloads_restarts_hangs_and_loses_power() {
     let stand_in = StandIn::new();
     let served = stand_in.at("served");
@@ -200,7 +200,7 @@ fn a_guest_boots_answers_downloads_restarts_hangs_and_loses_power() {
 }
 
 #[test]
-#[ignore = "needs QEMU 9.2, virt-fw-vars and the inputs of scripts/appliance.sh"]
+#[ignore = "needs QEMU 10, virt-fw-vars and the inputs of scripts/appliance.sh"]
 fn the_firmware_refuses_each_changed_uki() {
     let stand_in = StandIn::new();
     let set = Set::A;
@@ -228,7 +228,7 @@ fn the_firmware_refuses_each_changed_uki() {
 }
 
 #[test]
-#[ignore = "needs QEMU 9.2, virt-fw-vars and the inputs of scripts/appliance.sh"]
+#[ignore = "needs QEMU 10, virt-fw-vars and the inputs of scripts/appliance.sh"]
 fn a_machine_that_cannot_start_says_why() {
     let stand_in = StandIn::new();
     fs::remove_file(stand_in.at("disk.img")).unwrap();

@@ -29,6 +29,7 @@ pub(super) mod exit {
     pub const SIGNATURE: i32 = 23;
     pub const BELOW_FLOOR: i32 = 32;
     pub const BUDGET: i32 = 37;
+    pub const DAMAGED: i32 = 81;
 }
 
 /// The UKI is the first thing in the data.

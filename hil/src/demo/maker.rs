@@ -6,7 +6,7 @@ use super::inputs::{Inputs, Release};
 use super::recipe::{Keys, device_description, recipe};
 use super::step;
 use crate::command::{Invocation, Output, Runner};
-use crate::programs::{Programs, Tool};
+use crate::maker::tools;
 use crate::story::{Size, Story};
 use serde::Deserialize;
 use std::fs;
@@ -14,12 +14,6 @@ use std::io::Write;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
-
-/// What the maker runs besides the programs under test.
-pub(super) const TOOLS: &[Tool] = &[Tool {
-    program: "openssl",
-    package: "openssl",
-}];
 
 /// Folder of what is laid over every root.
 const OVERLAY: &str = "overlay";
@@ -69,8 +63,8 @@ struct Sum {
 pub(super) struct Maker<'m> {
     /// Runs the programs.
     pub runner: &'m Runner,
-    /// The programs.
-    pub programs: &'m Programs,
+    /// `twinseal-bundle`.
+    pub bundler: &'m Path,
     /// Where everything goes.
     pub folder: &'m Folder,
     /// What it is made from.
@@ -115,16 +109,12 @@ impl Maker<'_> {
             ))
         })?;
         step(story, "Secure Boot key and certificate", || {
-            let request = [
-                "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
-            ];
-            let make = Invocation::new("openssl")
-                .arguments(request)
-                .arguments(["-subj", "/CN=Demo appliance owner", "-keyout"])
-                .argument(self.folder.at("keys/secure-boot.key"))
-                .argument("-out")
-                .argument(self.folder.at("keys/secure-boot.crt"));
-            self.run(make)?;
+            tools::certificate(
+                self.runner,
+                "Demo appliance owner",
+                &self.folder.at("keys/secure-boot.key"),
+                &self.folder.at("keys/secure-boot.crt"),
+            )?;
             Ok((
                 (),
                 "RSA, 2048 bits, by openssl; the certificate goes into the firmware",
@@ -244,7 +234,7 @@ impl Maker<'_> {
     }
 
     fn bundler(&self, command: &str) -> Invocation {
-        Invocation::new(&self.programs.bundle).argument(command)
+        Invocation::new(self.bundler).argument(command)
     }
 
     fn run(&self, invocation: Invocation) -> Result<Output, DemoError> {

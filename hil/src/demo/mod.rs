@@ -19,7 +19,8 @@ pub use error::DemoError;
 use crate::board::Description;
 use crate::boards::files::{self, Files};
 use crate::command::Runner;
-use crate::programs::{Programs, require};
+use crate::maker::tools::CERTIFICATE_TOOLS;
+use crate::programs::{self, AGENT, BUNDLER, require};
 use crate::story::Story;
 use device::Device;
 use folder::Folder;
@@ -27,7 +28,7 @@ use inputs::Inputs;
 use maker::{Made, Maker};
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What to do.
@@ -63,8 +64,9 @@ pub fn run_on_uefi(options: &Options, out: impl Write) -> Result<(), DemoError> 
 /// [`DemoError`] for the first thing that does not come out as it must.
 pub fn run_on_files(options: &Options, out: impl Write) -> Result<(), DemoError> {
     Files::check_machine()?;
-    require(&[maker::TOOLS, device::TOOLS, files::TOOLS].concat())?;
-    let programs = Programs::find(&options.programs)?;
+    require(&[CERTIFICATE_TOOLS, device::TOOLS, files::TOOLS].concat())?;
+    let agent = &programs::built(&options.programs, AGENT)?;
+    let bundler = &programs::built(&options.programs, BUNDLER)?;
     let inputs = Inputs::find(&options.inputs, &options.device_programs)?;
     let story = &mut Story::new(out);
     introduce(story, &files::DESCRIPTION)?;
@@ -75,12 +77,12 @@ pub fn run_on_files(options: &Options, out: impl Write) -> Result<(), DemoError>
 
     let maker = Maker {
         runner: &runner,
-        programs: &programs,
+        bundler,
         folder: &folder,
         inputs: &inputs,
     };
     let made = maker.work(story)?;
-    let board = &mut Files::new(parts(&folder, &programs, &made), Arc::clone(&runner))?;
+    let board = &mut Files::new(parts(&folder, agent, &made), Arc::clone(&runner))?;
     Device {
         board,
         story,
@@ -89,7 +91,7 @@ pub fn run_on_files(options: &Options, out: impl Write) -> Result<(), DemoError>
         made: &made,
     }
     .live()?;
-    summarise(story, &folder, &programs)
+    summarise(story, &folder, agent, bundler)
 }
 
 /// Makes the output folder. Emptying that of an earlier run can take seconds, so it is told.
@@ -104,10 +106,10 @@ fn begin<W: Write>(story: &mut Story<W>, options: &Options) -> Result<Folder, De
     })
 }
 
-fn parts(folder: &Folder, programs: &Programs, made: &Made) -> files::Parts {
+fn parts(folder: &Folder, agent: &Path, made: &Made) -> files::Parts {
     files::Parts {
         folder: folder.at("device"),
-        agent: programs.agent.clone(),
+        agent: agent.to_owned(),
         compatible: recipe::COMPATIBLE.to_owned(),
         release_key: made.release_key.clone(),
         certificate: made.certificate.clone(),
@@ -128,9 +130,10 @@ fn introduce<W: Write>(story: &mut Story<W>, board: &Description) -> Result<(), 
 fn summarise<W: Write>(
     story: &mut Story<W>,
     folder: &Folder,
-    programs: &Programs,
+    agent: &Path,
+    bundler: &Path,
 ) -> Result<(), DemoError> {
-    let (agent, bundler) = (programs.agent.display(), programs.bundle.display());
+    let (agent, bundler) = (agent.display(), bundler.display());
     let (device, bundle) = (
         folder.at("device/device.toml"),
         folder.at("bundles/v2.tseal"),

@@ -3,7 +3,7 @@
 use super::error::DemoError;
 use super::folder::Folder;
 use super::maker::Bundle;
-use std::fs;
+use crate::maker::tools;
 use std::path::PathBuf;
 
 /// Size of tar's blocks.
@@ -23,16 +23,6 @@ pub(super) fn flip(
     offset: u64,
 ) -> Result<PathBuf, DemoError> {
     let file = folder.at(&format!("bundles/{}-tampered-{part}.tseal", bundle.name));
-    let mut bytes = fs::read(&bundle.file).map_err(DemoError::file(&bundle.file, "read"))?;
-    let length = bytes.len();
-    let byte = usize::try_from(offset)
-        .ok()
-        .and_then(|offset| bytes.get_mut(offset));
-    *byte.ok_or_else(|| DemoError::Unexpected {
-        what: "The bundle's length",
-        expected: format!("over {offset}"),
-        found: length.to_string(),
-    })? ^= 1;
-    fs::write(&file, bytes).map_err(DemoError::file(&file, "written"))?;
+    tools::flip_bit(&bundle.file, &file, offset).map_err(DemoError::file(&file, "written"))?;
     Ok(file)
 }

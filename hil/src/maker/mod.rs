@@ -5,34 +5,19 @@
 
 mod overlay;
 mod recipe;
+pub mod tools;
 
 use crate::boards::uefi::UefiError;
 use crate::boards::uefi::variables::{self, Certificates};
 use crate::command::{CommandError, Invocation, Output, Runner};
-use crate::programs::{Programs, Tool};
 use crate::scenario::Bundle;
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
-
-/// What the maker runs besides the programs under test.
-pub const TOOLS: &[Tool] = &[
-    Tool {
-        program: "openssl",
-        package: "openssl",
-    },
-    Tool {
-        program: "fsverity",
-        package: "fsverity",
-    },
-    Tool {
-        program: "tar",
-        package: "tar",
-    },
-];
 
 /// What releases are made from.
 #[derive(Clone, Debug)]
@@ -95,7 +80,35 @@ pub struct Made {
     /// Everything is in here.
     folder: PathBuf,
     root: PathBuf,
-    seals: HashMap<Bundle, String>,
+    built: HashMap<Bundle, Built>,
+}
+
+/// What is known of a bundle.
+#[derive(Clone, Debug)]
+struct Built {
+    seal: String,
+    sizes: Sizes,
+}
+
+/// Sizes of a bundle.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// The bundle.
+    pub bundle_bytes: u64,
+    /// The UKI in it.
+    pub uki_bytes: u64,
+}
+
+/// What `twinseal-bundle inspect --json` says, as far as it is used here.
+#[derive(Deserialize)]
+struct Inspected {
+    payloads: Vec<Payload>,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    kind: String,
+    bytes: u64,
 }
 
 impl Made {
@@ -121,7 +134,12 @@ impl Made {
 
     /// The seal of a release, in hex.
     pub fn seal(&self, bundle: Bundle) -> Option<&str> {
-        self.seals.get(&bundle).map(String::as_str)
+        self.built.get(&bundle).map(|built| built.seal.as_str())
+    }
+
+    /// The sizes of a release's bundle.
+    pub fn sizes(&self, bundle: Bundle) -> Option<Sizes> {
+        self.built.get(&bundle).map(|built| built.sizes)
     }
 
     /// The release of a seal.
@@ -144,30 +162,10 @@ impl Made {
         let name = file.trim_start_matches('/');
         let own = overlay::folder(&self.folder, bundle).join(name);
         if own.is_file() {
-            return digest(runner, &own);
+            return Ok(tools::digest(runner, &own)?);
         }
-        let member = format!("./{name}");
-        let unpack = Invocation::new("tar")
-            .argument("-xf")
-            .argument(&self.root)
-            .argument("-C")
-            .argument(scratch);
-        runner.run(&unpack.argument(member))?.expect_success()?;
-        digest(runner, &scratch.join(name))
+        Ok(tools::digest_in_tar(runner, &self.root, file, scratch)?)
     }
-}
-
-/// The fs-verity digest of a file, by other people's program.
-fn digest(runner: &Runner, file: &Path) -> Result<String, MakerError> {
-    let measure = Invocation::new("fsverity")
-        .arguments(["digest", "--compact"])
-        .argument(file);
-    Ok(runner
-        .run(&measure)?
-        .expect_success()?
-        .stdout
-        .trim()
-        .to_owned())
 }
 
 impl Inputs {
@@ -207,7 +205,7 @@ fn there(file: PathBuf, by: &'static str) -> Result<PathBuf, MakerError> {
 /// [`MakerError`] for the first thing that cannot be made.
 pub fn make(
     runner: &Runner,
-    programs: &Programs,
+    bundler: &Path,
     inputs: &Inputs,
     folder: &Path,
 ) -> Result<Made, MakerError> {
@@ -217,7 +215,7 @@ pub fn make(
     }
     let maker = Maker {
         runner,
-        programs,
+        bundler,
         inputs,
         folder,
     };
@@ -227,7 +225,7 @@ pub fn make(
         .into_iter()
         .filter(|bundle| *bundle != Bundle::Damaged)
         .collect();
-    let mut seals = HashMap::new();
+    let mut made = HashMap::new();
     thread::scope(|scope| {
         let maker = &maker;
         // Two at a time: a bundle's builder compresses on one processor.
@@ -237,7 +235,7 @@ pub fn make(
                 .map(|bundle| (*bundle, scope.spawn(|| maker.build(*bundle))))
                 .collect();
             for (bundle, thread) in threads {
-                seals.insert(
+                made.insert(
                     bundle,
                     thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
                 );
@@ -250,13 +248,13 @@ pub fn make(
     Ok(Made {
         folder: folder.to_owned(),
         root: inputs.appliance("light/rootfs.tar")?,
-        seals,
+        built: made,
     })
 }
 
 struct Maker<'m> {
     runner: &'m Runner,
-    programs: &'m Programs,
+    bundler: &'m Path,
     inputs: &'m Inputs,
     folder: &'m Path,
 }
@@ -267,7 +265,7 @@ impl Maker<'_> {
     }
 
     fn bundler(&self, command: &str) -> Invocation {
-        Invocation::new(&self.programs.bundle).argument(command)
+        Invocation::new(self.bundler).argument(command)
     }
 
     fn bundle_file(&self, bundle: Bundle) -> PathBuf {
@@ -284,15 +282,9 @@ impl Maker<'_> {
                 .argument(&keys),
         )?;
         for name in ["platform", "exchange", "signer", "stranger"] {
-            let make = Invocation::new("openssl")
-                .arguments([
-                    "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
-                ])
-                .arguments(["-subj", &format!("/CN=Scenario {name}"), "-keyout"])
-                .argument(keys.join(format!("{name}.key")))
-                .argument("-out")
-                .argument(keys.join(format!("{name}.crt")));
-            self.run(make)?;
+            let file = |ending: &str| keys.join(format!("{name}.{ending}"));
+            let owner = format!("Scenario {name}");
+            tools::certificate(self.runner, &owner, &file("key"), &file("crt"))?;
         }
         Ok(())
     }
@@ -316,8 +308,8 @@ impl Maker<'_> {
         )?)
     }
 
-    /// Builds a bundle; gives its seal.
-    fn build(&self, bundle: Bundle) -> Result<String, MakerError> {
+    /// Builds a bundle.
+    fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
         overlay::make(self.folder, self.inputs, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
         let text = recipe::recipe(self.folder, self.inputs, bundle)?;
@@ -335,7 +327,21 @@ impl Maker<'_> {
                 .argument(&file)
                 .arguments(["--blob", "composefs", "--out"]);
         self.run(extract.argument(&image))?;
-        digest(self.runner, &image)
+        Ok(Built {
+            seal: tools::digest(self.runner, &image)?,
+            sizes: self.sizes(&file)?,
+        })
+    }
+
+    fn sizes(&self, file: &Path) -> Result<Sizes, MakerError> {
+        let inspect = self.bundler("inspect").arguments(["--json"]);
+        let inspected: Inspected = self.run(inspect.argument(file))?.json()?;
+        let ukis = inspected.payloads.iter().filter(|one| one.kind == "uki");
+        let about = fs::metadata(file).map_err(MakerError::file(file, "read"))?;
+        Ok(Sizes {
+            bundle_bytes: about.len(),
+            uki_bytes: ukis.map(|uki| uki.bytes).sum(),
+        })
     }
 
     /// A copy of V2 with one bit changed in the middle.
@@ -344,23 +350,17 @@ impl Maker<'_> {
             self.bundle_file(Bundle::V2),
             self.bundle_file(Bundle::Damaged),
         );
-        let mut bytes = fs::read(&from).map_err(MakerError::file(&from, "read"))?;
-        let middle = bytes.len() / 2;
-        if let Some(byte) = bytes.get_mut(middle) {
-            *byte ^= 1;
-        }
-        fs::write(&to, bytes).map_err(MakerError::file(&to, "written"))
+        let about = fs::metadata(&from).map_err(MakerError::file(&from, "read"))?;
+        tools::flip_bit(&from, &to, about.len() / 2).map_err(MakerError::file(&to, "written"))
     }
 
     fn disk(&self) -> Result<(), MakerError> {
-        let disk = self
-            .bundler("disk")
-            .argument(self.bundle_file(Bundle::V1))
-            .argument("--out");
-        let disk = disk
-            .argument(self.folder.join("factory.img"))
-            .argument("--trusted-key");
-        self.run(disk.argument(self.folder.join("keys/release.pub")))?;
-        Ok(())
+        Ok(tools::disk(
+            self.runner,
+            self.bundler,
+            &self.bundle_file(Bundle::V1),
+            &self.folder.join("keys/release.pub"),
+            &self.folder.join("factory.img"),
+        )?)
     }
 }

@@ -23,13 +23,14 @@ pub fn html(report: &Report) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{counts}: board {board}</title>\n<style>\n{STYLE}</style></head><body>\n\
          <h1>Board {board}: <span class=\"{class}\">{counts}</span></h1>\n\
-         <p>{machine}. {seconds:.0} s, {cuts} power cuts, seed {seed}.</p>\n",
+         <p>{machine}. {seconds:.0} s, {cuts} power cuts, of these {late} too late, seed {seed}.</p>\n",
         counts = report.counts(),
         board = escaped(&report.board),
         class = if failed { "failed" } else { "passed" },
         machine = escaped(&report.machine),
         seconds = report.elapsed.as_secs_f64(),
         cuts = report.cuts(),
+        late = report.late_cuts(),
         seed = report.seed,
     );
     page.push_str("<table><tr><th>Scenario</th><th>shows</th><th></th><th>seconds</th></tr>\n");

@@ -14,6 +14,7 @@ pub fn junit(report: &Report) -> Result<String, quick_junit::SerializeError> {
     suite.set_time(report.elapsed);
     suite.add_property(("seed", report.seed.to_string().as_str()));
     suite.add_property(("power-cuts", report.cuts().to_string().as_str()));
+    suite.add_property(("late-power-cuts", report.late_cuts().to_string().as_str()));
     suite.add_test_cases(report.results.iter().map(case));
     xml.add_test_suite(suite);
     xml.to_string()

@@ -41,6 +41,8 @@ pub struct ScenarioResult {
     pub steps: Vec<StepResult>,
     /// Power cuts that it made.
     pub cuts: u32,
+    /// Of these, those that came when what they were to interrupt had ended.
+    pub late_cuts: u32,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -91,6 +93,11 @@ impl Report {
     pub fn cuts(&self) -> u32 {
         self.results.iter().map(|result| result.cuts).sum()
     }
+
+    /// How many of them came too late.
+    pub fn late_cuts(&self) -> u32 {
+        self.results.iter().map(|result| result.late_cuts).sum()
+    }
 }
 
 /// How many scenarios ended how.
@@ -118,10 +125,14 @@ impl fmt::Display for Counts {
 impl fmt::Display for ScenarioResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, seconds) = (&self.name, self.elapsed.as_secs_f64());
+        let late = match self.late_cuts {
+            0 => String::new(),
+            late => format!(", {late} too late"),
+        };
         let cuts = match self.cuts {
             0 => String::new(),
-            1 => "  (1 power cut)".to_owned(),
-            cuts => format!("  ({cuts} power cuts)"),
+            1 => format!("  (1 power cut{late})"),
+            cuts => format!("  ({cuts} power cuts{late})"),
         };
         match &self.outcome {
             Outcome::Passed => write!(f, "passed   {name:<32} {seconds:6.1} s{cuts}"),

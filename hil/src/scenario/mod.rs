@@ -107,6 +107,23 @@ impl Scenario {
         }
     }
 
+    /// What it needs, and is not among what a board has.
+    pub fn lacks(&self, has: &[Need]) -> Vec<Need> {
+        let needs = self.needs.iter().copied();
+        needs.filter(|need| !has.contains(need)).collect()
+    }
+
+    /// What its steps use of a board.
+    fn uses(&self) -> Vec<Need> {
+        let (before, after) = self.cuts.as_ref().map_or((&[][..], &[][..]), |cuts| {
+            (cuts.before.as_slice(), cuts.after.as_slice())
+        });
+        let steps = before.iter().chain(&self.steps).chain(after);
+        let mut uses: Vec<_> = steps.filter_map(Step::needs).collect();
+        uses.extend(self.cuts.as_ref().map(|_| Need::PowerCut));
+        uses
+    }
+
     /// What does not go together.
     fn unfit(&self, file: &Path) -> Option<String> {
         let stem = file.file_stem().and_then(|stem| stem.to_str());
@@ -120,10 +137,17 @@ impl Scenario {
             Some("it has no steps, so it shows nothing.".to_owned())
         } else if cuts.is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty()) {
             Some("its cuts need a count above 0, and steps before them.".to_owned())
-        } else if cuts.is_some() && !self.needs.contains(&Need::PowerCut) {
-            Some("it cuts the power, and does not say that it needs power-cut.".to_owned())
         } else {
-            None
+            let unsaid = self
+                .uses()
+                .into_iter()
+                .find(|use_| !self.needs.contains(use_));
+            unsaid.map(|need| {
+                format!(
+                    "its steps need {0}, and it does not say that it needs {0}.",
+                    need.name()
+                )
+            })
         }
     }
 }

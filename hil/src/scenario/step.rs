@@ -1,6 +1,6 @@
 //! The steps of a scenario.
 
-use super::words::{Bundle, Reading, SetOrNone};
+use super::words::{Bundle, Need, Reading, SetOrNone};
 use crate::tamper::{Set, Tamper};
 use serde::Deserialize;
 use std::fmt;
@@ -56,8 +56,16 @@ pub enum Step {
         #[serde(default = "boot_seconds")]
         limit_seconds: u64,
     },
+    /// Waits for words in the output of the command that was begun.
+    WaitOutput {
+        words: String,
+        #[serde(default = "install_seconds")]
+        limit_seconds: u64,
+    },
     /// The console has not said these words so far.
     NeverSaid { words: String },
+    /// The console has said these words exactly this many times since the board was switched on.
+    Said { words: String, times: u32 },
     /// Waits until a release says that it is up, after its health checks, and takes commands.
     WaitUp {
         release: Option<Bundle>,
@@ -100,6 +108,15 @@ pub enum Step {
     Tamper { with: Tamper },
     /// Compares the state of the device, again and again until the limit.
     Expect(Expect),
+    /// Looks at a number in the last entry of this kind of the device's journal.
+    Journal {
+        kind: String,
+        field: String,
+        #[serde(default)]
+        at_least: u64,
+        /// It is at most the size of this release's UKI and what stands before it in a bundle.
+        at_most_uki: Option<Bundle>,
+    },
     /// Reads a file in the guest.
     Read { file: String, gives: Reading },
 }
@@ -131,6 +148,18 @@ pub struct Expect {
     pub limit_seconds: u64,
 }
 
+impl Step {
+    /// What it needs of a board that not every board has.
+    pub const fn needs(&self) -> Option<Need> {
+        match self {
+            Self::PowerCut { .. } => Some(Need::PowerCut),
+            Self::Install { .. } | Self::BeginInstall { .. } => Some(Need::Network),
+            Self::Tamper { .. } => Some(Need::Tampering),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,7 +181,11 @@ impl fmt::Display for Step {
             Self::WaitConsole { words, times, .. } => {
                 write!(f, "wait for {words:?}, {times} times")
             }
+            Self::WaitOutput { words, .. } => write!(f, "wait for the output {words:?}"),
             Self::NeverSaid { words } => write!(f, "never said: {words:?}"),
+            Self::Said { words, times } => {
+                write!(f, "said since power on, {times} times: {words:?}")
+            }
             Self::WaitUp {
                 release: Some(release),
                 ..
@@ -174,6 +207,20 @@ impl fmt::Display for Step {
             }
             Self::Tamper { with } => write!(f, "tamper: {with:?}"),
             Self::Expect(expect) => write!(f, "expect {expect}"),
+            Self::Journal {
+                kind,
+                field,
+                at_least,
+                at_most_uki,
+            } => {
+                write!(
+                    f,
+                    "the journal's last {kind}: {field} is at least {at_least}"
+                )?;
+                at_most_uki.map_or(Ok(()), |bundle| {
+                    write!(f, " and at most what the UKI of {} takes", bundle.name())
+                })
+            }
             Self::Read { file, gives } => write!(f, "read {file}: {gives:?}"),
         }
     }

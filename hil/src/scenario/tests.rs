@@ -4,7 +4,7 @@ use crate::tamper::{Set, Tamper};
 const GOOD: &str = r#"
 name = "small"
 shows = "It can be read."
-needs = ["uefi", "power-cut"]
+needs = ["uefi", "power-cut", "tampering"]
 start = "armed-v2"
 
 [cuts]
@@ -90,13 +90,22 @@ fn what_does_not_go_together_is_an_error() {
             "before = []",
             "steps before",
         ),
-        (", \"power-cut\"", "", "needs power-cut"),
+        (", \"power-cut\"", "", "need power-cut"),
+        (", \"tampering\"", "", "need tampering"),
     ] {
         let error = read(&GOOD.replacen(right, wrong, 1))
             .unwrap_err()
             .to_string();
         assert!(error.contains(words), "{wrong}: {error}");
     }
+}
+
+#[test]
+fn needs_are_compared_with_what_a_board_has() {
+    let scenario = read(GOOD).unwrap();
+    assert_eq!(scenario.lacks(crate::boards::uefi::HAS), []);
+    let lacks = scenario.lacks(&[Need::Uefi, Need::Network]);
+    assert_eq!(lacks, [Need::PowerCut, Need::Tampering]);
 }
 
 #[test]

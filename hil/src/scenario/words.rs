@@ -21,6 +21,20 @@ pub enum Need {
     Tampering,
 }
 
+impl Need {
+    /// Its name in scenarios.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi",
+            Self::SecureBoot => "secure-boot",
+            Self::Watchdog => "watchdog",
+            Self::Network => "network",
+            Self::PowerCut => "power-cut",
+            Self::Tampering => "tampering",
+        }
+    }
+}
+
 /// A release that the maker builds for scenarios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,22 +1,21 @@
 //! Does the steps of a scenario.
 
 use super::bench::{Bench, State};
+use super::cuts::with_cuts;
 use super::expect;
+use crate::boards::uefi::qemu::SERVER_ADDRESS;
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
 use crate::disk::DiskError;
 use crate::maker::MakerError;
 use crate::power::Moments;
 use crate::report::{Outcome, ScenarioResult, StepResult};
-use crate::scenario::{Bundle, Cuts, Reading, Scenario, Step};
+use crate::scenario::{Bundle, Reading, Scenario, Step};
 use crate::stream::WaitError;
 use crate::tamper::{self, Scene, Tamper};
 use std::time::{Duration, Instant};
 
-/// Where the guest finds the bundles.
-const SERVER: &str = "http://10.0.2.100";
-
 /// What a release says when it is up; its name follows.
-const UP_WORDS: &str = "up, release ";
+pub(super) const UP_WORDS: &str = "up, release ";
 
 /// Limit of what must happen at once.
 const SHORT: Duration = Duration::from_secs(60);
@@ -47,91 +46,67 @@ impl From<WaitError> for StepError {
 /// Runs a scenario from a copy of its start state.
 pub(super) fn scenario(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
     let begin = Instant::now();
-    let (mut steps, mut cuts) = (Vec::new(), 0);
-    let done = match &scenario.cuts {
-        None => once(bench, scenario, &mut steps, &mut cuts),
-        Some(plan) => with_cuts(bench, scenario, plan, &mut steps, &mut cuts),
+    let mut done = Done::default();
+    let ended = match &scenario.cuts {
+        None => once(bench, scenario, &mut done),
+        Some(plan) => with_cuts(bench, scenario, plan, &mut done),
     };
     ScenarioResult {
         name: scenario.name.clone(),
         shows: scenario.shows.clone(),
-        outcome: done.map_or_else(Outcome::Failed, |()| Outcome::Passed),
-        steps,
-        cuts,
+        outcome: ended.map_or_else(Outcome::Failed, |()| Outcome::Passed),
+        steps: done.steps,
+        cuts: done.cuts,
+        late_cuts: done.late_cuts,
         elapsed: begin.elapsed(),
     }
 }
 
-fn once(
-    bench: &Bench<'_>,
-    scenario: &Scenario,
-    steps: &mut Vec<StepResult>,
-    cuts: &mut u32,
-) -> Result<(), String> {
+/// What was done so far.
+#[derive(Default)]
+pub(super) struct Done {
+    steps: Vec<StepResult>,
+    /// Power cuts.
+    pub(super) cuts: u32,
+    /// Of these, those that came too late.
+    pub(super) late_cuts: u32,
+}
+
+impl Done {
+    /// Takes over what came of a board.
+    pub(super) fn add(&mut self, execution: &mut Execution<'_>) {
+        self.steps.append(&mut execution.results);
+        self.cuts += execution.cuts;
+        self.late_cuts += execution.late_cuts;
+    }
+}
+
+fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), String> {
     let folder = bench.scratch().map_err(|error| error.to_string())?;
     let state = bench.start(scenario.start, folder.path())?;
     let mut execution = Execution::new(bench, &state, &scenario.name);
-    let done = execution.steps(&scenario.steps);
-    *cuts += execution.cuts;
-    steps.append(&mut execution.results);
-    done
-}
-
-/// A new copy of the start for each cut; the last one goes on with what comes after.
-fn with_cuts(
-    bench: &Bench<'_>,
-    scenario: &Scenario,
-    plan: &Cuts,
-    steps: &mut Vec<StepResult>,
-    cuts: &mut u32,
-) -> Result<(), String> {
-    let count = bench.cuts.unwrap_or(plan.count);
-    let mut moments = Moments::new(bench.seed, &scenario.name);
-    for round in 1..=count {
-        let folder = bench.scratch().map_err(|error| error.to_string())?;
-        let state = bench.start(scenario.start, folder.path())?;
-        let mut execution = Execution::new(bench, &state, &scenario.name);
-        let moment = moments.within(plan.within_ms);
-        execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
-        let done = execution
-            .steps(&plan.before)
-            .and_then(|()| execution.cut_after(moment))
-            .and_then(|()| execution.steps(&scenario.steps))
-            .and_then(|()| {
-                if round == count {
-                    execution.steps(&plan.after)
-                } else {
-                    Ok(())
-                }
-            });
-        *cuts += execution.cuts;
-        steps.append(&mut execution.results);
-        done.map_err(|why| {
-            format!(
-                "Cut {round} of {count}, {} ms after, seed {}: {why}",
-                moment.as_millis(),
-                bench.seed
-            )
-        })?;
-    }
-    if *cuts == 0 {
-        Err("No power cut was made.".to_owned())
-    } else {
-        Ok(())
-    }
+    let ended = execution.steps(&scenario.steps);
+    done.add(&mut execution);
+    ended
 }
 
 /// A board that a scenario is done to.
 pub(super) struct Execution<'e> {
     bench: &'e Bench<'e>,
     state: &'e State,
-    board: Uefi,
+    pub(super) board: Uefi,
     moments: Moments,
     results: Vec<StepResult>,
     cuts: u32,
-    round: String,
+    pub(super) late_cuts: u32,
+    /// Stands before the title of each step.
+    pub(super) round: String,
+    /// Lines of console and control line when that began which a cut is to interrupt.
+    pub(super) begun: (usize, usize),
     /// What the step at hand said.
     output: String,
+    /// What the title of the step at hand gets besides, when it has been done.
+    pub(super) outcome: String,
 }
 
 impl<'e> Execution<'e> {
@@ -150,8 +125,11 @@ impl<'e> Execution<'e> {
             moments,
             results: Vec::new(),
             cuts: 0,
+            late_cuts: 0,
             round: String::new(),
+            begun: (0, 0),
             output: String::new(),
+            outcome: String::new(),
         }
     }
 
@@ -170,22 +148,16 @@ impl<'e> Execution<'e> {
             .try_for_each(|step| self.noted(&step.to_string(), |execution| execution.step(step)))
     }
 
-    fn cut_after(&mut self, moment: Duration) -> Result<(), String> {
-        self.noted("power cut", |execution| {
-            execution.board.pass(moment);
-            execution.cut()
-        })
-    }
-
-    fn noted(
+    pub(super) fn noted(
         &mut self,
         title: &str,
         work: impl FnOnce(&mut Self) -> Result<(), StepError>,
     ) -> Result<(), String> {
         let (begin, mark) = (Instant::now(), self.board.console().mark());
         self.output.clear();
+        self.outcome.clear();
         let failure = work(self).err().map(|error| error.to_string());
-        let title = format!("{}{title}", self.round);
+        let title = format!("{}{title}{}", self.round, self.outcome);
         self.results.push(StepResult {
             title: title.clone(),
             elapsed: begin.elapsed(),
@@ -242,7 +214,15 @@ impl<'e> Execution<'e> {
                 self.board
                     .wait_for(words, *times, Duration::from_secs(*limit_seconds))?;
             }
+            Step::WaitOutput {
+                words,
+                limit_seconds,
+            } => {
+                self.board
+                    .wait_output(words, Duration::from_secs(*limit_seconds))?;
+            }
             Step::NeverSaid { words } => self.never_said(words)?,
+            Step::Said { words, times } => self.said(words, *times)?,
             Step::WaitUp {
                 release,
                 limit_seconds,
@@ -294,12 +274,25 @@ impl<'e> Execution<'e> {
             Step::Expect(expect) => {
                 self.output = expect::meet(&mut self.board, expect, &self.bench.made)?
             }
+            Step::Journal {
+                kind,
+                field,
+                at_least,
+                at_most_uki,
+            } => {
+                let answer = self.board.run("twinseal --json history", SHORT)?;
+                self.output = expect::entry(&answer, kind, field)?.within(
+                    *at_least,
+                    *at_most_uki,
+                    &self.bench.made,
+                )?;
+            }
             Step::Read { file, gives } => self.read(file, *gives)?,
         }
         Ok(())
     }
 
-    fn cut(&mut self) -> Result<(), StepError> {
+    pub(super) fn cut(&mut self) -> Result<(), StepError> {
         self.board.power_cut()?;
         self.cuts += 1;
         Ok(())
@@ -311,6 +304,23 @@ impl<'e> Execution<'e> {
             Some(line) => Err(StepError::Unexpected(format!(
                 "It was said, and must not be: {line}"
             ))),
+        }
+    }
+
+    fn said(&mut self, words: &str, times: u32) -> Result<(), StepError> {
+        let lines = self.board.said_since_power_on(words);
+        let found: usize = lines
+            .iter()
+            .map(|line| line.text.matches(words).count())
+            .sum();
+        self.output = lines.iter().map(|line| format!("{line}\n")).collect();
+        if u32::try_from(found) == Ok(times) {
+            Ok(())
+        } else {
+            Err(StepError::Unexpected(format!(
+                "It must be said {times} times since power on, and was {found} times:\n{}",
+                self.output
+            )))
         }
     }
 
@@ -396,10 +406,13 @@ impl<'e> Execution<'e> {
 }
 
 fn install_command(bundle: Bundle, options: &str) -> String {
-    format!("twinseal install{options} {SERVER}/{}.tseal", bundle.name())
+    format!(
+        "twinseal install{options} http://{SERVER_ADDRESS}/{}.tseal",
+        bundle.name()
+    )
 }
 
-fn unexpected(answer: &Answer, wrong: &str) -> StepError {
+pub(super) fn unexpected(answer: &Answer, wrong: &str) -> StepError {
     StepError::Unexpected(format!(
         "`{}` {wrong}. It ended with {} and printed:\n{}",
         answer.command, answer.code, answer.text

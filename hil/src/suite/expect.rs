@@ -1,10 +1,10 @@
 //! Compares the state of a device, as its agent tells it, with what it must be.
 
-use super::execute::StepError;
-use crate::agent::{Journal, Status, event_in};
-use crate::boards::uefi::Uefi;
+use super::execute::{StepError, unexpected};
+use crate::agent::{Journal, Status, event_in, number_in_entry};
+use crate::boards::uefi::{Answer, Uefi};
 use crate::maker::Made;
-use crate::scenario::Expect;
+use crate::scenario::{Bundle, Expect};
 use crate::tamper::Set;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,65 @@ pub(super) fn meet(board: &mut Uefi, expect: &Expect, made: &Made) -> Result<Str
             )));
         }
         board.run("sleep 1", ASK_LIMIT)?;
+    }
+}
+
+/// Room for what stands before a UKI in a bundle: headers, manifest, signatures and index.
+const BEFORE_UKI_BYTES: u64 = 64 << 10;
+
+/// A number of the device's journal.
+pub(super) struct Number {
+    name: String,
+    value: u64,
+}
+
+/// Finds it in the answer of `history`: in the last entry of this kind.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn entry(answer: &Answer, kind: &str, field: &str) -> Result<Number, StepError> {
+    let name = format!("{field} of the journal's last {kind}");
+    match number_in_entry(&answer.text, kind, field) {
+        Ok(Some(value)) if answer.code == 0 => Ok(Number { name, value }),
+        _ => Err(unexpected(answer, &format!("must print {name}"))),
+    }
+}
+
+impl Number {
+    /// Compares it, and says it.
+    ///
+    /// # Errors
+    /// When it is too small or too large, and when the limit shows nothing, since the whole bundle is no larger.
+    pub(super) fn within(
+        &self,
+        least: u64,
+        uki: Option<Bundle>,
+        made: &Made,
+    ) -> Result<String, StepError> {
+        let Self { name, value } = self;
+        let most = match uki {
+            None => u64::MAX,
+            Some(bundle) => {
+                let sizes = made.sizes(bundle).ok_or_else(|| {
+                    StepError::Unexpected(format!("{} was not built.", bundle.name()))
+                })?;
+                let most = sizes.uki_bytes.saturating_add(BEFORE_UKI_BYTES);
+                if most >= sizes.bundle_bytes {
+                    return Err(StepError::Unexpected(format!(
+                        "The bundle of {} bytes is hardly larger than its UKI, so nothing is shown by {name}.",
+                        sizes.bundle_bytes
+                    )));
+                }
+                most
+            }
+        };
+        if (least..=most).contains(value) {
+            Ok(format!("{name} is {value}"))
+        } else {
+            Err(StepError::Unexpected(format!(
+                "{name} must be from {least} to {most}, and is {value}."
+            )))
+        }
     }
 }
 

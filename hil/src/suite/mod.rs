@@ -3,20 +3,24 @@
 //! # Invariants
 //! - Every scenario has a disk and variables of its own.
 //! - A scenario that ends by a panic is one that failed; the others go on.
+//! - The files of the report are those of this run: what an earlier one left there is removed first, and a run that cannot be
+//!   made leaves a report that says why.
 
 mod bench;
+mod cuts;
 mod execute;
 mod expect;
+mod landing;
 
 use crate::boards::uefi::qemu;
-use crate::boards::uefi::{Parts, UefiError};
+use crate::boards::uefi::{HAS, Parts, UefiError};
 use crate::command::{CommandError, Runner};
 use crate::disk::{self, DiskError};
 use crate::guard;
 use crate::maker::{self, Inputs, MakerError};
-use crate::programs::{Programs, ProgramsError, require};
+use crate::programs::{self, BUNDLER, ProgramsError, require};
 use crate::report::{self, Outcome, Report, ScenarioResult};
-use crate::scenario::{self, Scenario, ScenarioError};
+use crate::scenario::{self, Need, Scenario, ScenarioError};
 use crate::tamper;
 use crate::web::{WebError, WebServer};
 use bench::Bench;
@@ -32,6 +36,9 @@ use std::time::{Duration, Instant};
 
 /// Memory of the board in MiB: the UKI, its initramfs and busybox fit twice.
 const MEMORY_MIB: u32 = 512;
+
+/// The board's name in reports.
+const BOARD: &str = "uefi";
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -54,7 +61,7 @@ pub struct Options {
     pub out: PathBuf,
     /// What `scripts/appliance.sh` made.
     pub inputs: PathBuf,
-    /// Where `twinseal` and `twinseal-bundle` are.
+    /// Where `twinseal-bundle` is.
     pub programs: PathBuf,
     /// Where the static programs of a device are.
     pub device_programs: PathBuf,
@@ -128,12 +135,32 @@ impl SuiteError {
 ///
 /// # Errors
 /// [`SuiteError`] when there is no report. A scenario that failed is no error but a part of it.
-pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
+pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteError> {
+    remove_files(options)?;
+    let begin = Instant::now();
+    let ran = run_here(options, out);
+    if let Err(error) = &ran {
+        // Why there is no report is told in any case; where it cannot be written, no file of an earlier run is left.
+        let _ = write_files(options, &not_made(options, error, begin.elapsed()));
+    }
+    ran
+}
+
+fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
     let scenarios = scenario::read_all(&options.paths, options.filter.as_deref())?;
     check(options, &scenarios)?;
-    require(&[disk::TOOLS, tamper::TOOLS, guard::TOOLS, maker::TOOLS].concat())?;
+    require(
+        &[
+            disk::TOOLS,
+            tamper::TOOLS,
+            guard::TOOLS,
+            maker::tools::CERTIFICATE_TOOLS,
+            maker::tools::DIGEST_TOOLS,
+        ]
+        .concat(),
+    )?;
     let version = qemu::check(&options.qemu)?;
-    let programs = Programs::find(&options.programs)?;
+    let bundler = programs::built(&options.programs, BUNDLER)?;
     let begin = Instant::now();
     fs::create_dir_all(&options.out).map_err(SuiteError::file(&options.out, "made"))?;
     let folder = fs::canonicalize(&options.out).map_err(SuiteError::file(&options.out, "found"))?;
@@ -143,7 +170,7 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
         device_programs: options.device_programs.clone(),
     };
     let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
-    let made = maker::make(&runner, &programs, &inputs, scratch.path())?;
+    let made = maker::make(&runner, &bundler, &inputs, scratch.path())?;
     let server = WebServer::start(
         &made.bundles(),
         &folder.join("web"),
@@ -167,7 +194,7 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
     let results = run_all(&bench, &scenarios, options.jobs, &mut out)?;
     let machine = format!("{version}; bundles from {}", server.name);
     let report = Report {
-        board: "uefi".to_owned(),
+        board: BOARD.to_owned(),
         machine,
         seed: options.seed,
         elapsed: begin.elapsed(),
@@ -175,7 +202,12 @@ pub fn run(options: &Options, mut out: impl Write + Send) -> Result<Report, Suit
     };
     write_files(options, &report)?;
     if report.cuts() > 0 {
-        writeln!(out, "{} power cuts, seed {}", report.cuts(), report.seed)?;
+        let (cuts, late) = (report.cuts(), report.late_cuts());
+        writeln!(
+            out,
+            "{cuts} power cuts, of these {late} too late, seed {}",
+            report.seed
+        )?;
     }
     writeln!(out, "{}", report.counts())?;
     Ok(report)
@@ -198,6 +230,39 @@ fn runner(folder: &Path) -> Result<Runner, SuiteError> {
     let transcript = folder.join("transcript.txt");
     let file = File::create(&transcript).map_err(SuiteError::file(&transcript, "written"))?;
     Ok(Runner::with_transcript(file))
+}
+
+/// Removes what an earlier run left where this one's report goes.
+fn remove_files(options: &Options) -> Result<(), SuiteError> {
+    for file in [&options.html, &options.junit].into_iter().flatten() {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SuiteError::file(file, "removed")(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The report of a run that could not be made: one case, which failed.
+fn not_made(options: &Options, error: &SuiteError, elapsed: Duration) -> Report {
+    let result = ScenarioResult {
+        name: "run".to_owned(),
+        shows: "The run can be made.".to_owned(),
+        outcome: Outcome::Failed(error.to_string()),
+        steps: Vec::new(),
+        cuts: 0,
+        late_cuts: 0,
+        elapsed,
+    };
+    Report {
+        board: BOARD.to_owned(),
+        machine: "The run could not be made".to_owned(),
+        seed: options.seed,
+        elapsed,
+        results: vec![result],
+    }
 }
 
 fn write_files(options: &Options, report: &Report) -> Result<(), SuiteError> {
@@ -246,27 +311,38 @@ fn run_all(
 
 fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
     let begin = Instant::now();
+    let lacks = scenario.lacks(HAS);
+    if !lacks.is_empty() {
+        return ended(scenario, Outcome::Skipped(lacking(&lacks)), Duration::ZERO);
+    }
     let ran = catch_unwind(AssertUnwindSafe(|| execute::scenario(bench, scenario)));
     ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no words");
-        failed(
-            scenario,
-            format!("The program that runs the scenarios panicked: {text}"),
-            begin.elapsed(),
-        )
+        let why = format!("The program that runs the scenarios panicked: {text}");
+        ended(scenario, Outcome::Failed(why), begin.elapsed())
     })
 }
 
-fn failed(scenario: &Scenario, why: String, elapsed: Duration) -> ScenarioResult {
+/// Why a scenario cannot run on this board.
+fn lacking(lacks: &[Need]) -> String {
+    let names: Vec<_> = lacks.iter().map(|need| need.name()).collect();
+    format!("The board {BOARD} has no {}.", names.join(", "))
+}
+
+fn ended(scenario: &Scenario, outcome: Outcome, elapsed: Duration) -> ScenarioResult {
     ScenarioResult {
         name: scenario.name.clone(),
         shows: scenario.shows.clone(),
-        outcome: Outcome::Failed(why),
+        outcome,
         steps: Vec::new(),
         cuts: 0,
+        late_cuts: 0,
         elapsed,
     }
 }
+
+#[cfg(test)]
+mod tests;

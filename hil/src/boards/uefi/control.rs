@@ -12,7 +12,7 @@ use std::time::Duration;
 const READY: &str = "ready";
 
 /// Begins the last line of an answer; the exit code follows.
-const END: &str = ":end ";
+pub const END: &str = ":end ";
 
 /// Room for the words between the console's clock and the control line's: both are read by threads of their own.
 const CLOCK_SLACK: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ impl Uefi {
     pub fn begin(&mut self, command: &str) -> Result<(), UefiError> {
         let running = self.running.as_mut().ok_or(UefiError::Off)?;
         self.control.skip();
-        self.console.note(&format!("~ in the guest: {command}"));
+        self.console.note(&format!("in the guest: {command}"));
         let line = format!("{}\n", command.replace('\n', " "));
         let written = running.writer.write_all(line.as_bytes());
         written.map_err(UefiError::io("told a command"))

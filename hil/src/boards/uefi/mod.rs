@@ -6,17 +6,19 @@
 //! - Every wait has a limit and ends at once when QEMU ends.
 //!
 //! # Power loss
-//! A power cut is QEMU killed: what the guest had not flushed to its disk may be lost, what it had flushed is in the file.
-//! QEMU's own unwritten requests are lost; what it had handed to the host's kernel is not. Reordering is the simulated storage's task.
+//! A power cut is QEMU killed. It loses what is in the guest's own memory and requests on their way. A write that QEMU has
+//! passed to the host survives, flushed or not (`cache=unsafe` spares only the host's own sync), so a flush that is missing,
+//! and writes that are reordered, are not shown here.
 
 mod control;
 pub mod qemu;
 pub mod variables;
 
-pub use control::Answer;
+pub use control::{Answer, END};
 
 use crate::command::CommandError;
 use crate::guard::Guarded;
+use crate::scenario::Need;
 use crate::stream::{Line, Stream, WaitError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
@@ -30,6 +32,16 @@ use std::time::{Duration, Instant};
 
 /// What an initramfs says at each start: words of an earlier start are old.
 pub const START_WORDS: &str = "twinseal: init: set ";
+
+/// What the board has, with a web server.
+pub const HAS: &[Need] = &[
+    Need::Uefi,
+    Need::SecureBoot,
+    Need::Watchdog,
+    Need::Network,
+    Need::PowerCut,
+    Need::Tampering,
+];
 
 /// Longest time that QEMU may take to be there.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -75,14 +87,14 @@ pub enum UefiError {
         said: String,
     },
     /// There is no QEMU.
-    #[error("There is no QEMU: {} cannot be run. This board needs QEMU 9.2 or newer; scripts/deps.sh board installs it.", program.display())]
+    #[error("There is no QEMU: {} cannot be run. This board needs QEMU 10 or newer; scripts/deps.sh board installs it.", program.display())]
     NoQemu {
         /// What was tried.
         program: PathBuf,
     },
     /// QEMU is too old.
     #[error(
-        "This board needs QEMU 9.2 or newer, and here is \"{found}\". Older ones crash their guests now and then. scripts/deps.sh board installs a newer one."
+        "This board needs QEMU 10 or newer, and here is \"{found}\". Older ones crash their guests now and then. scripts/deps.sh board installs a newer one."
     )]
     OldQemu {
         /// What it says of itself.
@@ -124,6 +136,8 @@ pub struct Uefi {
     console: Arc<Stream>,
     control: Arc<Stream>,
     begin: Instant,
+    /// Lines of the console before it was switched on last.
+    switched_on: usize,
     running: Option<Running>,
 }
 
@@ -148,6 +162,7 @@ impl Uefi {
             console: Arc::new(Stream::new("console", begin)),
             control: Arc::new(Stream::new("control line", begin)),
             begin,
+            switched_on: 0,
             running: None,
         }
     }
@@ -179,7 +194,8 @@ impl Uefi {
         self.clear();
         // Words of an earlier power cycle are old.
         self.console.skip();
-        self.console.note("~ power on");
+        self.switched_on = self.console.mark();
+        self.console.note("power on");
         // A socket's path must be short, so it is in a folder of its own.
         let folder = tempfile::tempdir().map_err(UefiError::io("given a folder"))?;
         let socket = folder.path().join("control");
@@ -232,7 +248,7 @@ impl Uefi {
             return Err(UefiError::Off);
         }
         self.clear();
-        self.console.note("~ power cut");
+        self.console.note("power cut");
         Ok(())
     }
 
@@ -248,7 +264,7 @@ impl Uefi {
                 .wait("power off", Duration::ZERO, |_, _| None)?;
         }
         self.clear();
-        self.console.note("~ the guest switched the board off");
+        self.console.note("the guest switched the board off");
         Ok(())
     }
 
@@ -265,6 +281,13 @@ impl Uefi {
     /// [`UefiError::Wait`] when they do not come.
     pub fn wait_for(&self, words: &str, times: u32, limit: Duration) -> Result<Line, UefiError> {
         Ok(self.console.wait_for(words, times, limit)?)
+    }
+
+    /// The lines of the console with these words since it was switched on.
+    pub fn said_since_power_on(&self, words: &str) -> Vec<Line> {
+        let mut lines = self.console.since(self.switched_on);
+        lines.retain(|line| !line.is_note() && line.text.contains(words));
+        lines
     }
 
     /// When the guest started last, as far as the console tells, since the board was made.

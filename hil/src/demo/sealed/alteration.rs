@@ -2,8 +2,9 @@
 
 use super::super::error::DemoError;
 use super::factory::Device;
-use crate::command::{Invocation, Runner};
+use crate::command::Runner;
 use crate::disk::DiskError;
+use crate::maker::tools;
 use crate::tamper::{self, Scene, Set, Tamper};
 use std::path::Path;
 
@@ -28,7 +29,7 @@ impl Alteration<'_> {
     pub(super) fn flip(&self) -> Result<(), DemoError> {
         let disk = &self.device.disk;
         let scratch = tempfile::tempdir().map_err(DemoError::file(disk, "altered"))?;
-        let digest = self.digest(scratch.path())?;
+        let digest = tools::digest_in_tar(self.runner, self.root, ALTERED_FILE, scratch.path())?;
         let scene = Scene {
             runner: self.runner,
             disk,
@@ -45,17 +46,5 @@ impl Alteration<'_> {
         };
         tamper::apply(&scene, &flip, |_, _| Ok::<_, DiskError>(digest.clone()))?;
         Ok(())
-    }
-
-    /// The name of the file's object, by other people's program.
-    fn digest(&self, scratch: &Path) -> Result<String, DemoError> {
-        let name = format!(".{ALTERED_FILE}");
-        let unpack = Invocation::new("tar").argument("-xf").argument(self.root);
-        let unpack = unpack.argument("-C").argument(scratch).argument(&name);
-        self.runner.run(&unpack)?.expect_success()?;
-        let measure = Invocation::new("fsverity").arguments(["digest", "--compact"]);
-        let measure = measure.argument(scratch.join(&name));
-        let measured = self.runner.run(&measure)?.expect_success()?;
-        Ok(measured.stdout.trim().to_owned())
     }
 }

@@ -6,8 +6,8 @@ use super::super::inputs::Firmware;
 use super::super::maker::Made;
 use super::super::step;
 use crate::boards::uefi::variables::{self, Certificates};
-use crate::command::{Invocation, Runner};
-use crate::programs::Programs;
+use crate::command::Runner;
+use crate::maker::tools;
 use crate::story::{Size, Story};
 use std::fs;
 use std::io::Write;
@@ -29,8 +29,8 @@ pub(super) struct Device {
 pub(super) struct Factory<'f> {
     /// Runs the programs.
     pub runner: &'f Runner,
-    /// The programs.
-    pub programs: &'f Programs,
+    /// `twinseal-bundle`.
+    pub bundler: &'f Path,
     /// Where everything goes.
     pub folder: &'f Folder,
     /// Where the inputs are.
@@ -73,15 +73,13 @@ impl Factory<'_> {
         })?;
         step(story, "the disk", || {
             let [v1, _, _] = &self.made.bundles;
-            let make = Invocation::new(&self.programs.bundle).argument("disk");
-            let make = make
-                .argument(&v1.file)
-                .argument("--out")
-                .argument(&device.disk);
-            let make = make
-                .argument("--trusted-key")
-                .argument(&self.made.release_key);
-            self.runner.run(&make)?.expect_success()?;
+            tools::disk(
+                self.runner,
+                self.bundler,
+                &v1.file,
+                &self.made.release_key,
+                &device.disk,
+            )?;
             let about =
                 fs::metadata(&device.disk).map_err(DemoError::file(&device.disk, "read"))?;
             let (size, used) = (Size(about.len()), Size(about.blocks() * BLOCK_BYTES));
@@ -98,17 +96,8 @@ impl Factory<'_> {
         let file = |ending: &str| self.folder.at(&format!("keys/{name}.{ending}"));
         let certificate = file("crt");
         if !certificate.is_file() {
-            let make = Invocation::new("openssl").arguments([
-                "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj",
-            ]);
-            let make = make
-                .argument(format!("/CN=Demo appliance {name}"))
-                .argument("-keyout");
-            let make = make
-                .argument(file("key"))
-                .argument("-out")
-                .argument(&certificate);
-            self.runner.run(&make)?.expect_success()?;
+            let owner = format!("Demo appliance {name}");
+            tools::certificate(self.runner, &owner, &file("key"), &certificate)?;
         }
         Ok(certificate)
     }

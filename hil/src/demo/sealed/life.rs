@@ -15,9 +15,6 @@ use serde::Deserialize;
 use std::io::Write;
 use std::path::Path;
 
-/// Exit code of the agent when something that a set holds is damaged, from its table.
-const DAMAGED: i32 = 81;
-
 /// The firmware's variable that says whether it checks signatures (UEFI specification, "SecureBoot"): four bytes of
 /// attributes, then 1 or 0.
 const SECURE_BOOT: &str =
@@ -154,7 +151,9 @@ impl<W: Write> Life<'_, '_, W> {
 
     fn repair(&mut self, v2: &Bundle) -> Result<(), DemoError> {
         let damaged = step(self.story, "twinseal check", || {
-            let checked: Checked = self.guest.agent("check --set b", DAMAGED, "checked-set")?;
+            let checked: Checked =
+                self.guest
+                    .agent("check --set b", exit::DAMAGED, "checked-set")?;
             must_be("The number of damaged objects", &checked.damaged.len(), &1)?;
             let text = checked
                 .damaged
@@ -164,7 +163,8 @@ impl<W: Write> Life<'_, '_, W> {
             Ok((
                 text,
                 format!(
-                    "exit code {DAMAGED}; 1 of {} objects is damaged",
+                    "exit code {}; 1 of {} objects is damaged",
+                    exit::DAMAGED,
                     checked.objects
                 ),
             ))

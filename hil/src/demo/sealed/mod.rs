@@ -21,7 +21,8 @@ use super::{Options, begin, introduce};
 use crate::board::Description;
 use crate::boards::uefi::{Parts, Uefi, qemu};
 use crate::command::Runner;
-use crate::programs::{Programs, Tool, require};
+use crate::maker::tools::{CERTIFICATE_TOOLS, DIGEST_TOOLS};
+use crate::programs::{self, BUNDLER, require};
 use crate::story::Story;
 use crate::stream::Stream;
 use crate::web::WebServer;
@@ -46,26 +47,14 @@ const DESCRIPTION: Description = Description {
     ],
 };
 
-/// What altering the disk needs.
-const TOOLS: &[Tool] = &[
-    Tool {
-        program: "fsverity",
-        package: "fsverity",
-    },
-    Tool {
-        program: "tar",
-        package: "tar",
-    },
-];
-
 /// Runs the demo on the virtual board, and tells it to `out`.
 ///
 /// # Errors
 /// [`DemoError`] for the first thing that does not come out as it must.
 pub(super) fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     qemu::check(&options.qemu).map_err(DemoError::NoVirtualBoard)?;
-    require(&[super::maker::TOOLS, disk::TOOLS, guard::TOOLS, TOOLS].concat())?;
-    let programs = Programs::find(&options.programs)?;
+    require(&[CERTIFICATE_TOOLS, disk::TOOLS, guard::TOOLS, DIGEST_TOOLS].concat())?;
+    let bundler = programs::built(&options.programs, BUNDLER)?;
     let inputs = Inputs::find(&options.inputs, &options.device_programs)?;
     let firmware = Firmware::find(&options.inputs)?;
     let story = &mut Story::new(out);
@@ -77,14 +66,14 @@ pub(super) fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
 
     let maker = Maker {
         runner,
-        programs: &programs,
+        bundler: &bundler,
         folder: &folder,
         inputs: &inputs,
     };
     let made = maker.work(story)?;
     let factory = factory::Factory {
         runner,
-        programs: &programs,
+        bundler: &bundler,
         folder: &folder,
         inputs_folder: &options.inputs,
         firmware: &firmware,

@@ -1,0 +1,100 @@
+//! Scenarios that cut the power at random moments.
+//!
+//! # Invariants
+//! - A cut counts as one that interrupted something only when that had not ended; a scenario none of whose cuts did has failed.
+
+use super::bench::Bench;
+use super::execute::{Done, Execution};
+use super::landing::Landing;
+use crate::power::Moments;
+use crate::scenario::{Cuts, Scenario, Step};
+use std::slice;
+use std::time::Duration;
+
+/// A new copy of the start for each cut; the last one goes on with what comes after.
+pub(super) fn with_cuts(
+    bench: &Bench<'_>,
+    scenario: &Scenario,
+    plan: &Cuts,
+    done: &mut Done,
+) -> Result<(), String> {
+    let count = bench.cuts.unwrap_or(plan.count);
+    let mut moments = Moments::new(bench.seed, &scenario.name);
+    for round in 1..=count {
+        let folder = bench.scratch().map_err(|error| error.to_string())?;
+        let state = bench.start(scenario.start, folder.path())?;
+        let mut execution = Execution::new(bench, &state, &scenario.name);
+        let moment = moments.within(plan.within_ms);
+        execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
+        let ended = execution
+            .steps_before_cut(&plan.before)
+            .and_then(|()| execution.cut_after(moment))
+            .and_then(|()| execution.steps(&scenario.steps))
+            .and_then(|()| {
+                if round == count {
+                    execution.steps(&plan.after)
+                } else {
+                    Ok(())
+                }
+            });
+        done.add(&mut execution);
+        ended.map_err(|why| {
+            format!(
+                "Cut {round} of {count}, {} ms after, seed {}: {why}",
+                moment.as_millis(),
+                bench.seed
+            )
+        })?;
+    }
+    hit(done.cuts, done.late_cuts)
+}
+
+/// Cuts that all came too late show nothing.
+fn hit(cuts: u32, late: u32) -> Result<(), String> {
+    match cuts.saturating_sub(late) {
+        0 if cuts == 0 => Err("No power cut was made.".to_owned()),
+        0 => Err(format!(
+            "None of {cuts} power cuts came before what it was to interrupt had ended. Make within-ms shorter."
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl Execution<'_> {
+    /// The same for the steps before a cut at a random moment, which is to interrupt the last one.
+    fn steps_before_cut(&mut self, steps: &[Step]) -> Result<(), String> {
+        let Some((last, before)) = steps.split_last() else {
+            return Ok(());
+        };
+        self.steps(before)?;
+        self.begun = (self.board.console().mark(), self.board.control().mark());
+        self.steps(slice::from_ref(last))
+    }
+
+    fn cut_after(&mut self, moment: Duration) -> Result<(), String> {
+        self.noted("power cut", |execution| {
+            execution.board.pass(moment);
+            execution.cut()?;
+            let (console, control) = execution.begun;
+            let landing = Landing::of(
+                &execution.board.console().since(console),
+                &execution.board.control().since(control),
+            );
+            execution.late_cuts += u32::from(landing.late);
+            execution.outcome = format!(" {landing}");
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_that_all_came_too_late_are_a_failure() {
+        assert!(hit(0, 0).unwrap_err().contains("No power cut"));
+        assert!(hit(3, 3).unwrap_err().contains("None of 3"));
+        assert_eq!(hit(3, 2), Ok(()));
+    }
+}
