@@ -53,11 +53,12 @@ check_build() {
 check_test() {
   local log="$logs/test-results.log" status=0
   cargo test --locked --workspace --no-fail-fast >"$log" 2>&1 || status=1
-  grep -E '^test result|^test .* FAILED|panicked at|^error' "$log"
+  grep -E '^test result' "$log"
   count_tests "$log"
   skipped=$((skipped + tests_left_out)) left_out=$tests_left_out
   [ "$tests_passed" -gt 0 ] || { echo "no test ran"; status=1; }
-  [ "$status" = 0 ] || tail -n 60 "$log"
+  # Last, because the end of this is what a failed run prints: which tests failed, and what they said.
+  [ "$status" = 0 ] || grep -E -A 4 '^test .* FAILED|panicked at|^error' "$log" | tail -n 40
   return "$status"
 }
 
