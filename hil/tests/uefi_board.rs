@@ -25,7 +25,8 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 
 exec >/dev/console 2>&1
 for module in $(cat /modules/order); do insmod /modules/${module%.ko}.ko; done
 echo "twinseal: init: set a, stand-in"
-ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0
+until ip link set eth0 up; do sleep 0.1; done
+ip address add 10.0.2.15/24 dev eth0
 stty -F /dev/ttyS1 115200 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo ready
