@@ -91,6 +91,8 @@ impl std::error::Error for ByteSizeError {}
 pub(super) struct Content {
     /// Bytes of the UKI.
     pub uki_bytes: u64,
+    /// Bytes of a boot loader of its own, with its copy.
+    pub loader_bytes: u64,
     /// Blocks that the objects and the composefs image take, sealed, in bytes.
     pub sealed_bytes: u64,
     /// How many they are.
@@ -172,10 +174,11 @@ impl Content {
 
     fn boot_bytes(&self, wanted: Option<ByteSize>) -> Result<u64, DiskError> {
         // Two tables of 4 bytes for each cluster of 512, and room for directories.
-        let with_tables = self.uki_bytes + self.uki_bytes / 64 + 2 * MIB;
+        let files = self.uki_bytes + self.loader_bytes;
+        let with_tables = files + files / 64 + 2 * MIB;
         let needed = with_tables.next_multiple_of(MIB).max(BOOT_MIN_BYTES);
         let Some(ByteSize(given)) = wanted else {
-            let twice = (2 * self.uki_bytes + 16 * MIB).next_multiple_of(MIB);
+            let twice = (2 * files + 16 * MIB).next_multiple_of(MIB);
             return Ok(twice.max(BOOT_DEFAULT_BYTES));
         };
         check("boot-bytes", "a boot slot", given, needed, BOOT_MAX_BYTES)
@@ -232,6 +235,7 @@ mod tests {
     fn content() -> Content {
         Content {
             uki_bytes: 15_000_000,
+            loader_bytes: 0,
             sealed_bytes: 220 * MIB,
             files: 5400,
             images: vec![3_000_000],
