@@ -67,6 +67,7 @@ impl Small {
             stranger_key: Path::new("/no/key"),
             stranger_certificate: Path::new("/no/certificate"),
             scratch: self.folder.path(),
+            loader: Loader::Uefi,
         };
         apply(&scene, tamper, |_, file| {
             Ok(if file == "/one" { ONE } else { TWO }.to_owned())
