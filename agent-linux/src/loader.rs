@@ -1,4 +1,4 @@
-//! The boot loader of a device whose firmware chooses, made to follow the boot record.
+//! The boot loader of a device where it chooses, made to follow the boot record: the firmware's boot manager, or systemd-boot.
 //!
 //! The rules are few, and all of them are here: who decides is `select`, `update` and `verdict`.
 //!

@@ -269,6 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn a_loader_of_its_own_takes_room_beside_the_uki() {
+        let with_loader = Content {
+            loader_bytes: 40 * MIB,
+            ..content()
+        };
+        let boot = |content: &Content| content.sizes(&Wanted::default()).unwrap().boot;
+        assert!(boot(&with_loader) >= boot(&content()) + 40 * MIB);
+        let wanted = Wanted {
+            boot: Some(ByteSize(50 * MIB)),
+            ..Wanted::default()
+        };
+        assert!(content().sizes(&wanted).is_ok());
+        assert!(with_loader.sizes(&wanted).is_err());
+    }
+
+    #[test]
     fn the_least_that_is_named_is_enough_and_a_byte_less_is_not() {
         let wanted = |flag: &str, bytes| {
             let size = Some(ByteSize(bytes));
