@@ -335,7 +335,7 @@ fn a_disk_with_systemd_boot_has_the_loader_twice_and_the_uki_among_its_entries()
     }
     extract_all(&factory.bundle, &factory.workshop.at("out")).unwrap();
     let out = factory.workshop.at("copied");
-    let mut copied = |name: &str| {
+    let copied = |name: &str| {
         let name = format!("::{name}");
         tool(
             "mcopy",

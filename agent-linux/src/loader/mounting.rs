@@ -5,6 +5,7 @@
 //!
 //! # Invariants
 //! - A boot slot is mounted for reading, and for writing only after a call said that it has to write; then it is for reading again.
+//!   Where somebody writes it already, the kernel has it for writing alone, and that is no change.
 //! - What is asked of the variables alone mounts nothing.
 //!
 //! # Power loss
@@ -66,7 +67,7 @@ impl LoaderSlot {
         }
     }
 
-    /// Mounts it for reading. Where another process writes it just now, the kernel gives it for writing only.
+    /// Mounts it for reading, or as whoever writes it just now has mounted it.
     fn reach(&self) -> Result<Option<Mounted<'_>>, StorageError> {
         let Self::Device {
             node,

@@ -1,8 +1,8 @@
 //! A boot slot: FAT32 with a UKI, and a boot loader of its own if the device has one; or with nothing that could boot.
 //!
 //! # Invariants
-//! - The name of a UKI is a short one in capitals, without long-name entries: the agents' renames depend on it (a rename is then one
-//!   sector). A file that nobody renames has the long name that its readers ask for.
+//! - The name of a UKI is a short one in capitals, without long-name entries, as far as its reader lets it: the agents' renames depend
+//!   on it (a rename is then one sector). A file with another name has the long name that its readers ask for.
 //! - Times are those of FAT's beginning, 1980, and the volume has the number that it is given.
 
 use std::io::{self, Cursor, Write};
@@ -18,7 +18,9 @@ pub(super) struct Machine {
     /// Its number in a PE header (PE format, "Machine Types").
     pub number: u16,
     /// File of the removable-media path (UEFI specification 2.10, section 3.5.1.1).
-    pub removable: &'static str,
+    removable: &'static str,
+    /// Its short name, when its own is too long for one.
+    removable_short: Option<&'static str>,
     /// File of systemd-boot, as `bootctl install` calls it.
     pub loader: &'static str,
 }
@@ -26,14 +28,33 @@ pub(super) struct Machine {
 const MACHINES: [Machine; 4] = [
     machine(0x8664, "BOOTX64.EFI", "systemd-bootx64.efi"),
     machine(0xaa64, "BOOTAA64.EFI", "systemd-bootaa64.efi"),
-    machine(0x5064, "BOOTRISCV64.EFI", "systemd-bootriscv64.efi"),
+    Machine {
+        removable_short: Some("BOOTRI~1.EFI"),
+        ..machine(0x5064, "BOOTRISCV64.EFI", "systemd-bootriscv64.efi")
+    },
     machine(0x01c2, "BOOTARM.EFI", "systemd-bootarm.efi"),
 ];
+
+impl Machine {
+    /// What the firmware boots when nobody tells it something else.
+    pub(super) fn removable_media(self, content: &[u8]) -> FileIn<'_> {
+        FileIn {
+            path: vec![
+                "EFI",
+                "BOOT",
+                self.removable_short.unwrap_or(self.removable),
+            ],
+            long: self.removable_short.map(|_| self.removable),
+            content,
+        }
+    }
+}
 
 const fn machine(number: u16, removable: &'static str, loader: &'static str) -> Machine {
     Machine {
         number,
         removable,
+        removable_short: None,
         loader,
     }
 }
@@ -147,4 +168,29 @@ fn volume_label(label: &str) -> [u8; 11] {
         .zip(label.bytes())
         .for_each(|(to, from)| *to = from.to_ascii_uppercase());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// By mtools, which is nobody's of ours.
+    #[test]
+    fn the_firmware_of_every_machine_finds_its_file() {
+        for machine in MACHINES {
+            let file = machine.removable_media(b"uki");
+            let volume = make(34 << 20, 7, "boot-a", &[file]).unwrap();
+            let stored = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(stored.path(), volume).unwrap();
+            let name = format!("::/EFI/BOOT/{}", machine.removable);
+            let copied = Command::new("mcopy")
+                .arg("-i")
+                .arg(stored.path())
+                .args([&name, "-"])
+                .output()
+                .unwrap();
+            assert_eq!(copied.stdout, b"uki", "{name}: {copied:?}");
+        }
+    }
 }

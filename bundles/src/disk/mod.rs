@@ -316,15 +316,15 @@ impl Maker<'_> {
         if let Some(loader) = self.loader.filter(|_| set == "a") {
             files.extend(loader.files(machine)?);
         }
-        let path = match (self.loader, set) {
-            (None, _) => vec!["EFI", "BOOT", machine.removable],
-            (Some(_), "a") => vec!["EFI", "LINUX", "TWINSE-A.EFI"],
-            (Some(_), _) => vec!["EFI", "LINUX", "TWINSE-B.EFI"],
-        };
-        let uki = FileIn {
-            path,
+        let entry = |name| FileIn {
+            path: vec!["EFI", "LINUX", name],
             long: None,
             content: uki,
+        };
+        let uki = match (self.loader, set) {
+            (None, _) => machine.removable_media(uki),
+            (Some(_), "a") => entry("TWINSE-A.EFI"),
+            (Some(_), _) => entry("TWINSE-B.EFI"),
         };
         files.extend(has_uki.then_some(uki));
         let number = self.identity.volume_number(&place.label);

@@ -1,6 +1,6 @@
 //! systemd-boot on a disk: the file that the caller gives, its configuration, and where both stand in the boot slot of set A.
 //!
-//! What is where is [systemd-boot.md](../../../docs/systemd-boot.md), section 1: the loader twice, so that the firmware has a second entry
+//! What is where is in `docs/systemd-boot.md`, section 1: the loader twice, so that the firmware has a second entry
 //! to go on with when a UKI is refused.
 //!
 //! # Invariants
@@ -89,7 +89,7 @@ impl SystemdBoot {
                 Some(machine.loader),
                 self.bytes.as_slice(),
             ),
-            file(&["EFI", "BOOT", machine.removable], None, &self.bytes),
+            machine.removable_media(&self.bytes),
             file(
                 &["LOADER", SHORT_CONFIGURATION],
                 Some("loader.conf"),
