@@ -12,6 +12,7 @@ use twinseal_hil::boards::uefi::variables::{self, Certificates};
 use twinseal_hil::boards::uefi::{Parts, Uefi, UefiError, qemu};
 use twinseal_hil::command::Runner;
 use twinseal_hil::disk::DiskError;
+use twinseal_hil::scenario::Loader;
 use twinseal_hil::tamper::{Scene, Set, Tamper, apply};
 use twinseal_hil::web::WebServer;
 
@@ -152,6 +153,7 @@ impl StandIn {
             stranger_key: &key,
             stranger_certificate: &certificate,
             scratch: self.folder.path(),
+            loader: Loader::Uefi,
         };
         apply(&scene, tamper, |_, _| -> Result<String, DiskError> {
             unreachable!("only UKIs are changed here")

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::{
     BuildArguments, Cli, Clock, Command, DiffArguments, DiskArguments, ExtractArguments,
-    InitramfsArguments, InspectArguments, KeygenArguments, SignArguments, VerifyArguments,
+    InitramfsArguments, InspectArguments, KeygenArguments, Loader, SignArguments, VerifyArguments,
 };
 use crate::assemble::write_new;
 use crate::build::build;
 use crate::diff::diff;
-use crate::disk::{self, DiskOptions, Wanted};
+use crate::disk::{self, DiskError, DiskOptions, Wanted};
 use crate::error::{Error, FileOperation};
 use crate::exit;
 use crate::extract::{extract_all, extract_blob};
@@ -257,6 +257,9 @@ fn verify_text(result: &VerifyResult) -> String {
 }
 
 fn run_disk(arguments: &DiskArguments) -> Result<(), Error> {
+    if arguments.loader == Loader::Uefi && arguments.systemd_boot.is_some() {
+        return Err(DiskError::SystemdBootNotWanted.into());
+    }
     let options = DiskOptions {
         wanted: Wanted {
             disk: arguments.size,
@@ -264,6 +267,7 @@ fn run_disk(arguments: &DiskArguments) -> Result<(), Error> {
             root: arguments.root_bytes,
         },
         both: arguments.both,
+        systemd_boot: arguments.systemd_boot.clone(),
         format: arguments.format,
         keys: arguments
             .trusted_key
