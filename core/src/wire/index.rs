@@ -10,8 +10,8 @@
 //!
 //! The route from a base release has, among its objects, a Removed record for each object that only the base has.
 //!
-//! The ranges that follow a blob store it whole. Each alternative is another way to get the same blob (a patch against a named
-//! base, say); a reader passes over the methods that it does not know, so new methods need no new format.
+//! The ranges that follow a blob store it whole. Each alternative is another way to get the same blob, from a base blob that the
+//! device may have; a reader passes over the methods that it does not know, so new methods need no new format.
 //! All integers are little-endian.
 //!
 //! # Invariants
@@ -32,6 +32,9 @@ pub const BLOCK_HEADER_BYTES: usize = 64;
 
 /// Records in a full block.
 pub const RECORDS_PER_BLOCK: usize = (BLOCK_BYTES - BLOCK_HEADER_BYTES) / RECORD_BYTES;
+
+/// Method of an [`Alternative`]: its ranges decode to instructions against the base ([`crate::patch`]). Never renumber.
+pub const METHOD_PATCH: u8 = 1;
 
 const KIND_BLOB: u8 = 1;
 const KIND_ALTERNATIVE: u8 = 2;
@@ -104,14 +107,18 @@ pub struct Blob {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Alternative {
-    /// How; no method has been given a number yet, and a reader passes over those that it does not know.
+    /// How: [`METHOD_PATCH`], or a method that this version does not know and passes over.
     pub method: u8,
+    /// What the base is for, which says where a device looks for it. An image is that of the slot that this blob goes to.
+    pub base_role: Role,
+    /// The blob that it starts from.
+    pub base_digest: BlobDigest,
+    /// Size of the base in bytes.
+    pub base_size: u64,
     /// Ranges that follow.
     pub ranges: u32,
     /// Stored bytes of those ranges.
     pub stored_bytes: u64,
-    /// The blob that it starts from.
-    pub base: BlobDigest,
 }
 
 /// An object of the base release that this release has not.
@@ -177,6 +184,7 @@ mod field {
     pub const BLOB_DIGEST: Range<usize> = 32..96;
     pub const ALTERNATIVE_RANGES: Range<usize> = 4..8;
     pub const ALTERNATIVE_STORED: Range<usize> = 8..16;
+    pub const ALTERNATIVE_BASE_SIZE: Range<usize> = 16..24;
     pub const ALTERNATIVE_BASE: Range<usize> = 32..96;
     pub const RANGE_RAW_BYTES: Range<usize> = 4..8;
     pub const RANGE_RAW_OFFSET: Range<usize> = 8..16;
@@ -226,14 +234,16 @@ impl Record {
                 emit_digest(&mut bytes[field::BLOB_DIGEST], &blob.digest);
             }
             Self::Alternative(other) => {
-                bytes[..3].copy_from_slice(&[
+                bytes[..4].copy_from_slice(&[
                     KIND_ALTERNATIVE,
                     other.method,
-                    other.base.algorithm() as u8,
+                    other.base_digest.algorithm() as u8,
+                    other.base_role as u8,
                 ]);
                 bytes[field::ALTERNATIVE_RANGES].copy_from_slice(&other.ranges.to_le_bytes());
                 bytes[field::ALTERNATIVE_STORED].copy_from_slice(&other.stored_bytes.to_le_bytes());
-                emit_digest(&mut bytes[field::ALTERNATIVE_BASE], &other.base);
+                bytes[field::ALTERNATIVE_BASE_SIZE].copy_from_slice(&other.base_size.to_le_bytes());
+                emit_digest(&mut bytes[field::ALTERNATIVE_BASE], &other.base_digest);
             }
             Self::Range(range) => {
                 bytes[..2].copy_from_slice(&[KIND_RANGE, range.encoding as u8]);
@@ -280,12 +290,18 @@ fn parse_blob(bytes: &[u8; RECORD_BYTES]) -> Result<Blob, RecordFault> {
 }
 
 fn parse_alternative(bytes: &[u8; RECORD_BYTES]) -> Result<Alternative, RecordFault> {
-    Ok(Alternative {
+    let other = Alternative {
         method: bytes[1],
+        base_role: Role::from_number(bytes[3]).ok_or(RecordFault::Role)?,
+        base_digest: parse_digest(bytes[2], &bytes[field::ALTERNATIVE_BASE])?,
+        base_size: u64_at(bytes, field::ALTERNATIVE_BASE_SIZE),
         ranges: u32_at(bytes, field::ALTERNATIVE_RANGES),
         stored_bytes: u64_at(bytes, field::ALTERNATIVE_STORED),
-        base: parse_digest(bytes[2], &bytes[field::ALTERNATIVE_BASE])?,
-    })
+    };
+    if other.base_size > BLOB_MAX_BYTES || other.stored_bytes > BLOB_MAX_BYTES {
+        return Err(RecordFault::Size);
+    }
+    Ok(other)
 }
 
 fn parse_range(bytes: &[u8; RECORD_BYTES]) -> Result<Range, RecordFault> {
@@ -444,9 +460,11 @@ mod tests {
         };
         let other = Alternative {
             method: 200,
+            base_role: Role::Composefs,
+            base_digest: digest,
+            base_size: 1 << 40,
             ranges: 1,
             stored_bytes: 5,
-            base: digest,
         };
         [
             Record::Blob(blob),
@@ -532,6 +550,10 @@ mod tests {
             "stored as it is, but of another size"
         );
         assert_eq!(fault(other, 2, 0), RecordFault::Digest);
+        assert_eq!(fault(other, 3, 0), RecordFault::Role);
+        assert_eq!(fault(other, 14, 2), RecordFault::Size, "stored bytes");
+        assert_eq!(fault(other, 22, 2), RecordFault::Size, "size of the base");
+        assert_eq!(fault(other, 24, 1), RecordFault::Reserved);
         assert_eq!(fault(removed, 3, 0), RecordFault::Digest);
         assert_eq!(fault(removed, 14, 2), RecordFault::Size);
         assert_eq!(fault(removed, 4, 1), RecordFault::Reserved);

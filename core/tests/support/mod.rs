@@ -335,14 +335,15 @@ impl Draft {
         if self.release.alternatives && role == Role::Object {
             let stored = noise(start, 50);
             let range = self.range(&stored, 0);
-            let base = verity(b"some older object");
             let stored_bytes = u64::from(range.stored_bytes);
             others = vec![
                 Record::Alternative(Alternative {
                     method: 99,
+                    base_role: Role::Object,
+                    base_digest: verity(b"some older object"),
+                    base_size: 17,
                     ranges: 1,
                     stored_bytes,
-                    base,
                 }),
                 Record::Range(range),
             ];
