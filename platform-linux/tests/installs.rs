@@ -229,6 +229,7 @@ fn drive<S: Storage>(
         audit: false,
         read_back: true,
         budget: None,
+        can_go_back: true,
     };
     let (mut front, mut output) = (vec![0; FRONT_MAX_BYTES], vec![0; 4096]);
     let mut inflate = Box::new(Inflate::new());
