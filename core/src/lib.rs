@@ -3,6 +3,7 @@
 //! Layers, lowest first:
 //! - [`wire`]: the bytes of a bundle; parse and emit, one file for each structure;
 //! - [`verify`]: bytes in, [`verify::Verified`] out; digests, signatures, policy, seal;
+//! - [`patch`]: instructions that make a blob from another one;
 //! - [`storage`]: what core needs from a device, as traits with their contract;
 //! - [`install`]: asks for byte ranges, checks them, and gives the device what to write;
 //! - [`boot`]: which set to boot, the trial, the commit, the rollback;
@@ -61,6 +62,7 @@ pub mod decode;
 pub mod error;
 pub mod install;
 pub mod journal;
+pub mod patch;
 pub mod source;
 pub mod storage;
 pub mod verify;

@@ -123,7 +123,6 @@ fn alternative(base: &Base<'_>) -> Vec<u8> {
         blob.alternatives = 1;
         let after = position + 1 + blob.ranges as usize;
         let stored_bytes = patch.iter().map(|range| range.len() as u64).sum();
-        let base = BlobDigest::sha256([0xba; 32]);
         let mut offset = draft.records[..after]
             .iter()
             .rev()
@@ -134,9 +133,11 @@ fn alternative(base: &Base<'_>) -> Vec<u8> {
             .splice(offset as usize..offset as usize, patch.concat());
         let mut added = vec![Record::Alternative(Alternative {
             method: METHOD,
+            base_role: Role::Object,
+            base_digest: BlobDigest::sha256([0xba; 32]),
+            base_size: 1,
             ranges: 2,
             stored_bytes,
-            base,
         })];
         for content in &patch {
             added.push(Record::Range(stored_range(content, offset)));

@@ -10,8 +10,8 @@
 //!
 //! The route from a base release has, among its objects, a Removed record for each object that only the base has.
 //!
-//! The ranges that follow a blob store it whole. Each alternative is another way to get the same blob (a patch against a named
-//! base, say); a reader passes over the methods that it does not know, so new methods need no new format.
+//! The ranges that follow a blob store it whole. Each alternative is another way to get the same blob, from a base blob that the
+//! device may have; a reader passes over the methods that it does not know, so new methods need no new format.
 //! All integers are little-endian.
 //!
 //! # Invariants
@@ -32,6 +32,9 @@ pub const BLOCK_HEADER_BYTES: usize = 64;
 
 /// Records in a full block.
 pub const RECORDS_PER_BLOCK: usize = (BLOCK_BYTES - BLOCK_HEADER_BYTES) / RECORD_BYTES;
+
+/// Method of an [`Alternative`]: its ranges decode to instructions against the base ([`crate::patch`]). Never renumber.
+pub const METHOD_PATCH: u8 = 1;
 
 const KIND_BLOB: u8 = 1;
 const KIND_ALTERNATIVE: u8 = 2;
@@ -104,14 +107,18 @@ pub struct Blob {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Alternative {
-    /// How; no method has been given a number yet, and a reader passes over those that it does not know.
+    /// How: [`METHOD_PATCH`], or a method that this version does not know and passes over.
     pub method: u8,
+    /// What the base is for, which says where a device looks for it. An image is that of the slot that this blob goes to.
+    pub base_role: Role,
+    /// The blob that it starts from.
+    pub base_digest: BlobDigest,
+    /// Size of the base in bytes.
+    pub base_size: u64,
     /// Ranges that follow.
     pub ranges: u32,
     /// Stored bytes of those ranges.
     pub stored_bytes: u64,
-    /// The blob that it starts from.
-    pub base: BlobDigest,
 }
 
 /// An object of the base release that this release has not.
@@ -124,15 +131,15 @@ pub struct Removed {
     pub size: u64,
 }
 
-/// A stored range: a run of bytes of `data` that decodes, by itself, to a run of bytes of a blob.
+/// A stored range: a run of bytes of `data` that gives, by itself or with the base of its patch, a run of bytes of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Range {
     /// How it is stored.
     pub encoding: Encoding,
-    /// Where its decoded bytes start in the blob.
+    /// Where the bytes that it gives start in the blob.
     pub raw_offset: u64,
-    /// How many decoded bytes there are.
+    /// How many bytes it gives.
     pub raw_bytes: u32,
     /// Where it starts in `data` (all parts taken together).
     pub stored_offset: u64,
@@ -140,7 +147,7 @@ pub struct Range {
     pub stored_bytes: u32,
     /// SHA-256 of the stored bytes: checked before a decoder sees them.
     pub stored_sha256: Sha256Digest,
-    /// SHA-256 of the decoded bytes: tells whether a device has them already.
+    /// SHA-256 of the bytes that it gives: tells whether a device has them already.
     pub raw_sha256: Sha256Digest,
 }
 
@@ -153,6 +160,15 @@ impl Role {
             4 => Some(Self::Composefs),
             _ => None,
         }
+    }
+}
+
+impl Range {
+    /// Whether its sizes and digests are those of bytes that are stored whole: what is stored as it is has both twice. A range of a
+    /// patch need not be so, because what it decodes to are instructions.
+    pub fn can_store_whole(&self) -> bool {
+        self.encoding != Encoding::Stored
+            || (self.raw_bytes == self.stored_bytes && self.raw_sha256 == self.stored_sha256)
     }
 }
 
@@ -177,6 +193,7 @@ mod field {
     pub const BLOB_DIGEST: Range<usize> = 32..96;
     pub const ALTERNATIVE_RANGES: Range<usize> = 4..8;
     pub const ALTERNATIVE_STORED: Range<usize> = 8..16;
+    pub const ALTERNATIVE_BASE_SIZE: Range<usize> = 16..24;
     pub const ALTERNATIVE_BASE: Range<usize> = 32..96;
     pub const RANGE_RAW_BYTES: Range<usize> = 4..8;
     pub const RANGE_RAW_OFFSET: Range<usize> = 8..16;
@@ -226,14 +243,16 @@ impl Record {
                 emit_digest(&mut bytes[field::BLOB_DIGEST], &blob.digest);
             }
             Self::Alternative(other) => {
-                bytes[..3].copy_from_slice(&[
+                bytes[..4].copy_from_slice(&[
                     KIND_ALTERNATIVE,
                     other.method,
-                    other.base.algorithm() as u8,
+                    other.base_digest.algorithm() as u8,
+                    other.base_role as u8,
                 ]);
                 bytes[field::ALTERNATIVE_RANGES].copy_from_slice(&other.ranges.to_le_bytes());
                 bytes[field::ALTERNATIVE_STORED].copy_from_slice(&other.stored_bytes.to_le_bytes());
-                emit_digest(&mut bytes[field::ALTERNATIVE_BASE], &other.base);
+                bytes[field::ALTERNATIVE_BASE_SIZE].copy_from_slice(&other.base_size.to_le_bytes());
+                emit_digest(&mut bytes[field::ALTERNATIVE_BASE], &other.base_digest);
             }
             Self::Range(range) => {
                 bytes[..2].copy_from_slice(&[KIND_RANGE, range.encoding as u8]);
@@ -280,12 +299,18 @@ fn parse_blob(bytes: &[u8; RECORD_BYTES]) -> Result<Blob, RecordFault> {
 }
 
 fn parse_alternative(bytes: &[u8; RECORD_BYTES]) -> Result<Alternative, RecordFault> {
-    Ok(Alternative {
+    let other = Alternative {
         method: bytes[1],
+        base_role: Role::from_number(bytes[3]).ok_or(RecordFault::Role)?,
+        base_digest: parse_digest(bytes[2], &bytes[field::ALTERNATIVE_BASE])?,
+        base_size: u64_at(bytes, field::ALTERNATIVE_BASE_SIZE),
         ranges: u32_at(bytes, field::ALTERNATIVE_RANGES),
         stored_bytes: u64_at(bytes, field::ALTERNATIVE_STORED),
-        base: parse_digest(bytes[2], &bytes[field::ALTERNATIVE_BASE])?,
-    })
+    };
+    if other.base_size > BLOB_MAX_BYTES || other.stored_bytes > BLOB_MAX_BYTES {
+        return Err(RecordFault::Size);
+    }
+    Ok(other)
 }
 
 fn parse_range(bytes: &[u8; RECORD_BYTES]) -> Result<Range, RecordFault> {
@@ -306,11 +331,6 @@ fn parse_range(bytes: &[u8; RECORD_BYTES]) -> Result<Range, RecordFault> {
     let fits = range.raw_offset <= BLOB_MAX_BYTES && range.stored_offset <= BLOB_MAX_BYTES;
     let raw_fits = (1..=RANGE_RAW_MAX_BYTES).contains(&range.raw_bytes);
     if !fits || !raw_fits || !(1..=RANGE_MAX_BYTES).contains(&range.stored_bytes) {
-        return Err(RecordFault::Size);
-    }
-    let stored = range.encoding == Encoding::Stored;
-    if stored && (range.raw_bytes != range.stored_bytes || range.raw_sha256 != range.stored_sha256)
-    {
         return Err(RecordFault::Size);
     }
     Ok(range)
@@ -444,9 +464,11 @@ mod tests {
         };
         let other = Alternative {
             method: 200,
+            base_role: Role::Composefs,
+            base_digest: digest,
+            base_size: 1 << 40,
             ranges: 1,
             stored_bytes: 5,
-            base: digest,
         };
         [
             Record::Blob(blob),
@@ -526,12 +548,17 @@ mod tests {
             RecordFault::Size,
             "stored bytes over the limit"
         );
-        assert_eq!(
-            fault(range, 1, 0),
-            RecordFault::Size,
-            "stored as it is, but of another size"
-        );
+        let mut as_it_is = range;
+        as_it_is[1] = Encoding::Stored as u8;
+        let Ok(Record::Range(as_it_is)) = Record::parse(&as_it_is) else {
+            panic!("a range of a patch may be stored as it is");
+        };
+        assert!(!as_it_is.can_store_whole(), "but it has two sizes");
         assert_eq!(fault(other, 2, 0), RecordFault::Digest);
+        assert_eq!(fault(other, 3, 0), RecordFault::Role);
+        assert_eq!(fault(other, 14, 2), RecordFault::Size, "stored bytes");
+        assert_eq!(fault(other, 22, 2), RecordFault::Size, "size of the base");
+        assert_eq!(fault(other, 24, 1), RecordFault::Reserved);
         assert_eq!(fault(removed, 3, 0), RecordFault::Digest);
         assert_eq!(fault(removed, 14, 2), RecordFault::Size);
         assert_eq!(fault(removed, 4, 1), RecordFault::Reserved);
