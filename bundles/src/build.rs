@@ -18,6 +18,7 @@ use crate::composefs_image::{self, ComposefsImage, FileKind};
 use crate::error::{Error, FileOperation};
 use crate::initramfs;
 use crate::keys::SigningKey;
+use crate::patch::Watch;
 use crate::recipe::{
     Ingredients, Initramfs, Kernel, RecipeError, Root, SecureBoot, UkiSource, read_file,
 };
@@ -38,6 +39,18 @@ const OS_RELEASE_PATHS: [&str; 2] = ["/usr/lib/os-release", "/etc/os-release"];
 /// # Errors
 /// [`Error`] says whose fault it is: the recipe's, the root's, a key's, or the host's.
 pub fn build(ingredients: &Ingredients, output: &Path) -> Result<Assembled, Error> {
+    build_watched(ingredients, output, &|_| ())
+}
+
+/// As [`build`]; `watch` is told how far the patches are.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_watched(
+    ingredients: &Ingredients,
+    output: &Path,
+    watch: Watch<'_>,
+) -> Result<Assembled, Error> {
     let keys = ingredients
         .sign
         .iter()
@@ -76,7 +89,7 @@ pub fn build(ingredients: &Ingredients, output: &Path) -> Result<Assembled, Erro
         encoding: ingredients.encoding,
         bases,
     };
-    assemble(&plan, &keys, output)
+    assemble(&plan, &keys, output, watch)
 }
 
 /// The releases that get a route of their own.
