@@ -19,6 +19,7 @@ use crate::error::{Error, FileOperation};
 use crate::initramfs;
 use crate::keys::SigningKey;
 use crate::patch::Watch;
+use crate::plain;
 use crate::recipe::{
     Ingredients, Initramfs, Kernel, RecipeError, Root, SecureBoot, UkiSource, read_file,
 };
@@ -183,7 +184,11 @@ fn from_parts(kernel: &Kernel, image: &ComposefsImage, seal: BlobDigest) -> Resu
         None => os_release_of(image)?,
     };
     let initrd = match &kernel.initramfs {
-        Some(Initramfs::File(path)) => Some(read(path, "initramfs")?),
+        Some(Initramfs::File(path)) if kernel.keep_compressed => Some(read(path, "initramfs")?),
+        Some(Initramfs::File(path)) => {
+            let initramfs = read(path, "initramfs")?;
+            Some(plain::initramfs(initramfs, UKI_PART_MAX_BYTES))
+        }
         Some(Initramfs::Early(early)) => Some(initramfs::assemble(early)?),
         None => None,
     };

@@ -4,6 +4,7 @@
 //! From a root file system to a bundle, and back:
 //! - [`recipe`]: what a bundle is made of; TOML, flags, or both;
 //! - [`rootfs`], [`composefs_image`]: a directory or tar archive becomes a composefs image and its objects;
+//! - [`plain`]: modules and initramfs without the compression that they come in;
 //! - [`initramfs`]: a program and kernel modules become an initramfs;
 //! - [`uki`], [`pe`], [`authenticode`]: kernel, initramfs and a command line that seals the image become a signed UKI;
 //! - [`build`], [`assemble`]: everything becomes one archive, the same bytes every time;
@@ -48,6 +49,7 @@ pub mod inspect;
 pub mod keys;
 pub mod patch;
 pub mod pe;
+pub mod plain;
 pub mod read;
 pub mod recipe;
 pub mod rootfs;

@@ -142,6 +142,6 @@ mod tests {
         bytes.chunks(77).for_each(|piece| sketcher.update(piece));
         assert_eq!(sketcher.finish(), Sketch::of(&bytes));
         assert!(Sketch::of(&bytes[..500]).numbers().len() > 2);
-        assert_eq!(Sketch::of(&[]).numbers(), []);
+        assert!(Sketch::of(&[]).numbers().is_empty());
     }
 }
