@@ -18,6 +18,8 @@ use crate::composefs_image::{self, ComposefsImage, FileKind};
 use crate::error::{Error, FileOperation};
 use crate::initramfs;
 use crate::keys::SigningKey;
+use crate::patch::Watch;
+use crate::plain;
 use crate::recipe::{
     Ingredients, Initramfs, Kernel, RecipeError, Root, SecureBoot, UkiSource, read_file,
 };
@@ -38,6 +40,18 @@ const OS_RELEASE_PATHS: [&str; 2] = ["/usr/lib/os-release", "/etc/os-release"];
 /// # Errors
 /// [`Error`] says whose fault it is: the recipe's, the root's, a key's, or the host's.
 pub fn build(ingredients: &Ingredients, output: &Path) -> Result<Assembled, Error> {
+    build_watched(ingredients, output, &|_| ())
+}
+
+/// As [`build`]; `watch` is told how far the patches are.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_watched(
+    ingredients: &Ingredients,
+    output: &Path,
+    watch: Watch<'_>,
+) -> Result<Assembled, Error> {
     let keys = ingredients
         .sign
         .iter()
@@ -76,7 +90,7 @@ pub fn build(ingredients: &Ingredients, output: &Path) -> Result<Assembled, Erro
         encoding: ingredients.encoding,
         bases,
     };
-    assemble(&plan, &keys, output)
+    assemble(&plan, &keys, output, watch)
 }
 
 /// The releases that get a route of their own.
@@ -170,7 +184,11 @@ fn from_parts(kernel: &Kernel, image: &ComposefsImage, seal: BlobDigest) -> Resu
         None => os_release_of(image)?,
     };
     let initrd = match &kernel.initramfs {
-        Some(Initramfs::File(path)) => Some(read(path, "initramfs")?),
+        Some(Initramfs::File(path)) if kernel.keep_compressed => Some(read(path, "initramfs")?),
+        Some(Initramfs::File(path)) => {
+            let initramfs = read(path, "initramfs")?;
+            Some(plain::initramfs(initramfs, UKI_PART_MAX_BYTES))
+        }
         Some(Initramfs::Early(early)) => Some(initramfs::assemble(early)?),
         None => None,
     };

@@ -13,6 +13,8 @@ use crate::inspect::{Bytes, COMPOSEFS_MAX_BYTES, printable};
 use crate::pe::PeImage;
 use crate::read::{BlobName, Bundle, IndexedBlob, find, image_slot};
 use crate::uki::UkiError;
+use crate::update_cost::UpdateCost;
+use crate::verify::check_patches;
 
 /// Largest UKI that is compared.
 const UKI_MAX_BYTES: u64 = 1 << 30;
@@ -45,8 +47,12 @@ pub struct Difference {
     pub uki_sections: Vec<SectionChange>,
     /// Images for slots that are not the same.
     pub images: Vec<ImageChange>,
-    /// Bytes of the new bundle that a device with the old one fetches: index, headers, and what it does not have.
+    /// Bytes of the new bundle that a device with the old one fetches, all together.
     pub update_bytes: u64,
+    /// What they are.
+    pub update: UpdateCost,
+    /// Patches against the old bundle that were applied, and gave what they should.
+    pub patches_checked: u32,
     /// Bytes of the new bundle.
     pub new_bundle_bytes: u64,
 }
@@ -158,7 +164,8 @@ impl Side {
 /// Compares two bundles.
 ///
 /// # Errors
-/// When one of them cannot be read, or holds a damaged UKI or composefs image.
+/// When one of them cannot be read, or holds a damaged UKI or composefs image; [`Error::Unsound`] when a patch of the new one does
+/// not give its blob.
 pub fn diff(old: &Path, new: &Path) -> Result<Difference, Error> {
     let (old, new) = (Side::read(old)?, Side::read(new)?);
     let (old_blobs, new_blobs) = (old.blobs(), new.blobs());
@@ -173,11 +180,7 @@ pub fn diff(old: &Path, new: &Path) -> Result<Difference, Error> {
             stored_bytes: sum.stored_bytes.saturating_add(blob.blob.stored_bytes),
         })
     };
-    let there = new
-        .index
-        .iter()
-        .filter(|blob| old_blobs.contains_key(blob.blob.digest.as_bytes()));
-    let saved = there.fold(0u64, |sum, blob| sum.saturating_add(blob.blob.stored_bytes));
+    let update = UpdateCost::between(&old.bundle, &new.bundle)?;
     let mut difference = Difference {
         old_version: old.bundle.manifest().version.to_string(),
         new_version: new.bundle.manifest().version.to_string(),
@@ -190,7 +193,9 @@ pub fn diff(old: &Path, new: &Path) -> Result<Difference, Error> {
         files_touched: Vec::new(),
         uki_sections: sections(&old.sections, &new.sections),
         images: images(&old.images(), &new.images()),
-        update_bytes: new.bundle.bytes().saturating_sub(saved),
+        update_bytes: update.bytes(),
+        update,
+        patches_checked: check_patches(&new.bundle, &old.bundle)?.patches,
         new_bundle_bytes: new.bundle.bytes(),
     };
     difference.add_files(&old.files, &new.files);
@@ -330,6 +335,14 @@ impl Display for Difference {
                 Sizes(image.old_bytes, image.new_bytes)
             )?;
         }
+        let cost = &self.update;
+        let (patches, wholes) = (Bytes(cost.patch_bytes), Bytes(cost.whole_bytes));
+        let rest = Bytes(cost.index_bytes + cost.front_bytes);
+        writeln!(
+            f,
+            "patches {} of {patches}, all applied; {} blobs whole, {wholes}; index and headers {rest}",
+            cost.patched, cost.whole
+        )?;
         let (update, whole) = (Bytes(self.update_bytes), Bytes(self.new_bundle_bytes));
         writeln!(
             f,

@@ -14,6 +14,7 @@ use crate::authenticode::AuthenticodeError;
 use crate::disk::DiskError;
 use crate::initramfs::EarlyError;
 use crate::keys::KeyError;
+use crate::patch::ApplyFault;
 use crate::recipe::RecipeError;
 use crate::rootfs::RootError;
 use crate::uki::UkiError;
@@ -95,6 +96,40 @@ pub enum Unsound {
         route: usize,
         /// The blob.
         digest: BlobDigest,
+    },
+    /// The ranges of a patch stand somewhere else than behind those before, or do not make the blob.
+    #[error(
+        "Route {route} of the index has a patch for blob {digest} whose ranges do not follow each other. Build the bundle again."
+    )]
+    PatchPlace {
+        /// Its position in the manifest.
+        route: usize,
+        /// The blob.
+        digest: BlobDigest,
+    },
+    /// A patch gives something else than its blob.
+    #[error(
+        "In route {route} of the index, the patch for blob {digest} is no use: {fault}. Build the bundle again."
+    )]
+    Patch {
+        /// The position of the route in the manifest.
+        route: usize,
+        /// The blob.
+        digest: BlobDigest,
+        /// What is wrong.
+        fault: ApplyFault,
+    },
+    /// A base was named that the bundle knows nothing about.
+    #[error("The bundle has no route from `{}`: it was built without it, or that file was signed or built again since.", path.display())]
+    BaseUnknown {
+        /// The base.
+        path: PathBuf,
+    },
+    /// There is data that no route names.
+    #[error("The last {unused} bytes of the data belong to no blob. Build the bundle again.")]
+    DataUnused {
+        /// How many bytes.
+        unused: u64,
     },
     /// A route from a base leaves out a payload.
     #[error("Route {route} of the index does not have every payload. Build the bundle again.")]

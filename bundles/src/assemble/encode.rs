@@ -196,7 +196,7 @@ impl Encoder {
 }
 
 /// A frame says nothing that the index says already: no size, no checksum, no dictionary.
-fn zstd_compressor(level: i32) -> io::Result<Compressor<'static>> {
+pub(crate) fn zstd_compressor(level: i32) -> io::Result<Compressor<'static>> {
     let mut compressor = Compressor::new(level)?;
     for parameter in [
         CParameter::ContentSizeFlag(false),
@@ -208,7 +208,11 @@ fn zstd_compressor(level: i32) -> io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-fn compress_zstd(compressor: &mut Compressor<'static>, raw: &[u8]) -> io::Result<Vec<u8>> {
+/// One frame with the smallest window that sees all of it.
+pub(crate) fn compress_zstd(
+    compressor: &mut Compressor<'static>,
+    raw: &[u8],
+) -> io::Result<Vec<u8>> {
     // The smallest window that sees the whole piece.
     let log = raw.len().next_power_of_two().trailing_zeros();
     let log = log.clamp(
@@ -220,7 +224,7 @@ fn compress_zstd(compressor: &mut Compressor<'static>, raw: &[u8]) -> io::Result
 }
 
 /// The window that a frame asks for, as a power of two: from its window descriptor (RFC 8878, section 3.1.1.1.2).
-fn frame_window_log(frame: &[u8]) -> io::Result<u8> {
+pub(crate) fn frame_window_log(frame: &[u8]) -> io::Result<u8> {
     const SINGLE_SEGMENT: u8 = 1 << 5;
     let (Some(flags), Some(window)) = (frame.get(4), frame.get(5)) else {
         return Err(io::Error::other("zstd made a frame without a header"));

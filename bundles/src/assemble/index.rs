@@ -1,14 +1,16 @@
 //! The index of a bundle: records from stored blobs, blocks from records.
 
 use std::collections::HashSet;
+use std::iter::repeat;
 
 use sha2::{Digest, Sha256};
 use twinseal_core::wire::digest::Sha256Digest;
 use twinseal_core::wire::index::{
-    BLOCK_BYTES, Blob, RECORDS_PER_BLOCK, Record, Removed, Role, emit_block,
+    Alternative, BLOCK_BYTES, Blob, RECORDS_PER_BLOCK, Range, Record, Removed, Role, emit_block,
 };
 use twinseal_core::wire::manifest::Route;
 
+use super::alternatives::Patches;
 use super::base::BaseRelease;
 use super::store::StoredBlob;
 
@@ -16,14 +18,14 @@ use super::store::StoredBlob;
 pub fn records(blobs: &[StoredBlob]) -> Vec<Record> {
     let mut records = Vec::new();
     for (blob, payload) in numbered(blobs) {
-        push_blob(&mut records, blob, payload);
+        push_blob(&mut records, blob, payload, None);
     }
     records
 }
 
 /// The records of the route from a base: every payload, the objects that the base has not, and among them, so that all ascend,
-/// those that only the base has.
-pub fn records_from(blobs: &[StoredBlob], base: &BaseRelease) -> Vec<Record> {
+/// those that only the base has. Blobs that have a patch have it as their alternative.
+pub fn records_from(blobs: &[StoredBlob], base: &BaseRelease, patches: &Patches) -> Vec<Record> {
     let objects = blobs
         .iter()
         .filter(|blob| blob.target.role() == Role::Object);
@@ -34,7 +36,8 @@ pub fn records_from(blobs: &[StoredBlob], base: &BaseRelease) -> Vec<Record> {
         .filter(|object| !kept.contains(object.digest.as_bytes()))
         .peekable();
     let mut records = Vec::new();
-    for (blob, payload) in numbered(blobs) {
+    let patches = patches.iter().map(Option::as_ref).chain(repeat(None));
+    for ((blob, payload), patch) in numbered(blobs).zip(patches) {
         let role = blob.target.role();
         let before = |object: &&Removed| match role {
             Role::Object => object.digest.as_bytes() < blob.digest.as_bytes(),
@@ -45,7 +48,7 @@ pub fn records_from(blobs: &[StoredBlob], base: &BaseRelease) -> Vec<Record> {
             records.push(Record::Removed(*object));
         }
         if role != Role::Object || !base.has(&blob.digest) {
-            push_blob(&mut records, blob, payload);
+            push_blob(&mut records, blob, payload, patch);
         }
     }
     records
@@ -69,29 +72,38 @@ fn numbered(blobs: &[StoredBlob]) -> impl Iterator<Item = (&StoredBlob, u8)> {
     })
 }
 
-fn push_blob(records: &mut Vec<Record>, blob: &StoredBlob, payload: u8) {
-    let stored = blob
-        .ranges
-        .iter()
-        .map(|range| u64::from(range.stored_bytes));
+fn push_blob(
+    records: &mut Vec<Record>,
+    blob: &StoredBlob,
+    payload: u8,
+    patch: Option<&(Alternative, Vec<Range>)>,
+) {
     records.push(Record::Blob(Blob {
         role: blob.target.role(),
         payload,
         digest: blob.digest,
         size: blob.size,
         ranges: blob.ranges.len() as u32,
-        stored_bytes: stored.sum(),
-        alternatives: 0,
+        stored_bytes: blob.stored_bytes(),
+        alternatives: u16::from(patch.is_some()),
     }));
     records.extend(blob.ranges.iter().copied().map(Record::Range));
+    if let Some((alternative, ranges)) = patch {
+        records.push(Record::Alternative(*alternative));
+        records.extend(ranges.iter().copied().map(Record::Range));
+    }
 }
 
-/// The routes of an index, back to back: the full one, then one from each base.
-pub fn routes(blobs: &[StoredBlob], bases: &[BaseRelease]) -> (Vec<u8>, Vec<Route>) {
+/// The routes of an index, back to back: the full one, then one from each base, which has `patches` in the same order.
+pub fn routes(
+    blobs: &[StoredBlob],
+    bases: &[BaseRelease],
+    patches: &[Patches],
+) -> (Vec<u8>, Vec<Route>) {
     let (mut blocks, full) = full_route(&records(blobs));
     let mut routes = vec![full];
-    for base in bases {
-        let (more, route) = full_route(&records_from(blobs, base));
+    for (base, patches) in bases.iter().zip(patches) {
+        let (more, route) = full_route(&records_from(blobs, base, patches));
         blocks.extend(more);
         routes.push(Route {
             base: Some(base.manifest_sha256),

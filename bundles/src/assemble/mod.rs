@@ -1,7 +1,8 @@
 //! Writes a bundle: the same input gives the same bytes.
 //!
 //! ```text
-//! Plan ──store──▶ ranges in a temporary file ──index──▶ records, blocks ──describe──▶ manifest ──▶ signatures ──▶ the archive
+//! Plan ──store──▶ ranges in a temporary file ──alternatives──▶ patches behind them ──index──▶ records, blocks
+//!      ──describe──▶ manifest ──▶ signatures ──▶ the archive
 //! ```
 //!
 //! Each step is a public function of its own, so that the conformance kit ([`crate::vectors`]) can change what one step gives
@@ -12,6 +13,7 @@
 //! - A bundle that core's own checks refuse is never written.
 //! - The output appears under its name whole, or not at all.
 
+mod alternatives;
 mod base;
 mod describe;
 mod encode;
@@ -20,12 +22,15 @@ mod index;
 mod pieces;
 mod plan;
 mod store;
+mod writer;
 
+pub use alternatives::{Patches, store_patches};
 pub use base::BaseRelease;
 pub use describe::describe;
 pub use encode::{
     Compression, Encoded, Encoder, EncodingOptions, RANGE_DEFAULT_BYTES, RANGE_MIN_BYTES,
 };
+pub(crate) use encode::{compress_zstd, frame_window_log, zstd_compressor};
 pub use framing::{write_data, write_end, write_entry, write_front};
 pub use index::{full_route, records, records_from, routes};
 pub use plan::{BlobPlan, Content, Identity, InfoContent, Plan, Target};
@@ -43,6 +48,7 @@ use twinseal_core::wire::{DATA_PART_MAX_BYTES, MANIFEST_MAX_BYTES};
 
 use crate::error::{Error, FileOperation};
 use crate::keys::SigningKey;
+use crate::patch::Watch;
 use crate::sign::{sign_manifest, signatures_entry};
 
 /// A bundle that has been written.
@@ -56,21 +62,35 @@ pub struct Assembled {
     pub bundle_bytes: u64,
 }
 
-/// Writes the bundle of `plan` to `output`, signed by `keys`; without keys it has an empty list of signatures.
+/// Writes the bundle of `plan` to `output`, signed by `keys`; without keys it has an empty list of signatures. `watch` is told
+/// how far the patches are.
 ///
 /// # Errors
 /// Whatever cannot be read, encoded or written; [`Error::Bundle`] when core would refuse what the plan asks for.
-pub fn assemble(plan: &Plan<'_>, keys: &[SigningKey], output: &Path) -> Result<Assembled, Error> {
+pub fn assemble(
+    plan: &Plan<'_>,
+    keys: &[SigningKey],
+    output: &Path,
+    watch: Watch<'_>,
+) -> Result<Assembled, Error> {
     let directory = directory_of(output);
     let data = tempfile::tempfile_in(&directory).map_err(FileOperation::Create.on(&directory))?;
-    let stored = store(
+    let mut stored = store(
         &plan.blobs,
         plan.encoding,
         DATA_PART_MAX_BYTES,
         &data,
         &directory,
     )?;
-    let (blocks, routes) = routes(&stored.blobs, &plan.bases);
+    let patches = store_patches(
+        plan,
+        &mut stored,
+        DATA_PART_MAX_BYTES,
+        &data,
+        &directory,
+        watch,
+    )?;
+    let (blocks, routes) = routes(&stored.blobs, &plan.bases, &patches);
     let manifest = describe(&plan.identity, &plan.info, &stored, routes)?;
     let manifest_entry = emit_manifest(&manifest)?;
     let signatures: Vec<_> = keys

@@ -3,10 +3,8 @@
 //! # Invariants
 //! - Ranges stand in the order of the pieces, whatever thread was faster.
 //! - Memory is bounded by two batches of pieces, whatever the size of the blobs.
-//! - A part ends before it would be longer than its limit, and no range crosses from one part into the next.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +17,8 @@ use twinseal_core::wire::manifest::Needs;
 use super::encode::{Encoded, Encoder, EncodingOptions};
 use super::pieces::{Piece, Pieces};
 use super::plan::{BlobPlan, Target};
-use crate::error::{Error, FileOperation};
+use super::writer::DataWriter;
+use crate::error::Error;
 
 /// Bytes of pieces in a batch. Large enough that threads seldom wait for each other at its end.
 const BATCH_BYTES: usize = 32 * 1024 * 1024;
@@ -41,6 +40,21 @@ pub struct StoredBlob {
     pub size: u64,
     /// Its ranges, in order; none for an empty blob.
     pub ranges: Vec<Range>,
+}
+
+impl StoredBlob {
+    /// Bytes of its ranges.
+    pub fn stored_bytes(&self) -> u64 {
+        stored_bytes(&self.ranges)
+    }
+}
+
+/// Stored bytes of ranges.
+pub(crate) fn stored_bytes(ranges: &[Range]) -> u64 {
+    ranges
+        .iter()
+        .map(|range| u64::from(range.stored_bytes))
+        .sum()
 }
 
 /// The data of a bundle and what the index and the manifest say about it.
@@ -67,12 +81,13 @@ pub fn store(
     path: &Path,
 ) -> Result<Stored, Error> {
     let mut pieces = Pieces::new(blobs, options.range_bytes);
-    let mut writer = DataWriter::new(data, path, part_max_bytes, blobs.len());
+    let writer = DataWriter::new(data, path, part_max_bytes);
+    let mut writer = BlobWriter::new(writer, blobs.len());
     let mut batch = next_batch(&mut pieces)?;
     while !batch.is_empty() {
         let (encoded, next) = encode_batch(batch, options, || next_batch(&mut pieces))?;
         for (blob, range) in encoded {
-            writer.push(blob, range)?;
+            writer.push(blob, &range)?;
         }
         batch = next;
     }
@@ -147,73 +162,37 @@ where
     ))
 }
 
-/// Writes ranges back to back and notes where each one is.
-struct DataWriter<'d> {
-    data: BufWriter<&'d File>,
-    path: &'d Path,
-    part_max_bytes: u64,
-    parts: Vec<u64>,
-    needs: Needs,
-    offset: u64,
+/// Notes the ranges of each blob.
+struct BlobWriter<'d> {
+    data: DataWriter<'d>,
     ranges: Vec<Vec<Range>>,
-    /// Bytes of the current blob that have been written.
+    /// The current blob, and how many of its bytes have been written.
     raw: (usize, u64),
 }
 
-impl<'d> DataWriter<'d> {
-    fn new(data: &'d File, path: &'d Path, part_max_bytes: u64, blobs: usize) -> Self {
+impl<'d> BlobWriter<'d> {
+    fn new(data: DataWriter<'d>, blobs: usize) -> Self {
         Self {
-            data: BufWriter::with_capacity(1024 * 1024, data),
-            path,
-            part_max_bytes,
-            parts: Vec::new(),
-            needs: Needs {
-                range_bytes: 0,
-                zstd_window_log: 0,
-            },
-            offset: 0,
+            data,
             ranges: vec![Vec::new(); blobs],
             raw: (0, 0),
         }
     }
 
-    fn push(&mut self, blob: usize, encoded: Encoded) -> Result<(), Error> {
-        self.data
-            .write_all(&encoded.stored)
-            .map_err(FileOperation::Write.on(self.path))?;
-        let stored_bytes = encoded.stored.len() as u32;
-        match self.parts.last_mut() {
-            Some(part) if *part + u64::from(stored_bytes) <= self.part_max_bytes => {
-                *part += u64::from(stored_bytes)
-            }
-            _ => self.parts.push(u64::from(stored_bytes)),
-        }
+    fn push(&mut self, blob: usize, encoded: &Encoded) -> Result<(), Error> {
         if self.raw.0 != blob {
             self.raw = (blob, 0);
         }
-        let range = Range {
-            encoding: encoded.encoding,
-            raw_offset: self.raw.1,
-            raw_bytes: encoded.raw_bytes,
-            stored_offset: self.offset,
-            stored_bytes,
-            stored_sha256: encoded.stored_sha256,
-            raw_sha256: encoded.raw_sha256,
-        };
+        let range = self.data.push(encoded, self.raw.1)?;
         self.raw.1 += u64::from(encoded.raw_bytes);
-        self.offset += u64::from(stored_bytes);
-        self.needs.range_bytes = self.needs.range_bytes.max(stored_bytes);
-        self.needs.zstd_window_log = self.needs.zstd_window_log.max(encoded.window_log);
         if let Some(ranges) = self.ranges.get_mut(blob) {
             ranges.push(range);
         }
         Ok(())
     }
 
-    fn finish(mut self, blobs: &[BlobPlan<'_>], digests: Vec<BlobDigest>) -> Result<Stored, Error> {
-        self.data
-            .flush()
-            .map_err(FileOperation::Write.on(self.path))?;
+    fn finish(self, blobs: &[BlobPlan<'_>], digests: Vec<BlobDigest>) -> Result<Stored, Error> {
+        let (parts, needs) = self.data.finish()?;
         let all = blobs.iter().zip(digests).zip(self.ranges);
         let blobs = all.map(|((plan, digest), ranges)| StoredBlob {
             target: plan.target.clone(),
@@ -223,8 +202,8 @@ impl<'d> DataWriter<'d> {
         });
         Ok(Stored {
             blobs: blobs.collect(),
-            parts: self.parts,
-            needs: self.needs,
+            parts,
+            needs,
         })
     }
 }

@@ -125,6 +125,9 @@ pub struct Fields {
     /// Bundle of a release that devices may hold already: updating from it then costs what has changed. May be given again.
     #[arg(long, value_name = "BUNDLE")]
     base: Vec<PathBuf>,
+    /// Leave kernel modules and the initramfs compressed, as they come. Updates of them cost more then.
+    #[arg(long)]
+    keep_compressed: bool,
     /// Private key that signs the bundle; may be given again.
     #[arg(long, value_name = "KEY")]
     sign: Vec<PathBuf>,
@@ -191,6 +194,10 @@ impl Fields {
         put(&mut recipe.level, self.level);
         put(&mut recipe.range_bytes, self.range_bytes);
         put_list(&mut recipe.bases, self.base);
+        put(
+            &mut recipe.keep_compressed,
+            self.keep_compressed.then_some(true),
+        );
         put_list(&mut recipe.sign, self.sign);
         Ok(())
     }
@@ -308,7 +315,7 @@ mod tests {
 
     const EVERYTHING: &str = "compatible = 'a'\nversion = 'b'\nanti-rollback = 1\nsequence = 2\nsource = 'c'\nbuilder = 'd'\n\
         kernel = '/e'\ninitramfs = '/f'\ncmdline = '-g'\nos-release = '/h'\nuname = 'i'\nstub = '/j'\ndevice-tree = '/k'\n\
-        sbat = '/l'\nuki = '/m'\nsbom = '/n'\ncompression = 'deflate'\nlevel = 3\nrange-bytes = 4\nsign = ['/o', '/p']\n\
+        sbat = '/l'\nuki = '/m'\nsbom = '/n'\ncompression = 'deflate'\nlevel = 3\nrange-bytes = 4\nkeep-compressed = true\nsign = ['/o', '/p']\n\
         [window]\nnot-before = 5\nnot-after = 6\n[root]\ntar = '/q'\noverlays = ['/x', '/y']\nepoch = 7\n[secure-boot]\nkey = '/r'\ncertificate = '/s'\n\
         [[image]]\nslot = 't'\nfile = '/u'\n[[info]]\nkind = 'notes'\nname = 'v'\nfile = '/w'\n";
 
@@ -333,6 +340,7 @@ mod tests {
         "--compression=deflate",
         "--level=3",
         "--range-bytes=4",
+        "--keep-compressed",
         "--sign=/o",
         "--sign=/p",
         "--not-before=5",

@@ -4,6 +4,7 @@
 //! - Every field of a recipe has its flag, and a flag wins over the recipe.
 
 mod build;
+mod progress;
 mod run;
 
 pub use build::BuildArguments;
@@ -53,6 +54,7 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   twinseal-bundle verify v1.tseal --key keys/release.pub
   twinseal-bundle verify v1.tseal --key keys/release.pub --compatible acme-gw --floor 7 --time 2026-12-31T00:00:00Z
+  twinseal-bundle verify v2.tseal --key keys/release.pub --base v1.tseal
   curl -s https://example.org/v1.tseal | twinseal-bundle verify - --key keys/release.pub
 
 The exit code is that of a device that refuses the bundle for the same reason.";
@@ -218,6 +220,9 @@ pub struct VerifyArguments {
     /// A slot of the device and its size; may be given again. Without any, every image fits.
     #[arg(long, value_name = "SLOT=BYTES", value_parser = parse_slot)]
     pub slot: Vec<(String, u64)>,
+    /// Bundle of a base release: every patch against it is applied, and what it gives compared. May be given again.
+    #[arg(long, value_name = "BUNDLE")]
+    pub base: Vec<PathBuf>,
     /// The result as JSON.
     #[arg(long)]
     pub json: bool,

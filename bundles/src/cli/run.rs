@@ -7,12 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::CommandFactory;
 use serde::Serialize;
 
+use super::progress::ProgressLine;
 use super::{
     BuildArguments, Cli, Clock, Command, DiffArguments, DiskArguments, ExtractArguments,
     InitramfsArguments, InspectArguments, KeygenArguments, Loader, SignArguments, VerifyArguments,
 };
 use crate::assemble::write_new;
-use crate::build::build;
+use crate::build::build_watched;
 use crate::diff::diff;
 use crate::disk::{self, DiskError, DiskOptions, Wanted};
 use crate::error::{Error, FileOperation};
@@ -22,10 +23,10 @@ use crate::initramfs::{Early, assemble};
 use crate::inspect::{Bytes, hex, inspect};
 use crate::keys::{KeyError, PublicKey, SIGNATURE_BYTES, SigningKey, generate_into, key_id_text};
 use crate::read::Bundle;
-use crate::recipe::read_file;
+use crate::recipe::{RecipeError, read_file};
 use crate::sign::{attach_signature, sign_bundle, signed_bytes};
 use crate::vectors;
-use crate::verify::{Device, Report, verify, verify_stream};
+use crate::verify::{Device, Report, verify, verify_patches, verify_stream};
 
 /// Section of the manual: user commands (man(1)).
 const MANUAL_SECTION: &str = "1";
@@ -72,7 +73,9 @@ fn keygen(arguments: &KeygenArguments) -> Result<(), Error> {
 
 fn run_build(arguments: &BuildArguments) -> Result<(), Error> {
     let ingredients = arguments.recipe()?.ingredients()?;
-    let built = build(&ingredients, &arguments.out)?;
+    let progress = ProgressLine::default();
+    let built = build_watched(&ingredients, &arguments.out, &|now| progress.show(now))?;
+    progress.clear();
     let mut text = format!(
         "{}: {} ({} bytes)\n",
         arguments.out.display(),
@@ -174,6 +177,9 @@ struct VerifyResult {
     written_bytes: u64,
     source_bytes: u64,
     unused_objects: Vec<String>,
+    patches_checked: u32,
+    patches_stored_bytes: u64,
+    patches_bytes: u64,
 }
 
 impl From<&Report> for VerifyResult {
@@ -193,6 +199,9 @@ impl From<&Report> for VerifyResult {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            patches_checked: 0,
+            patches_stored_bytes: 0,
+            patches_bytes: 0,
         }
     }
 }
@@ -218,12 +227,22 @@ fn run_verify(arguments: &VerifyArguments) -> Result<(), Error> {
         time,
         slots: Some(arguments.slot.clone()).filter(|slots| !slots.is_empty()),
     };
-    let report = if arguments.bundle == Path::new("-") {
+    let stream = arguments.bundle == Path::new("-");
+    if stream && !arguments.base.is_empty() {
+        return Err(RecipeError::Both("--base", "standard input").into());
+    }
+    let report = if stream {
         verify_stream(io::stdin().lock(), &device)?
     } else {
         verify(&arguments.bundle, &device)?
     };
-    let result = VerifyResult::from(&report);
+    let mut result = VerifyResult::from(&report);
+    if !arguments.base.is_empty() {
+        let checked = verify_patches(&arguments.bundle, &arguments.base)?;
+        result.patches_checked = checked.patches;
+        result.patches_stored_bytes = checked.stored_bytes;
+        result.patches_bytes = checked.bytes;
+    }
     if arguments.json {
         return print_json(&result);
     }
@@ -247,6 +266,16 @@ fn verify_text(result: &VerifyResult) -> String {
         }
         None => "seal        none: the bundle has images for slots and no system\n",
     };
+    if result.patches_checked > 0 {
+        let (stored, bytes) = (
+            Bytes(result.patches_stored_bytes),
+            Bytes(result.patches_bytes),
+        );
+        text += &format!(
+            "patches     {} right, {bytes} from {stored}\n",
+            result.patches_checked
+        );
+    }
     if !result.unused_objects.is_empty() {
         text += &format!(
             "note        {} objects are carried and not named by the image\n",

@@ -99,7 +99,7 @@ pub fn from_tar(path: &Path, options: &RootOptions) -> Result<ComposefsImage, Ro
 }
 
 fn build(base: (RootTree, Origin), options: &RootOptions) -> Result<ComposefsImage, RootError> {
-    let (mut root, origin) = rootfs::overlay::lay_over(base, &options.overlays)?;
+    let (mut root, origin) = rootfs::complete(base, options)?;
     root.normalise(options);
     rootfs::limits::check(&root)?;
     let has_whiteouts = whiteouts::prepare(&mut root.tree);

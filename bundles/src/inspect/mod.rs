@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use twinseal_core::wire::index::{Encoding, Range, Role};
+use twinseal_core::wire::index::{BLOCK_BYTES, Encoding, Range, Role};
 use twinseal_core::wire::manifest::{Payload, PayloadKind};
 use twinseal_core::wire::signatures::ALGORITHM_ED25519;
 
@@ -117,6 +117,8 @@ pub struct IndexReport {
     pub bytes: u64,
     /// Base of each route; `None` is the full one.
     pub routes: Vec<Option<String>>,
+    /// What each route but the full one is about, in the same order.
+    pub based_routes: Vec<RouteReport>,
     /// Sizes of the `data` entries.
     pub data_parts: Vec<u64>,
     /// Number of blobs.
@@ -136,6 +138,27 @@ pub struct EncodingReport {
     pub raw_bytes: u64,
     /// Bytes in the bundle.
     pub stored_bytes: u64,
+}
+
+/// A route from a base.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteReport {
+    /// SHA-256 of the base's manifest.
+    pub base: String,
+    /// Bytes of its part of the index.
+    pub index_bytes: u64,
+    /// Blobs that it lists.
+    pub blobs: usize,
+    /// Objects of the base that go.
+    pub removed: usize,
+    /// Blobs that have a patch.
+    pub patches: usize,
+    /// Bytes of these blobs.
+    pub patched_bytes: u64,
+    /// Bytes of the patches in the data.
+    pub stored_bytes: u64,
+    /// Bytes in the data of the blobs that have none.
+    pub whole_stored_bytes: u64,
 }
 
 /// One blob.
@@ -221,6 +244,7 @@ pub fn inspect(path: &Path, files: bool) -> Result<Report, Error> {
                 .iter()
                 .map(|route| route.base.map(|base| hex(&base)))
                 .collect(),
+            based_routes: based_routes(&bundle)?,
             data_parts: manifest.data_parts.to_vec(),
             blobs: index.len(),
             encodings: encodings(index.iter().flat_map(|blob| &blob.ranges)),
@@ -231,6 +255,30 @@ pub fn inspect(path: &Path, files: bool) -> Result<Report, Error> {
             .collect(),
         files,
     })
+}
+
+fn based_routes(bundle: &Bundle) -> Result<Vec<RouteReport>, Error> {
+    let routes = bundle.manifest().routes.iter().enumerate();
+    let based = routes.filter_map(|(number, route)| Some((number, route.blocks, route.base?)));
+    let reports = based.map(|(number, blocks, base)| {
+        let (blobs, removed) = bundle.route(number)?;
+        let (patched, whole): (Vec<_>, Vec<_>) =
+            blobs.iter().partition(|blob| !blob.alternatives.is_empty());
+        // A hostile bundle may claim any sizes.
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
+        let alternatives = patched.iter().flat_map(|blob| &blob.alternatives);
+        Ok(RouteReport {
+            base: hex(&base),
+            index_bytes: u64::from(blocks) * BLOCK_BYTES as u64,
+            blobs: blobs.len(),
+            removed: removed.len(),
+            patches: patched.len(),
+            patched_bytes: sum(&mut patched.iter().map(|blob| blob.blob.size)),
+            stored_bytes: sum(&mut alternatives.map(|(alternative, _)| alternative.stored_bytes)),
+            whole_stored_bytes: sum(&mut whole.iter().map(|blob| blob.blob.stored_bytes)),
+        })
+    });
+    reports.collect()
 }
 
 fn signatures(bundle: &Bundle) -> Vec<SignatureReport> {

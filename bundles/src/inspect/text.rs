@@ -10,6 +10,9 @@ use twinseal_core::wire::index::Role;
 use super::Report;
 use crate::error::role_name;
 
+/// So much of a digest tells one release from another to people.
+const SHORT_DIGEST_LETTERS: usize = 12;
+
 /// A number of bytes for people: `12.3 MB`.
 pub(crate) struct Bytes(pub u64);
 
@@ -105,6 +108,25 @@ impl Report {
                 f,
                 "  {:<13}{} ranges, {stored} for {raw}",
                 sum.encoding, sum.ranges
+            )?;
+        }
+        for route in &index.based_routes {
+            let base = route
+                .base
+                .get(..SHORT_DIGEST_LETTERS)
+                .unwrap_or(&route.base);
+            let (stored, patched) = (Bytes(route.stored_bytes), Bytes(route.patched_bytes));
+            let (whole, records) = (Bytes(route.whole_stored_bytes), Bytes(route.index_bytes));
+            writeln!(
+                f,
+                "route          from manifest {base}…: {} patches, {stored} for {patched}",
+                route.patches
+            )?;
+            writeln!(
+                f,
+                "               {} blobs whole, {whole}; {} objects go; index {records}",
+                route.blobs - route.patches,
+                route.removed
             )?;
         }
         write!(

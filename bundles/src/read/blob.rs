@@ -17,6 +17,29 @@ use super::{Bundle, IndexedBlob, PIECE_BYTES, ZstdDecoder, core};
 use crate::error::{Error, FileOperation};
 
 impl Bundle {
+    /// The stored bytes of a range; their digest is right.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] when the range is not in the data, or damaged.
+    pub fn stored(&self, range: &Range) -> Result<Vec<u8>, Error> {
+        let place = self
+            .layout()
+            .data(range.stored_offset, u64::from(range.stored_bytes));
+        let (_, place) = place.ok_or_else(|| {
+            core(BundleInvalid::Field {
+                field: Field::DataParts,
+            })
+        })?;
+        let mut stored = vec![0; range.stored_bytes as usize];
+        self.read_at(place.offset, &mut stored, Part::Data)?;
+        if Sha256::digest(&stored).as_slice() == range.stored_sha256 {
+            return Ok(stored);
+        }
+        Err(core(BundleInvalid::RangeDamaged {
+            stored_offset: range.stored_offset,
+        }))
+    }
+
     /// Writes the content of a blob to `out`, every range and the whole checked.
     ///
     /// # Errors
@@ -63,22 +86,7 @@ impl<'b> BlobReader<'b> {
     }
 
     fn range(&mut self, range: &Range, out: &mut dyn Write, target: &Path) -> Result<(), Error> {
-        let place = self
-            .bundle
-            .layout()
-            .data(range.stored_offset, u64::from(range.stored_bytes));
-        let (_, place) = place.ok_or_else(|| {
-            core(BundleInvalid::Field {
-                field: Field::DataParts,
-            })
-        })?;
-        let mut stored = vec![0; range.stored_bytes as usize];
-        self.bundle.read_at(place.offset, &mut stored, Part::Data)?;
-        if Sha256::digest(&stored).as_slice() != range.stored_sha256 {
-            return Err(core(BundleInvalid::RangeDamaged {
-                stored_offset: range.stored_offset,
-            }));
-        }
+        let stored = self.bundle.stored(range)?;
         let decoder: &mut dyn RangeDecoder = match range.encoding {
             Encoding::Stored => {
                 self.digest.update(&stored);

@@ -85,6 +85,8 @@ pub struct Kernel {
     pub device_tree: Option<PathBuf>,
     /// SBAT text.
     pub sbat: Option<PathBuf>,
+    /// Whether the initramfs stays compressed, as it comes.
+    pub keep_compressed: bool,
 }
 
 impl Recipe {
@@ -182,6 +184,7 @@ impl Recipe {
         let options = RootOptions {
             epoch: root.epoch,
             overlays: root.overlays.clone(),
+            keep_compressed: self.keep_compressed.unwrap_or(false),
         };
         match (&root.directory, &root.tar) {
             (Some(directory), None) => Ok(Some(Root::Directory(directory.clone(), options))),
@@ -236,6 +239,7 @@ impl Recipe {
                     uname: self.uname.clone(),
                     device_tree: self.device_tree.clone(),
                     sbat: self.sbat.clone(),
+                    keep_compressed: self.keep_compressed.unwrap_or(false),
                 })))
             }
         }

@@ -94,6 +94,8 @@ pub struct Recipe {
     pub range_bytes: Option<u32>,
     /// Bundles of the releases that devices may hold: the index gets a short route from each.
     pub bases: Vec<PathBuf>,
+    /// Whether kernel modules and the initramfs stay compressed, as they come.
+    pub keep_compressed: Option<bool>,
     /// Private keys that sign the bundle.
     pub sign: Vec<PathBuf>,
 }

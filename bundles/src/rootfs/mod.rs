@@ -20,6 +20,8 @@
 //!
 //! Further directories and archives can be laid over the root ([`RootOptions::overlays`]; `overlay.rs` has the rules).
 //!
+//! Kernel modules are unpacked, unless [`RootOptions::keep_compressed`] says otherwise (`modules.rs` says why).
+//!
 //! What an image cannot hold is refused for both: see [`TreeFault`].
 //!
 //! # Invariants
@@ -36,6 +38,7 @@ mod error;
 mod header;
 pub(crate) mod limits;
 mod members;
+mod modules;
 pub(crate) mod overlay;
 mod pax;
 #[cfg(test)]
@@ -54,7 +57,7 @@ use std::path::PathBuf;
 use composefs::generic_tree::FileSystem;
 use composefs::generic_tree::Stat;
 
-/// How to turn a root file system into an image. The default changes nothing.
+/// How to turn a root file system into an image. The default changes nothing but compressed kernel modules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootOptions {
     /// Seconds since 1970 that become the modification time of every file, directory and link, with no nanoseconds; the
@@ -62,6 +65,8 @@ pub struct RootOptions {
     pub epoch: Option<u64>,
     /// Directories and tar archives that are laid over the root, in this order. Files of a directory belong to root.
     pub overlays: Vec<PathBuf>,
+    /// Leave kernel modules compressed, as they come. Otherwise they are unpacked, under the same names.
+    pub keep_compressed: bool,
 }
 
 impl RootOptions {
@@ -70,6 +75,7 @@ impl RootOptions {
         Self {
             epoch: Some(epoch),
             overlays: Vec::new(),
+            keep_compressed: false,
         }
     }
 }
@@ -99,6 +105,22 @@ pub(crate) struct RootTree {
     pub(crate) tree: FileSystem<FileContent>,
     /// The larger files. Several inodes may name one of them.
     pub(crate) unhashed: Vec<Unhashed>,
+}
+
+/// The root with everything that is laid over it, and its modules unpacked unless they are to stay.
+///
+/// # Errors
+/// Those of reading each overlay; [`RootError::Decompress`] for a module that is damaged.
+pub(crate) fn complete(
+    base: (RootTree, content::Origin),
+    options: &RootOptions,
+) -> Result<(RootTree, content::Origin), RootError> {
+    let root = overlay::lay_over(base, &options.overlays)?;
+    if options.keep_compressed {
+        Ok(root)
+    } else {
+        modules::unpack(root)
+    }
 }
 
 impl RootTree {

@@ -68,7 +68,7 @@ fn read(path: &Path) -> Result<(RootTree, Origin), RootError> {
 }
 
 /// Says of all content that it is to be found in a layer.
-fn in_layer(root: &mut RootTree, layer: usize) {
+pub(super) fn in_layer(root: &mut RootTree, layer: usize) {
     for file in &mut root.unhashed {
         file.content = Content::Layer {
             layer,
@@ -253,6 +253,7 @@ mod tests {
             let options = RootOptions {
                 epoch: Some(0),
                 overlays: overlays.to_vec(),
+                keep_compressed: false,
             };
             from_tar(&self.at("root.tar"), &options)
         }

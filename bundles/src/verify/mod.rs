@@ -7,11 +7,14 @@
 mod checker;
 mod routes;
 
+pub use routes::{PatchCheck, check_patches};
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use twinseal_core::decode::Inflate;
 use twinseal_core::error::{Misuse, Part};
 use twinseal_core::install::{Config, Installer, Tally, Workspace};
@@ -78,6 +81,29 @@ pub fn verify(path: &Path, device: &Device) -> Result<Report, Error> {
     let report = check(FileSource(&file), Some(bytes), &front, device)?;
     routes::check_routes(&Bundle::open(path)?)?;
     Ok(report)
+}
+
+/// Applies every patch of the bundle at `path` against the bundles of base releases, whose signatures are not checked: a patch
+/// gives the blob that the new bundle signs, or it is refused.
+///
+/// # Errors
+/// [`Unsound::BaseUnknown`] when the bundle has no route from a base, [`Unsound::Patch`] when a patch is no use.
+pub fn verify_patches(path: &Path, bases: &[PathBuf]) -> Result<PatchCheck, Error> {
+    let bundle = Bundle::open(path)?;
+    let mut all = PatchCheck::default();
+    for base in bases {
+        let release = Bundle::open(base)?;
+        let name: Sha256Digest = Sha256::digest(release.manifest_entry()).into();
+        let routes = &bundle.manifest().routes;
+        if !routes.iter().any(|route| route.base == Some(name)) {
+            return Err(Unsound::BaseUnknown { path: base.clone() }.into());
+        }
+        let checked = check_patches(&bundle, &release)?;
+        all.patches += checked.patches;
+        all.stored_bytes = all.stored_bytes.saturating_add(checked.stored_bytes);
+        all.bytes = all.bytes.saturating_add(checked.bytes);
+    }
+    Ok(all)
 }
 
 /// Checks a bundle that comes as a stream, from a pipe for example; of routes from base releases, that they are whole.
