@@ -110,7 +110,7 @@ impl<'b> Bench<'b> {
         let folder = self.folder.join(format!("start-{start}"));
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let state = self.start(from, &folder)?;
-        let mut execution = Execution::new(self, &state, &format!("start {start}"));
+        let mut execution = Execution::new(self, &state, &format!("start {start}"), None)?;
         let done = execution.steps(&steps);
         let console = execution.tail();
         drop(execution);

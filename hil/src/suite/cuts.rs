@@ -23,7 +23,8 @@ pub(super) fn with_cuts(
     for round in 1..=count {
         let folder = bench.scratch().map_err(|error| error.to_string())?;
         let state = bench.start(scenario.start, folder.path())?;
-        let mut execution = Execution::new(bench, &state, &scenario.name);
+        let link = scenario.link.as_ref();
+        let mut execution = Execution::new(bench, &state, &scenario.name, link)?;
         let moment = moments.within(plan.within_ms);
         execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
         let ended = execution
