@@ -150,4 +150,16 @@ for pair in "${pairs[@]}"; do
     side "$pair-old"
     side "$pair-new"
 done
-[[ -z ${ONLY_PAIRS:-} ]] || exit 0
+for program in twinseal twinseal-bundle twinseal-hil; do
+    [[ -x $programs/$program ]] ||
+        fail "$programs/$program is missing. Build it with: cargo build --locked --release -p twinseal -p twinseal-bundle -p twinseal-hil"
+done
+init=$device_programs/twinseal-minimal nginx=$cache/appliance/tools/nginx
+[[ -x $init ]] || fail "$init is missing. Build it with: scripts/device-programs.sh"
+[[ -x $nginx ]] || fail "$nginx is missing. Make it with: scripts/appliance.sh"
+work=$bench/work
+trap 'rm -rf --one-file-system "$work"' EXIT
+rm -rf "$work"
+mkdir "$work"
+python3 -B "$scripts/bench/bytes.py" --pairs "$bench" --programs "$programs" --init "$(realpath "$init")" --nginx "$nginx" \
+    --work "$work" --results "$results" --plot "$plot" "${pairs[@]}"
