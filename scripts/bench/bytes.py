@@ -58,13 +58,12 @@ def main():
 
 def measure(pair, nginx, results):
     """The bytes of every contestant, and the sum that they are held to."""
-    column = {}
+    reference = Reference(pair)
+    column = {"reference": reference.total()}
+    results.say(reference.describe())
     for name, contestant in CONTESTANTS.items():
         column[name] = contestant(pair, nginx)
-        print(f"{pair.name}: {name}: {column[name]:,}", flush=True)
-    reference = Reference(pair)
-    column["reference"] = reference.total()
-    results.say(reference.describe())
+        print(f"{pair.name}: {name}: {column[name]:,} ({column[name] / column['reference']:.2f})", flush=True)
     return column
 
 

@@ -109,9 +109,9 @@ def full(pair, _):
 
 CONTESTANTS = {
     "twinseal over nginx, all bytes both ways": ours,
-    "zstd --patch-from of the whole image": patch_from,
-    "xdelta3 of the whole image": xdelta3,
     f"changed files, zstd-{LEVEL} each": changed_files,
     "casync, 64 KiB chunks, with its index": casync,
     "full bundle": full,
+    "xdelta3 of the whole image": xdelta3,
+    "zstd --patch-from of the whole image": patch_from,
 }
