@@ -69,14 +69,20 @@ class Side:
                     (objects / digest).write_bytes(content)
         self.objects = objects
 
+    def tree(self):
+        """The root as a folder."""
+        tree = self.work / "tree"
+        if not tree.exists():
+            tree.mkdir()
+            call(["tar", "-xpf", self.folder / "rootfs.tar", "-C", tree])
+        return tree
+
     def image(self):
-        """The whole appliance as one file: the root as an EROFS image without compression, and the UKI behind it."""
+        """The whole appliance as one file: the root as an EROFS image without compression, every file in blocks of its own, and the
+        UKI behind it."""
         image = self.work / "image"
         if not image.exists():
-            tree = child_of(self.work, "tree")
-            call(["tar", "-xpf", self.folder / "rootfs.tar", "-C", tree])
-            call(["mkfs.erofs", "--quiet", "-T1780272000", "-U7c0f2f3e-5d2b-4f0e-9a51-0a1b2c3d4e5f", image, tree])
-            call(["rm", "-r", tree])
+            call(["mkfs.erofs", "--quiet", "-Enoinline_data", "-T1780272000", "-U7c0f2f3e-5d2b-4f0e-9a51-0a1b2c3d4e5f", image, self.tree()])
             with open(image, "ab") as out:
                 out.write(self.blob("uki").read_bytes())
         return image

@@ -1,7 +1,6 @@
 """The sum that an update is held to: for every changed object, the composefs image and the UKI the cheapest of three ways."""
 
 import bz2
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -81,7 +80,4 @@ def same(one, two):
     done = subprocess.run(["cmp", str(one), str(two)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(["cmp", one, two], f"ended with status {done.returncode}", done.stdout + done.stderr)
-    if Path(two).is_dir():
-        shutil.rmtree(two)
-    else:
-        Path(two).unlink()
+    Path(two).unlink()
