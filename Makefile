@@ -1,5 +1,5 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
-.PHONY: demo test bench soak clean
+.PHONY: demo test bench bench-bytes soak clean
 
 # From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
 BOARD ?= uefi
@@ -22,6 +22,15 @@ bench:
 	@scripts/deps.sh bench demo
 	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle
 	@scripts/bench.sh
+
+# Bytes of an update on the wire against others, on pairs of Debian appliances. The first run makes the pairs.
+PAIRS ?= point months major
+bench-bytes:
+	@scripts/deps.sh bench demo
+	@scripts/appliance.sh
+	@scripts/device-programs.sh
+	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
+	@scripts/bench-bytes.sh $(PAIRS)
 
 # Many power cuts on the virtual board: at random moments of install, flip, trial and commit, from a printed seed.
 CUTS ?= 50

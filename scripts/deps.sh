@@ -17,7 +17,7 @@ readonly BOARD="$DEMO python3-cryptography python3-importlib-resources python3-p
 # Tests compare our formats with the programs that own them.
 readonly TEST="$DEMO busybox-static efibootmgr erofs-utils grub-common libubootenv-tool squashfs-tools systemd"
 # Measurements against other update programs.
-readonly BENCH="$DEMO casync hyperfine rauc squashfs-tools swupdate time"
+readonly BENCH="$DEMO bsdiff casync erofs-utils hyperfine rauc squashfs-tools swupdate time xdelta3"
 readonly NOSTD="build-essential debian-archive-keyring"
 readonly REFERENCE="debian-archive-keyring"
 

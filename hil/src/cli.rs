@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{demo, suite};
+use crate::{demo, link, suite};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -25,6 +25,11 @@ pub enum Command {
     ///
     /// The exit code is 0 only when none failed, 1 when one did or the run could not be made, 2 when the command line is wrong.
     Run(RunArguments),
+    /// Opens a bad link to a web server of this machine: it throttles, cuts, corrupts, stalls and refuses, and counts every byte.
+    ///
+    /// The first line on standard output is a JSON object with the port; the link is open until standard input ends, and then
+    /// another object says what went over it.
+    Link(LinkArguments),
     /// Joins standard input and output with a port of this machine: what a board's network starts for its guest.
     #[command(hide = true)]
     Relay {
@@ -103,6 +108,50 @@ pub struct RunArguments {
     pub qemu: PathBuf,
 }
 
+/// Arguments of `link`.
+#[derive(Clone, Debug, Args)]
+pub struct LinkArguments {
+    /// The port of the server.
+    #[arg(
+        long,
+        value_name = "PORT",
+        required_unless_present = "serve",
+        conflicts_with = "serve"
+    )]
+    pub to: Option<u16>,
+    /// Start a web server for this folder instead.
+    #[arg(long, value_name = "DIR")]
+    pub serve: Option<PathBuf>,
+    /// The nginx to start, before PATH is asked.
+    #[arg(long, value_name = "PROGRAM", requires = "serve")]
+    pub nginx: Option<PathBuf>,
+    /// What is wrong with the link, in TOML; nothing without it.
+    #[arg(long, value_name = "FILE")]
+    pub shape: Option<PathBuf>,
+    /// The seed of everything that happens by chance.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+    /// The port to listen on; any that is free when none is given.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+}
+
+impl LinkArguments {
+    /// The link's options; nothing without a server.
+    pub fn options(self) -> Option<link::Options> {
+        let nginx = self.nginx;
+        let folder = self
+            .serve
+            .map(|served| link::Server::Folder { served, nginx });
+        Some(link::Options {
+            server: folder.or(self.to.map(link::Server::Port))?,
+            shape: self.shape,
+            seed: self.seed,
+            port: self.port,
+        })
+    }
+}
+
 /// A board that scenarios run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ScenarioBoard {
@@ -162,7 +211,8 @@ Examples:
   twinseal-hil demo
   twinseal-hil demo --board files --out /tmp/demo --keep
   twinseal-hil run scenarios --html report.html --junit report.xml
-  twinseal-hil run scenarios --filter power-cuts --cuts 50 --seed 7";
+  twinseal-hil run scenarios --filter power-cuts --cuts 50 --seed 7
+  twinseal-hil link --serve bundles --shape bad.toml --seed 7";
 
 #[cfg(test)]
 mod tests {
@@ -177,7 +227,7 @@ mod tests {
     #[test]
     fn every_example_of_the_help_parses() {
         let examples = EXAMPLES.lines().skip(1);
-        assert_eq!(examples.clone().count(), 4);
+        assert_eq!(examples.clone().count(), 5);
         for line in examples {
             Cli::try_parse_from(line.split_whitespace())
                 .unwrap_or_else(|error| panic!("{line}: {error}"));

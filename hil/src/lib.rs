@@ -4,7 +4,7 @@
 //! - [`agent`]: what the agent answers; [`command`]: programs run, captured and held to a time limit;
 //! - [`programs`]: the programs that a run needs, found before it begins; [`story`]: tells a run step by step;
 //! - [`stream`]: what a machine says, and waiting for it; [`guard`]: programs that never outlive this one; [`web`], [`relay`]: a
-//!   web server for bundles, and the way of a guest to it;
+//!   web server for bundles, and the way of a guest to it; [`link`]: a bad link in between;
 //! - [`demo`]: the life of one appliance, from its first release to a rollback; [`cli`]: the command line.
 //!
 //! # Invariants
@@ -20,6 +20,7 @@ pub mod command;
 pub mod demo;
 pub mod disk;
 pub mod guard;
+pub mod link;
 pub mod maker;
 pub mod power;
 pub mod programs;

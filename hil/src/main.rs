@@ -6,14 +6,15 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
-use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments, RunArguments};
+use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments, LinkArguments, RunArguments};
 use twinseal_hil::demo::{self, DemoError};
-use twinseal_hil::{relay, suite};
+use twinseal_hil::{link, relay, suite};
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Demo(arguments) => run(arguments).map_err(|error| error.to_string()),
         Command::Run(arguments) => return scenarios(arguments),
+        Command::Link(arguments) => open_link(arguments),
         Command::Relay { port } => {
             relay::run(port).map_err(|error| format!("The relay broke: {error}."))
         }
@@ -34,6 +35,14 @@ fn run(arguments: DemoArguments) -> Result<(), DemoError> {
         BoardName::Uefi => demo::run_on_uefi(&options, io::stdout()),
         BoardName::Files => demo::run_on_files(&options, io::stdout()),
     }
+}
+
+fn open_link(arguments: LinkArguments) -> Result<(), String> {
+    let options = arguments
+        .options()
+        .ok_or("A link needs a server: --to or --serve.")?;
+    let ended = link::run(&options, io::stdin(), io::stdout());
+    ended.map(drop).map_err(|error| error.to_string())
 }
 
 fn scenarios(arguments: RunArguments) -> ExitCode {

@@ -1,4 +1,4 @@
-//! Random moments for power cuts, the same for the same seed.
+//! Random moments for power cuts, and numbers for bad links, the same for the same seed.
 
 use std::time::Duration;
 
@@ -29,14 +29,16 @@ impl Moments {
         number ^ (number >> 31)
     }
 
+    /// A number from 0 to `most`.
+    pub fn up_to(&mut self, most: u64) -> u64 {
+        let number = self.next();
+        // Only a range of all numbers has no length.
+        most.checked_add(1).map_or(number, |length| number % length)
+    }
+
     /// A moment of at most so many milliseconds.
     pub fn within(&mut self, milliseconds: u64) -> Duration {
-        let number = self.next();
-        Duration::from_millis(
-            number
-                .checked_rem(milliseconds.saturating_add(1))
-                .unwrap_or(number),
-        )
+        Duration::from_millis(self.up_to(milliseconds))
     }
 }
 

@@ -6,9 +6,10 @@
 mod step;
 mod words;
 
-pub use step::{Expect, Step};
+pub use step::{Expect, Step, Traffic};
 pub use words::{Bundle, Loader, Need, Reading, SetOrNone, Start};
 
+use crate::link::Shape;
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -29,6 +30,8 @@ pub struct Scenario {
     pub loader: Loader,
     /// The state of the board before its first step.
     pub start: Start,
+    /// What is wrong with the way to the web server.
+    pub link: Option<Shape>,
     /// Power cuts before the steps.
     pub cuts: Option<Cuts>,
     /// What is done, in this order. With cuts: after each cut.
@@ -121,7 +124,7 @@ impl Scenario {
         self.start.holds(bundle) || self.all_steps().any(|step| step.takes(bundle))
     }
 
-    /// Its steps, those around a power cut too.
+    /// All its steps, those around a power cut too.
     fn all_steps(&self) -> impl Iterator<Item = &Step> {
         let (before, after) = self.cuts.as_ref().map_or((&[][..], &[][..]), |cuts| {
             (cuts.before.as_slice(), cuts.after.as_slice())
@@ -129,10 +132,11 @@ impl Scenario {
         before.iter().chain(&self.steps).chain(after)
     }
 
-    /// What its steps use of a board.
+    /// What it uses of a board.
     fn uses(&self) -> Vec<Need> {
         let mut uses: Vec<_> = self.all_steps().filter_map(Step::needs).collect();
         uses.extend(self.cuts.as_ref().map(|_| Need::PowerCut));
+        uses.extend(self.link.as_ref().map(|_| Need::Network));
         uses
     }
 
@@ -149,6 +153,8 @@ impl Scenario {
             Some("it has no steps, so it shows nothing.".to_owned())
         } else if cuts.is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty()) {
             Some("its cuts need a count above 0, and steps before them.".to_owned())
+        } else if self.link.is_none() && self.all_steps().any(Step::looks_at_link) {
+            Some("its steps look at a link, and it has none.".to_owned())
         } else {
             let unsaid = self
                 .uses()

@@ -104,6 +104,14 @@ pub enum Step {
         #[serde(default = "install_seconds")]
         limit_seconds: u64,
     },
+    /// Asks the device what the installation of a release would cost. What goes over the link is counted from here.
+    Plan {
+        bundle: Bundle,
+        #[serde(default = "install_seconds")]
+        limit_seconds: u64,
+    },
+    /// Compares what went over the link since the plan, or since the board was made.
+    Link(Traffic),
     /// Changes the disk or the variables; the board is off.
     Tamper { with: Tamper },
     /// Compares the state of the device, again and again until the limit.
@@ -148,12 +156,40 @@ pub struct Expect {
     pub limit_seconds: u64,
 }
 
+/// What must have gone over the link.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Traffic {
+    /// Connections that were cut.
+    #[serde(default)]
+    pub cuts_at_least: u64,
+    /// Bytes that were changed.
+    #[serde(default)]
+    pub corrupted_at_least: u64,
+    /// Requests that the link refused.
+    #[serde(default)]
+    pub refused_at_least: u64,
+    /// Bytes in both directions, heads included, are no more than this part of what the device planned,
+    pub at_most_percent_of_plan: Option<u64>,
+    /// and these for each cut.
+    #[serde(default)]
+    pub more_bytes_a_cut: u64,
+}
+
 impl Step {
+    /// Whether it makes sense only with a link.
+    pub const fn looks_at_link(&self) -> bool {
+        matches!(self, Self::Plan { .. } | Self::Link(_))
+    }
+
     /// What it needs of a board that not every board has.
     pub const fn needs(&self) -> Option<Need> {
         match self {
             Self::PowerCut { .. } => Some(Need::PowerCut),
-            Self::Install { .. } | Self::BeginInstall { .. } => Some(Need::Network),
+            Self::Install { .. }
+            | Self::BeginInstall { .. }
+            | Self::Plan { .. }
+            | Self::Link(_) => Some(Need::Network),
             Self::Tamper { .. } => Some(Need::Tampering),
             _ => None,
         }
@@ -163,9 +199,9 @@ impl Step {
     pub fn takes(&self, bundle: Bundle) -> bool {
         let file = format!("/{}.tseal", bundle.name());
         match self {
-            Self::Install { bundle: taken, .. } | Self::BeginInstall { bundle: taken } => {
-                *taken == bundle
-            }
+            Self::Install { bundle: taken, .. }
+            | Self::BeginInstall { bundle: taken }
+            | Self::Plan { bundle: taken, .. } => *taken == bundle,
             Self::Run { command, .. } | Self::Begin { command } => command.contains(&file),
             _ => false,
         }
@@ -216,6 +252,18 @@ impl fmt::Display for Step {
             } => write!(f, "install {}", bundle.name()),
             Self::Install { bundle, exit, .. } => {
                 write!(f, "install {}, refused with {exit}", bundle.name())
+            }
+            Self::Plan { bundle, .. } => write!(f, "plan {}", bundle.name()),
+            Self::Link(traffic) => {
+                write!(f, "over the link: {} cuts or more", traffic.cuts_at_least)?;
+                write!(f, ", {} changed bytes or more", traffic.corrupted_at_least)?;
+                traffic.at_most_percent_of_plan.map_or(Ok(()), |percent| {
+                    let more = traffic.more_bytes_a_cut;
+                    write!(
+                        f,
+                        ", at most {percent} % of the plan and {more} bytes a cut"
+                    )
+                })
             }
             Self::Tamper { with } => write!(f, "tamper: {with:?}"),
             Self::Expect(expect) => write!(f, "expect {expect}"),

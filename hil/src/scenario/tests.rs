@@ -101,6 +101,26 @@ fn what_does_not_go_together_is_an_error() {
 }
 
 #[test]
+fn a_link_is_read_and_its_steps_need_one() {
+    let with = GOOD.replacen(
+        "[cuts]",
+        "[link]\ncut = { every-bytes = 200000 }\n\n[cuts]",
+        1,
+    ) + "\n[[step]]\ndo = \"link\"\ncuts-at-least = 3\n";
+    let error = read(&with).unwrap_err().to_string();
+    assert!(error.contains("need network"), "{error}");
+    let with = with.replacen("\"uefi\"", "\"uefi\", \"network\"", 1);
+    let scenario = read(&with).unwrap();
+    let cut = scenario.link.unwrap().cut.unwrap();
+    assert_eq!(cut.every_bytes.get(), 200_000);
+    let error = read(&with.replacen("every-bytes", "every-byte", 1)).unwrap_err();
+    assert!(matches!(error, ScenarioError::Syntax { .. }), "{error}");
+    let without = with.replacen("[link]\ncut = { every-bytes = 200000 }", "", 1);
+    let error = read(&without).unwrap_err().to_string();
+    assert!(error.contains("has none"), "{error}");
+}
+
+#[test]
 fn needs_are_compared_with_what_a_board_has() {
     let scenario = read(GOOD).unwrap();
     assert_eq!(scenario.lacks(crate::boards::uefi::HAS), []);

@@ -126,7 +126,7 @@ impl<'b> Bench<'b> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let state = self.start(loader, from, &folder)?;
-        let mut execution = Execution::new(self, made, &state, &format!("start {start}"));
+        let mut execution = Execution::new(self, made, &state, &format!("start {start}"), None)?;
         let done = execution.steps(&steps);
         let console = execution.tail();
         drop(execution);

@@ -24,7 +24,8 @@ pub(super) fn with_cuts(
         let folder = bench.scratch().map_err(|error| error.to_string())?;
         let state = bench.start(scenario.loader, scenario.start, folder.path())?;
         let made = bench.made(scenario.loader)?;
-        let mut execution = Execution::new(bench, made, &state, &scenario.name);
+        let link = scenario.link.as_ref();
+        let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
         let moment = moments.within(plan.within_ms);
         execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
         let ended = execution

@@ -3,9 +3,11 @@
 use super::bench::{Bench, State};
 use super::cuts::with_cuts;
 use super::expect;
+use super::wire::Wire;
 use crate::boards::uefi::qemu::SERVER_ADDRESS;
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
 use crate::disk::DiskError;
+use crate::link::Shape;
 use crate::maker::{Made, MakerError};
 use crate::power::Moments;
 use crate::report::{Outcome, ScenarioResult, StepResult};
@@ -85,7 +87,8 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
     let folder = bench.scratch().map_err(|error| error.to_string())?;
     let state = bench.start(scenario.loader, scenario.start, folder.path())?;
     let made = bench.made(scenario.loader)?;
-    let mut execution = Execution::new(bench, made, &state, &scenario.name);
+    let link = scenario.link.as_ref();
+    let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
     let ended = execution.steps(&scenario.steps);
     done.add(&mut execution);
     ended
@@ -97,6 +100,7 @@ pub(super) struct Execution<'e> {
     made: &'e Made,
     state: &'e State,
     pub(super) board: Uefi,
+    wire: Wire,
     moments: Moments,
     results: Vec<StepResult>,
     cuts: u32,
@@ -112,15 +116,22 @@ pub(super) struct Execution<'e> {
 }
 
 impl<'e> Execution<'e> {
-    /// A board that is off, in this state.
-    pub(super) fn new(bench: &'e Bench<'e>, made: &'e Made, state: &'e State, name: &str) -> Self {
-        let board = Uefi::new(
-            bench.parts.clone(),
-            state.disk.clone(),
-            state.variables.clone(),
-        );
+    /// A board that is off, in this state, with such a link to the web server.
+    ///
+    /// # Errors
+    /// With a sentence when the link cannot be opened.
+    pub(super) fn new(
+        bench: &'e Bench<'e>,
+        made: &'e Made,
+        state: &'e State,
+        name: &str,
+        link: Option<&Shape>,
+    ) -> Result<Self, String> {
+        let (wire, parts) = Wire::new(bench, link)?;
+        let board = Uefi::new(parts, state.disk.clone(), state.variables.clone());
         let moments = Moments::new(bench.seed, name);
-        Self {
+        Ok(Self {
+            wire,
             bench,
             made,
             state,
@@ -133,7 +144,7 @@ impl<'e> Execution<'e> {
             begun: (0, 0),
             output: String::new(),
             outcome: String::new(),
-        }
+        })
     }
 
     /// The console's last lines.
@@ -275,6 +286,19 @@ impl<'e> Execution<'e> {
                     Duration::from_secs(*limit_seconds),
                 )?;
             }
+            Step::Plan {
+                bundle,
+                limit_seconds,
+            } => {
+                let command = format!("twinseal --json plan {}", self.address(*bundle));
+                self.run(&command, 0, None, Duration::from_secs(*limit_seconds))?;
+                self.output = self.wire.planned(&Answer {
+                    command,
+                    code: 0,
+                    text: self.output.clone(),
+                })?;
+            }
+            Step::Link(traffic) => self.output = self.wire.compare(traffic)?,
             Step::Tamper { with } => self.tamper(with)?,
             Step::Expect(expect) => self.output = expect::meet(&mut self.board, expect, self.made)?,
             Step::Journal {
@@ -296,8 +320,13 @@ impl<'e> Execution<'e> {
     }
 
     fn install_command(&self, bundle: Bundle, options: &str) -> String {
+        format!("twinseal install{options} {}", self.address(bundle))
+    }
+
+    /// Where the guest finds a release.
+    fn address(&self, bundle: Bundle) -> String {
         format!(
-            "twinseal install{options} http://{SERVER_ADDRESS}/{}{}.tseal",
+            "http://{SERVER_ADDRESS}/{}{}.tseal",
             self.made.loader.folder(),
             bundle.name()
         )

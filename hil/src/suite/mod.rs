@@ -11,6 +11,7 @@ mod cuts;
 mod execute;
 mod expect;
 mod landing;
+mod wire;
 
 use crate::boards::uefi::qemu;
 use crate::boards::uefi::{HAS, Parts, UefiError};

@@ -110,7 +110,7 @@ pub fn require_root_and_busybox() -> PathBuf {
 
 /// Makes inputs of the shape that the demo takes.
 pub fn inputs(folder: &Path, releases: [Release; 3]) {
-    let code = Synthetic::default().build();
+    let code = code();
     fs::write(folder.join("linuxx64.efi.stub"), &code).unwrap();
     fs::write(folder.join("vmlinuz"), &code).unwrap();
     fs::create_dir_all(folder.join("modules")).unwrap();
@@ -137,6 +137,11 @@ pub fn inputs(folder: &Path, releases: [Release; 3]) {
         fs::copy(tree.join("usr/lib/os-release"), folder.join("os-release")).unwrap();
         fs::write(folder.join("packages.txt"), "busybox 1\n").unwrap();
     }
+}
+
+/// A UEFI executable with nothing in it: a stub or a kernel that is never started.
+pub fn code() -> Vec<u8> {
+    Synthetic::default().build()
 }
 
 /// A UKI with nothing in it but its command line.

@@ -1,0 +1,281 @@
+//! Updates over bad links: the real agent, a device of folders, nginx (busybox where there is none), and a link in between that
+//! counts every byte.
+
+#[path = "support/field.rs"]
+mod field;
+mod support;
+
+use field::{Maker, RANGE_BYTES, SEED, address, read};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use twinseal_hil::link::{Report, Shape};
+use twinseal_hil::power::Moments;
+
+/// Limit of one run of the agent: with its pauses after cuts, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The most that an update may take that was interrupted so often.
+fn most(undisturbed: &Report, interruptions: u64) -> u64 {
+    undisturbed.bytes() * 103 / 100 + interruptions * RANGE_BYTES
+}
+
+#[test]
+fn cuts_every_200_kb_cost_a_range_each_at_most() {
+    let maker = Maker::new();
+    let (undisturbed, set) = maker.undisturbed(2);
+    for ending in ["close", "reset"] {
+        let link = maker.link(&format!(
+            "cut = {{ every-bytes = 200000, by = \"{ending}\" }}"
+        ));
+        let device = maker.device();
+        let ran = device.install(&link, 2, &[]);
+        assert_eq!(ran.code, 0, "{ending}: {}", ran.err);
+        let report = link.report();
+        println!(
+            "{ending}: {} bytes undisturbed, {report:?}",
+            undisturbed.bytes()
+        );
+        assert!(report.cuts >= 5, "{ending}: {report:?}");
+        assert!(
+            report.bytes() <= most(&undisturbed, report.cuts),
+            "{ending}: {undisturbed:?} {report:?}"
+        );
+        device.is_updated(&set);
+    }
+}
+
+#[test]
+fn what_a_link_corrupts_is_never_installed() {
+    let maker = Maker::new();
+    let (_, set) = maker.undisturbed(2);
+    let link = maker.link("corrupt = { mean-bytes = 300000, times = 3, in = \"anywhere\" }");
+    let device = maker.device();
+    let mut stops = 0;
+    loop {
+        let ran = device.install(&link, 2, &[]);
+        if ran.code == 0 {
+            break;
+        }
+        // The bundle is not as signed, or the server's answer makes no sense.
+        assert!(
+            [20, 21, 22, 23, 30, 70, 71].contains(&ran.code),
+            "{}: {}",
+            ran.code,
+            ran.err
+        );
+        device.runs_on();
+        stops += 1;
+        assert!(stops <= 3, "{}", ran.err);
+    }
+    let report = link.report();
+    println!("{stops} stops, {report:?}");
+    assert!(report.corrupted_bytes >= 2, "{report:?}");
+    device.is_updated(&set);
+}
+
+#[test]
+fn a_link_that_corrupts_without_end_never_costs_more_than_the_budget() {
+    let maker = Maker::new();
+    let (link, device) = (maker.link(""), maker.device());
+    let budget = device.plan(&link, 2) + 20_000;
+    for _ in 0..3 {
+        let before = link.report();
+        link.change(read("corrupt = { mean-bytes = 150000 }"), before.requests);
+        let ran = device.install(&link, 2, &["--budget", &budget.to_string()]);
+        assert!(ran.code != 0, "{}", ran.out);
+        let since = link.report().since(&before);
+        assert!(
+            since.corrupted_bytes > 0 && since.body_bytes <= budget,
+            "{since:?}"
+        );
+        device.runs_on();
+    }
+}
+
+#[test]
+fn a_silence_is_waited_out_and_costs_nothing() {
+    let maker = Maker::new();
+    let (undisturbed, set) = maker.undisturbed(2);
+    let link = maker.link("stall = { after-bytes = 400000, for-ms = 1500 }");
+    let device = maker.device();
+    let begin = Instant::now();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = link.report();
+    assert!(begin.elapsed() >= Duration::from_millis(1500) && report.stalls == 1);
+    assert!(
+        report.bytes() <= most(&undisturbed, 0),
+        "{undisturbed:?} {report:?}"
+    );
+    device.is_updated(&set);
+}
+
+#[test]
+fn a_server_that_is_busy_is_asked_again_and_one_without_the_file_is_not() {
+    let maker = Maker::new();
+    let (undisturbed, set) = maker.undisturbed(2);
+    let link = maker.link("refuse = { status = 503, times = 2, after-requests = 1 }");
+    let device = maker.device();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = link.report();
+    assert_eq!(report.refused, 2);
+    assert!(
+        report.bytes() <= most(&undisturbed, 2),
+        "{undisturbed:?} {report:?}"
+    );
+    device.is_updated(&set);
+
+    let link = maker.link("refuse = { status = 404, times = 9 }");
+    let device = maker.device();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 70, "{}", ran.err);
+    assert!(link.report().requests <= 2, "{:?}", link.report());
+    device.runs_on();
+}
+
+#[test]
+fn a_range_that_is_refused_ends_the_install_and_it_goes_on_later() {
+    let maker = Maker::new();
+    let (_, set) = maker.undisturbed(2);
+    let link = maker.link("refuse = { status = 416, times = 1, after-requests = 2 }");
+    let device = maker.device();
+    let ran = device.install(&link, 2, &[]);
+    assert!(
+        ran.code != 0,
+        "a range that is there was refused: {}",
+        ran.out
+    );
+    device.runs_on();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    device.is_updated(&set);
+}
+
+#[test]
+fn a_bundle_that_is_replaced_under_way_is_noticed_and_the_new_one_installed_next() {
+    let maker = Maker::new();
+    let (_, set) = maker.undisturbed(3);
+    let link = maker.link("replace = { after-bytes = 300000, by = \"v3.tseal\" }");
+    let device = maker.device();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 71, "{}", ran.err);
+    assert!(link.report().replaced > 0);
+    device.runs_on();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    device.is_updated(&set);
+}
+
+#[test]
+fn a_server_without_ranges_gives_the_whole_or_nothing() {
+    let maker = Maker::new();
+    let (undisturbed, set) = maker.undisturbed(2);
+    let whole = maker.bundle_bytes(2);
+    assert!(undisturbed.bytes() < whole * 2 / 3);
+    // Slow, so that what is sent before the agent hangs up is what the agent took to see it.
+    let link = maker.link("no-ranges = true\nbits-per-second = 1000000");
+    let device = maker.device();
+    let ran = device.install(&link, 2, &["--budget", &(whole - 1).to_string()]);
+    assert_eq!(ran.code, 37, "{}", ran.err);
+    assert!(link.report().body_bytes < whole / 2, "{:?}", link.report());
+    device.runs_on();
+
+    let link = maker.link("no-ranges = true");
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = link.report();
+    assert!(
+        report.body_bytes <= whole && report.requests == 1,
+        "{report:?}"
+    );
+    device.is_updated(&set);
+}
+
+#[test]
+fn a_budget_that_is_too_small_is_refused_before_the_first_byte_of_data() {
+    let maker = Maker::new();
+    let (link, device) = (maker.link(""), maker.device());
+    let plans = [device.plan(&link, 2), device.plan(&link, 2)];
+    println!("planned: {plans:?} bytes");
+    // The second finds the index where the first left it, as an install would.
+    let budget = plans[1] - 1;
+    let (set, before) = (device.set("b"), link.report());
+    let ran = device.install(&link, 2, &["--budget", &budget.to_string()]);
+    assert_eq!(ran.code, 37, "{}", ran.err);
+    assert!(ran.err.contains("budget"), "{}", ran.err);
+    let since = link.report().since(&before);
+    assert!(since.body_bytes < budget / 10, "{since:?} of {budget}");
+    assert!(device.set("b") == set, "nothing is written");
+    device.runs_on();
+}
+
+#[test]
+fn dropped_connections_are_tried_again() {
+    let maker = Maker::new();
+    let (_, set) = maker.undisturbed(2);
+    let link = maker.link("drop = { one-in = 2, times = 2 }\ncut = { every-bytes = 300000 }");
+    let device = maker.device();
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(link.report().dropped > 0, "{:?}", link.report());
+    device.is_updated(&set);
+}
+
+/// Waits for what the agent's process or the link does next.
+fn wait_for(mut happened: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !happened() {
+        assert!(Instant::now() < end, "nothing happened");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn ended(agent: &mut Child) -> bool {
+    agent.try_wait().unwrap().is_some()
+}
+
+#[test]
+fn an_agent_that_is_killed_goes_on_where_it_was() {
+    let maker = Maker::new();
+    let (undisturbed, set) = maker.undisturbed(2);
+    let (link, device) = (maker.link(""), maker.device());
+    // What stands before the data is read again by each start.
+    device.plan(&link, 2);
+    let start = link.report();
+    let large = u64::MAX.to_string();
+    let mut moments = Moments::new(SEED, "kills");
+    let mut kills = 0;
+    for _ in 0..30 {
+        let stalls = link.report().stalls;
+        let after = 1 + moments.up_to(undisturbed.down_bytes / 6);
+        link.change(read(&format!("stall = {{ after-bytes = {after} }}")), SEED);
+        let url = address(&link, 2);
+        let mut command = device.command(&["install", "--budget", &large, &url]);
+        let mut agent = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for(|| link.report().stalls > stalls || ended(&mut agent));
+        if ended(&mut agent) {
+            break;
+        }
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        device.runs_on();
+        kills += 1;
+    }
+    link.change(Shape::default(), SEED);
+    let ran = device.install(&link, 2, &["--budget", &large]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = link.report().since(&start);
+    println!(
+        "{kills} kills, {} bytes undisturbed, {report:?}",
+        undisturbed.bytes()
+    );
+    assert!(kills >= 5, "{report:?}");
+    let most = most(&undisturbed, kills) + kills * start.bytes();
+    assert!(report.bytes() <= most, "{most}: {undisturbed:?} {report:?}");
+    device.is_updated(&set);
+}

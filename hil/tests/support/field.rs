@@ -1,0 +1,274 @@
+//! A maker with three releases on a real web server, and a device of folders that runs the real agent.
+
+use super::support::{self, programs};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use twinseal_hil::link::{Link, Report, Shape};
+use twinseal_hil::power::Moments;
+use twinseal_hil::web::WebServer;
+
+/// Objects of a release, and how many of them each next one changes.
+pub const OBJECTS: u64 = 24;
+pub const CHANGED: u64 = 10;
+pub const OBJECT_BYTES: usize = 120_000;
+
+/// What one range of the bundles carries, and with it what a cut may cost.
+pub const RANGE_BYTES: u64 = 65_536;
+
+/// Seed of the links.
+pub const SEED: u64 = 7;
+
+/// A maker with three releases on a web server.
+pub struct Maker {
+    pub folder: tempfile::TempDir,
+    pub server: WebServer,
+}
+
+impl Maker {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::create_dir(path.join("served")).unwrap();
+        let code = support::code();
+        for name in ["vmlinuz", "stub"] {
+            fs::write(path.join(name), &code).unwrap();
+        }
+        fs::write(path.join("initramfs"), noise(0, 30_000)).unwrap();
+        fs::write(
+            path.join("os-release"),
+            "ID=link\nNAME=\"An appliance behind a bad link\"\n",
+        )
+        .unwrap();
+        bundler(path, &["keygen", "--name", "release", "--out", "."]);
+        for release in 1..=3 {
+            build(path, release);
+        }
+        let nginx = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/appliance/tools/nginx");
+        let server =
+            WebServer::start(&path.join("served"), &path.join("web"), Some(&nginx)).unwrap();
+        Self { folder, server }
+    }
+
+    pub fn bundle(&self, release: u64) -> PathBuf {
+        self.folder.path().join(format!("served/v{release}.tseal"))
+    }
+
+    pub fn bundle_bytes(&self, release: u64) -> u64 {
+        fs::metadata(self.bundle(release)).unwrap().len()
+    }
+
+    pub fn link(&self, shape: &str) -> Link {
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, self.server.port));
+        Link::start(read(shape), SEED, server, None).unwrap()
+    }
+
+    /// A device that runs the first release, and has it in both sets.
+    pub fn device(&self) -> Device {
+        let device = Device::new(&self.folder.path().join("release.pub"));
+        let first = self.bundle(1);
+        let ran = device.run(&["device", "init", "--both", first.to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!(device.select(), "a default");
+        device
+    }
+
+    /// What the update takes over a link with nothing wrong, and what it leaves.
+    pub fn undisturbed(&self, release: u64) -> (Report, Tree) {
+        let (device, link) = (self.device(), self.link(""));
+        let ran = device.install(&link, release, &[]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let changed = CHANGED * OBJECT_BYTES as u64;
+        let report = link.report();
+        assert!(
+            report.body_bytes > changed,
+            "{report:?}: nothing to disturb"
+        );
+        (report, device.set("b"))
+    }
+}
+
+pub fn read(shape: &str) -> Shape {
+    toml::from_str(shape).unwrap()
+}
+
+/// Bytes that nothing makes smaller, the same for the same seed.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut numbers = Moments::new(seed, "noise");
+    let mut all: Vec<u8> = Vec::with_capacity(bytes + 8);
+    while all.len() < bytes {
+        all.extend(numbers.up_to(u64::MAX).to_le_bytes());
+    }
+    all.truncate(bytes);
+    all
+}
+
+pub fn bundler(folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new(programs().join("twinseal-bundle"));
+    let output = command
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+}
+
+pub fn build(folder: &Path, release: u64) {
+    let root = folder.join(format!("root-{release}"));
+    fs::create_dir(&root).unwrap();
+    // One more in the last release: a server whose files have no tag but a time and a size tells it from the one before.
+    for object in 0..OBJECTS + u64::from(release == 3) {
+        let changes = if object < CHANGED { release } else { 0 };
+        let content = noise(1_000 * changes + object, OBJECT_BYTES);
+        fs::write(root.join(format!("object-{object}")), content).unwrap();
+    }
+    let recipe = format!(
+        "compatible = \"link\"\nversion = \"{release}.0\"\nanti-rollback = 1\nsource = \"test\"\nbuilder = \"test\"\n\
+         kernel = \"vmlinuz\"\nstub = \"stub\"\ninitramfs = \"initramfs\"\ncmdline = \"quiet\"\nos-release = \"os-release\"\n\
+         uname = \"6.12\"\ncompression = \"zstd\"\nlevel = 1\nrange-bytes = {RANGE_BYTES}\nsign = [\"release.key\"]\n\
+         [root]\ndirectory = \"root-{release}\"\nepoch = 0\n"
+    );
+    fs::write(folder.join(format!("v{release}.toml")), recipe).unwrap();
+    let (recipe, out) = (
+        format!("v{release}.toml"),
+        format!("served/v{release}.tseal"),
+    );
+    bundler(folder, &["build", &recipe, "--out", &out]);
+}
+
+/// A device of folders.
+pub struct Device {
+    pub folder: tempfile::TempDir,
+}
+
+/// What a run of the agent gave.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Files by their path.
+pub type Tree = BTreeMap<PathBuf, Vec<u8>>;
+
+impl Device {
+    pub fn new(key: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for name in ["state", "a-boot", "a-root", "b-boot", "b-root"] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        fs::copy(key, path.join("release.pub")).unwrap();
+        fs::write(
+            path.join("device.toml"),
+            "compatible = \"link\"\ntrusted-keys = [\"release.pub\"]\nstate = \"state\"\nrunning = \"running\"\nverity = \"absent\"\n\
+             [boot]\nloader = \"record\"\nrecord = \"state/record\"\n\
+             [sets.a]\nboot = \"a-boot\"\nroot = \"a-root\"\n[sets.b]\nboot = \"b-boot\"\nroot = \"b-root\"\n",
+        )
+        .unwrap();
+        Self { folder }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(programs().join("twinseal"));
+        command
+            .arg("--device")
+            .arg(self.folder.path().join("device.toml"))
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command(arguments).output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    pub fn select(&self) -> String {
+        let ran = self.run(&["select"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.out.trim().to_owned()
+    }
+
+    pub fn install(&self, link: &Link, release: u64, options: &[&str]) -> Ran {
+        let url = address(link, release);
+        let words = [&["--json", "install"], options, &[&url]].concat();
+        self.run(&words)
+    }
+
+    /// What the plan says that an update reads when nothing may be read in vain.
+    pub fn plan(&self, link: &Link, release: u64) -> u64 {
+        let large = u64::MAX.to_string();
+        let ran = self.run(&[
+            "--json",
+            "plan",
+            "--budget",
+            &large,
+            &address(link, release),
+        ]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+        let mut events = ran.out.lines().map(read);
+        let plan = events.find(|event| event["event"] == "plan").unwrap();
+        plan["source_bytes"].as_u64().unwrap()
+    }
+
+    /// The files of a set.
+    pub fn set(&self, set: &str) -> Tree {
+        let mut tree = Tree::new();
+        for slot in ["boot", "root"] {
+            let folder = self.folder.path().join(format!("{set}-{slot}"));
+            gather(&folder, &folder, &mut tree);
+        }
+        tree
+    }
+
+    /// It has not become the device that it would be after an update.
+    pub fn runs_on(&self) {
+        assert_eq!(self.select(), "a default");
+    }
+
+    /// It has become exactly the device that an undisturbed update makes.
+    pub fn is_updated(&self, set: &Tree) {
+        let found = self.set("b");
+        assert!(
+            found.keys().eq(set.keys()),
+            "{:?} and {:?}",
+            found.keys(),
+            set.keys()
+        );
+        assert!(&found == set, "a file is another one");
+        assert!(self.select().starts_with("b trial"));
+    }
+}
+
+pub fn address(link: &Link, release: u64) -> String {
+    format!("http://127.0.0.1:{}/v{release}.tseal", link.port)
+}
+
+pub fn gather(root: &Path, folder: &Path, tree: &mut Tree) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            let to = fs::read_link(&path).unwrap();
+            tree.insert(
+                path.strip_prefix(root).unwrap().into(),
+                to.into_os_string().into_encoded_bytes(),
+            );
+        } else if path.is_dir() {
+            gather(root, &path, tree);
+        } else {
+            tree.insert(
+                path.strip_prefix(root).unwrap().into(),
+                fs::read(&path).unwrap(),
+            );
+        }
+    }
+}
