@@ -232,7 +232,7 @@ pub const TABLE: &[Row] = &[
     row(
         DAMAGED,
         "damaged",
-        "An object or the UKI of a set is missing, damaged or not sealed, or its release cannot be proved (check, repair).",
+        "Something in a set is missing, damaged or not sealed, or its release cannot be proved (check, repair, install from a base).",
     ),
 ];
 
@@ -276,6 +276,7 @@ const fn policy_code(refusal: &PolicyRefused) -> u8 {
         PolicyRefused::SlotUnknown { .. } | PolicyRefused::SlotTooSmall { .. } => SLOT,
         PolicyRefused::NoSpace { .. } => NO_SPACE,
         PolicyRefused::BudgetExceeded { .. } => BUDGET,
+        PolicyRefused::BaseDamaged { .. } => DAMAGED,
         PolicyRefused::NoDecoder | PolicyRefused::BufferTooSmall { .. } => CAPABILITY,
         PolicyRefused::TrialRunning => TRIAL_RUNNING,
         PolicyRefused::NothingToReturnTo | PolicyRefused::ReturnBelowFloor { .. } => NO_WAY_BACK,
@@ -425,6 +426,7 @@ mod tests {
                 .into(),
                 BUDGET,
             ),
+            (PolicyRefused::BaseDamaged { base: digest }.into(), DAMAGED),
             (PolicyRefused::NoDecoder.into(), CAPABILITY),
             (
                 PolicyRefused::BufferTooSmall {

@@ -184,10 +184,19 @@ fn sentence(event: &Noted) -> String {
             source_bytes,
             written_bytes,
             present_bytes,
+            patch_bytes,
+            damaged_bases,
             ..
-        } => format!(
-            "Set {set} is complete: {source_bytes} bytes read, {written_bytes} written, {present_bytes} were there already."
-        ),
+        } => {
+            let damaged = match damaged_bases {
+                0 => String::new(),
+                1 => " 1 blob of the running set proved damaged.".to_owned(),
+                many => format!(" {many} blobs of the running set proved damaged."),
+            };
+            format!(
+                "Set {set} is complete: {source_bytes} bytes read ({patch_bytes} of patches), {written_bytes} written, {present_bytes} were there already.{damaged}"
+            )
+        }
         Noted::InstallFailed {
             set,
             exit_code,
@@ -335,12 +344,16 @@ fn happened(event: &Noted) -> Happened {
             source_bytes,
             written_bytes,
             present_bytes,
+            patch_bytes,
+            damaged_bases,
         } => Happened::InstallCompleted {
             set: set.to_string(),
             manifest: hex(manifest),
             source_bytes: *source_bytes,
             written_bytes: *written_bytes,
             present_bytes: *present_bytes,
+            patch_bytes: *patch_bytes,
+            damaged_bases: *damaged_bases,
         },
         Noted::InstallFailed {
             set,

@@ -140,6 +140,8 @@ impl Done {
             source_bytes: tally.source_bytes(),
             written_bytes: tally.written_bytes,
             present_bytes: tally.present_bytes,
+            patch_bytes: tally.patch_bytes,
+            damaged_bases: tally.damaged_bases,
         })
     }
 }
@@ -239,7 +241,7 @@ where
     D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
 {
     let mut buffers = Buffers::new()?;
-    let config = config(order, bundle.bytes());
+    let config = config(order, bundle.bytes(), bundle.can_go_back());
     let (workspace, request) = buffers.lend();
     let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
     if let Some(held) = held {
@@ -301,7 +303,7 @@ fn run_error(error: RunError<io::Error>, name: String) -> AgentError {
     }
 }
 
-const fn config<'d>(order: &Order<'d>, source_bytes: Option<u64>) -> Config<'d> {
+const fn config<'d>(order: &Order<'d>, source_bytes: Option<u64>, can_go_back: bool) -> Config<'d> {
     Config {
         keys: order.device.keys.as_slice(),
         policy: order.policy,
@@ -310,6 +312,7 @@ const fn config<'d>(order: &Order<'d>, source_bytes: Option<u64>) -> Config<'d> 
         audit: order.audit,
         read_back: order.read_back,
         budget: order.budget,
+        can_go_back,
     }
 }
 
@@ -353,11 +356,13 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         framing_bytes: plan.framing_bytes,
         index_bytes: plan.index_bytes,
         fetch_bytes: plan.fetch_bytes,
+        patch_bytes: plan.patch_bytes,
         audit_bytes: plan.audit_bytes,
         write_bytes: plan.write_bytes,
         copy_bytes: plan.copy_bytes,
         present_bytes: plan.present_bytes,
         fetch_blobs: plan.fetch_blobs,
+        patch_blobs: plan.patch_blobs,
         copy_blobs: plan.copy_blobs,
         present_blobs: plan.present_blobs,
         removed_blobs: plan.removed_blobs,
@@ -379,12 +384,15 @@ pub fn installed_event(set: Set, done: &Done, trial_attempts: Option<u8>) -> Eve
         framing_bytes: tally.framing_bytes,
         index_bytes: tally.index_bytes,
         data_bytes: tally.data_bytes,
+        patch_bytes: tally.patch_bytes,
         audit_bytes: tally.audit_bytes,
         written_bytes: tally.written_bytes,
         copied_bytes: tally.copied_bytes,
         present_bytes: tally.present_bytes,
         read_back_bytes: tally.read_back_bytes,
         blobs: tally.blobs,
+        patched_blobs: tally.patched_blobs,
+        damaged_bases: tally.damaged_bases,
         damaged_blobs: tally.damaged_blobs,
         total_seconds: done.total.as_secs_f64(),
         settle_seconds: done.measured.settle.as_secs_f64(),

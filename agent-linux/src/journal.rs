@@ -469,6 +469,8 @@ mod tests {
             source_bytes: 0,
             written_bytes: 0,
             present_bytes: 0,
+            patch_bytes: 0,
+            damaged_bases: 0,
         };
         let steps = [
             (failed(false), false),

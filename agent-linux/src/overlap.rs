@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
-use twinseal_core::storage::{self, Storage};
+use twinseal_core::storage::{self, PatchBase, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::hashed::Trees;
 use twinseal_core::wire::index::Blob;
@@ -299,6 +299,16 @@ impl<'s, S: Target> storage::StorageLayer for Overlapped<'s, '_, S> {
     ) -> Result<(), StorageError> {
         // What is read has nothing to do with what is on its way, and a large copy gains by reading on.
         lock(self.storage).read_running(blob, offset, buffer)
+    }
+
+    fn read_base(
+        &mut self,
+        base: &PatchBase<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        // Nor has this: what a patch makes is on its way while its next bytes are made.
+        lock(self.storage).read_base(base, offset, buffer)
     }
 }
 

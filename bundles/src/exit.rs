@@ -135,6 +135,8 @@ const fn policy_code(refusal: &PolicyRefused) -> u8 {
         PolicyRefused::SlotUnknown { .. } | PolicyRefused::SlotTooSmall { .. } => SLOT,
         PolicyRefused::NoSpace { .. } => NO_SPACE,
         PolicyRefused::BudgetExceeded { .. } => BUDGET_EXCEEDED,
+        // Only a device has bases; there it has a code of its own.
+        PolicyRefused::BaseDamaged { .. } => STORAGE,
         PolicyRefused::NoDecoder | PolicyRefused::BufferTooSmall { .. } => NO_DECODER,
         PolicyRefused::TrialRunning => TRIAL_RUNNING,
         PolicyRefused::NothingToReturnTo | PolicyRefused::ReturnBelowFloor { .. } => NO_WAY_BACK,

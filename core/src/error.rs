@@ -4,6 +4,7 @@
 //! - All errors are `Copy`, carry the exact fact and no text; `Display` is a full sentence that says what to do where there is
 //!   something to do.
 
+use crate::patch::PatchFault;
 use crate::wire::digest::BlobDigest;
 use crate::wire::signatures::KeyId;
 
@@ -181,6 +182,13 @@ pub enum BundleInvalid {
         /// Where it starts in the data.
         stored_offset: u64,
     },
+    /// The instructions of a patch break the rules.
+    Patch {
+        /// Where the range starts in the data.
+        stored_offset: u64,
+        /// What is wrong.
+        fault: PatchFault,
+    },
     /// A blob has another fs-verity digest than its name, although every range was right.
     BlobDigest {
         /// Its name.
@@ -250,6 +258,12 @@ pub enum PolicyRefused {
         needed: u64,
         /// Bytes allowed.
         budget: u64,
+    },
+    /// What the device has is damaged and cannot be patched, and getting the blob in another way would go over the budget, or back
+    /// to bytes that the source has already given.
+    BaseDamaged {
+        /// The name of what is damaged.
+        base: BlobDigest,
     },
     /// A range is stored in an encoding for which this device has no decoder.
     NoDecoder,

@@ -88,6 +88,10 @@ pub enum Event {
         written_bytes: u64,
         /// Bytes that were found in the target set.
         present_bytes: u64,
+        /// Bytes of patches among those of the source.
+        patch_bytes: u64,
+        /// Blobs of this device that were to be patched and proved damaged.
+        damaged_bases: u32,
     },
     /// An install was refused or failed.
     InstallFailed {
@@ -436,6 +440,8 @@ mod tests {
                 source_bytes,
                 written_bytes: 0,
                 present_bytes: 0,
+                patch_bytes: 0,
+                damaged_bases: 0,
             },
             Event::InstallFailed {
                 set,

@@ -4,10 +4,10 @@
 //! The implementer promises only what each method's text says. In particular bytes that were written and not yet synced may be
 //! lost, torn or reordered by a power cut; nothing that [`Storage::publish`] has not been called for counts as there.
 
-use crate::error::StorageError;
+use crate::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use crate::verify::hashed::Trees;
 use crate::wire::digest::BlobDigest;
-use crate::wire::index::Blob;
+use crate::wire::index::{Blob, Role};
 use crate::wire::manifest::Manifest;
 use core::ops::DerefMut;
 
@@ -21,6 +21,19 @@ pub enum Location {
     Running,
     /// In neither.
     Absent,
+}
+
+/// A blob that a patch starts from, and where a device may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchBase<'m> {
+    /// What it is for: the UKI stands in the boot slot, an object or a composefs image in the root slot, an image in its slot.
+    pub role: Role,
+    /// Its name.
+    pub digest: BlobDigest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The slot of an image; `None` for any other role.
+    pub slot: Option<&'m str>,
 }
 
 /// Room for an update in the target set.
@@ -148,6 +161,36 @@ pub trait Storage {
         buffer: &mut [u8],
     ) -> Result<(), StorageError>;
 
+    /// Whether the device has the base of a patch, of the right size, where it stays as it is until the install has ended: in the
+    /// running set, or in the target set if nothing of this install changes or removes it there. Costs a look, not a read of the
+    /// content: a base that is not what its name says is found out by what it gives.
+    ///
+    /// # Errors
+    /// When the device cannot tell.
+    fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
+        let _ = base;
+        Ok(false)
+    }
+
+    /// Reads exactly `buffer.len()` bytes of a base that [`has_base`](Self::has_base) said to be there. Called with few bytes at a
+    /// time, often from places near each other.
+    ///
+    /// # Errors
+    /// When it cannot be read (the kernel's refusal of a damaged file included) or ends early.
+    fn read_base(
+        &mut self,
+        base: &PatchBase<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let _ = (base, offset, buffer);
+        Err(StorageError {
+            operation: StorageOperation::Read,
+            object: StorageObject::Object,
+            fault: StorageFault::Short,
+        })
+    }
+
     /// Cuts the open blob to its size, brings it to the medium, and forgets cached copies, so that the next
     /// [`read`](Self::read) is from the medium.
     ///
@@ -273,6 +316,19 @@ pub trait StorageLayer {
         self.below()?.read_running(blob, offset, buffer)
     }
 
+    fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
+        self.below()?.has_base(base)
+    }
+
+    fn read_base(
+        &mut self,
+        base: &PatchBase<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        self.below()?.read_base(base, offset, buffer)
+    }
+
     fn settle(&mut self) -> Result<(), StorageError> {
         self.below()?.settle()
     }
@@ -360,6 +416,19 @@ impl<L: StorageLayer> Storage for L {
         L::read_running(self, blob, offset, buffer)
     }
 
+    fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
+        L::has_base(self, base)
+    }
+
+    fn read_base(
+        &mut self,
+        base: &PatchBase<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        L::read_base(self, base, offset, buffer)
+    }
+
     fn settle(&mut self) -> Result<(), StorageError> {
         L::settle(self)
     }
@@ -386,7 +455,8 @@ pub trait RangeDecoder {
     /// Starts a new range. `window_log` is the largest window, as a power of two, that the range may ask for.
     fn start(&mut self, window_log: u8);
 
-    /// Decodes from `input` into `output`: gives bytes taken and bytes made. Called until all of a range's bytes are made.
+    /// Decodes from `input` into `output`: gives bytes taken and bytes made. Called until all of a range's bytes are made; at the
+    /// end of a patch once more, to see that nothing follows, which is answered with 0 and 0 when nothing does.
     ///
     /// # Errors
     /// When the input cannot be decoded. The input has been authenticated, so this is the builder's fault.

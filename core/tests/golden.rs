@@ -53,3 +53,18 @@ fn the_stored_bundle_with_a_base_is_still_made_and_its_route_is_followed() {
     assert!(done.plan.unwrap().base.is_some());
     assert_holds_only(&device, &next);
 }
+
+#[test]
+fn the_stored_bundle_with_patches_is_still_made_and_patched() {
+    let old = Release {
+        images: vec![("fpga", noise(9, 6000))],
+        objects: vec![noise(1, 70), noise(2, 900), noise(3, 90)],
+        ..release()
+    };
+    let next = Release::evolved(&old, 9);
+    let bundle = stored("patched.tseal", &next.build());
+    let mut device = Device::running(&old);
+    let done = install(&bundle, &mut device, &Options::default()).unwrap();
+    assert!(done.plan.unwrap().patch_blobs >= 3);
+    assert_holds(&device, &next);
+}

@@ -426,6 +426,7 @@ fn misuse_is_told_from_a_bad_bundle() {
         audit: true,
         read_back: true,
         budget: None,
+        can_go_back: true,
     };
     let (mut front, mut output) = (vec![0; 100], vec![0; 4096]);
     let mut inflate = Box::new(twinseal_core::decode::Inflate::new());

@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use twinseal_core::error::Part;
 use twinseal_core::journal::{Chain, Tail};
+use twinseal_core::patch::{PatchDecoder, PatchError, PatchFault, apply};
 use twinseal_core::verify::seal::{seal_of_command_line, sealed_digest};
 use twinseal_core::wire::index::{BLOCK_BYTES, Block, RECORD_BYTES, Record};
 use twinseal_core::wire::manifest::Manifest;
@@ -11,7 +12,7 @@ use twinseal_core::wire::{MANIFEST_MAX_BYTES, SIGNATURES_MAX_BYTES, signatures, 
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (kind, bytes) = input;
-    match kind % 7 {
+    match kind % 8 {
         0 => {
             if let Ok(manifest) = Manifest::parse(bytes) {
                 let mut again = [0; MANIFEST_MAX_BYTES];
@@ -56,6 +57,7 @@ fuzz_target!(|input: (u8, &[u8])| {
                 Ok(())
             });
         }
+        6 => patch(bytes),
         _ => {
             let (mut chain, mut position) = (Chain::default(), 0);
             while let Tail::Entry(_, size) = chain.read(&bytes[position..], true) {
@@ -64,3 +66,42 @@ fuzz_target!(|input: (u8, &[u8])| {
         }
     }
 });
+
+/// Instructions against a base: in one piece and in small ones they make the same, or are refused for the same reason.
+fn patch(bytes: &[u8]) {
+    let Some(([base_bytes, slice_bytes, pieces], rest)) = bytes.split_first_chunk::<3>() else {
+        return;
+    };
+    let (base, instructions) = rest.split_at(usize::from(*base_bytes).min(rest.len()));
+    let (mut whole, mut made) = (vec![0; usize::from(*slice_bytes)], Vec::new());
+    let ended = apply(base, instructions, &mut whole);
+    let mut decoder = PatchDecoder::new(base.len() as u64, u32::from(*slice_bytes));
+    let (input_bytes, output_bytes) = (usize::from(pieces & 15) + 1, usize::from(pieces >> 4) + 1);
+    let mut left = instructions;
+    let in_pieces = loop {
+        let mut output = vec![0; output_bytes];
+        let read_base = |offset: u64, buffer: &mut [u8]| -> Result<(), ()> {
+            let start = offset as usize;
+            buffer.copy_from_slice(&base[start..start + buffer.len()]);
+            Ok(())
+        };
+        let input = &left[..input_bytes.min(left.len())];
+        match decoder.decode(input, &mut output, read_base) {
+            Ok(progress) => {
+                made.extend_from_slice(&output[..progress.made]);
+                left = &left[progress.taken..];
+                if decoder.is_over() && left.is_empty() {
+                    break Ok(());
+                } else if decoder.is_over() {
+                    break Err(PatchFault::TooLong);
+                } else if progress.taken == 0 {
+                    break Err(PatchFault::TooShort);
+                }
+            }
+            Err(PatchError::Instructions(fault)) => break Err(fault),
+            Err(PatchError::Base(())) => unreachable!("the base can be read"),
+        }
+    };
+    assert_eq!(in_pieces, ended);
+    assert_eq!(made, whole[..made.len()]);
+}

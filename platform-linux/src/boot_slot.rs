@@ -111,6 +111,15 @@ impl BootSlot {
         self.sync()
     }
 
+    /// Opens the UKI that boots, for reading; `None` when there is none.
+    pub(crate) fn open_uki(&self) -> Result<Option<OwnedFd>, StorageError> {
+        let (Some(directory), Some((name, _))) = (&self.directory, self.uki()?) else {
+            return Ok(None);
+        };
+        let opened = openat(directory, name, OFlags::RDONLY | NO_LINKS, Mode::empty());
+        if_there(opened).during(StorageOperation::Open, SLOT)
+    }
+
     /// What the name of the UKI says, when it has a bootable one.
     pub(crate) fn standing(&self) -> Result<Option<Standing>, StorageError> {
         Ok(self.uki()?.map(|(_, standing)| standing))

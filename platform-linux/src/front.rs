@@ -14,7 +14,10 @@ use crate::file::{
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, fdatasync, fsync, ftruncate, mkdirat, openat, renameat};
 use rustix::io::Errno;
-use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::error::{Part, StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::wire::MANIFEST_MAX_BYTES;
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_core::wire::tar::{BLOCK_BYTES, check_header};
 
 const FRONT: &str = "manifest.tar";
 const NEW_FRONT: &str = "manifest.tar.new";
@@ -39,6 +42,18 @@ pub fn read_front(directory: &str, buffer: &mut [u8]) -> Result<Option<usize>, S
     read_up_to(&file, 0, buffer)
         .during(StorageOperation::Read, OBJECT)
         .map(Some)
+}
+
+/// The manifest of the front matter kept in `directory`, with no signature checked: good for finding things by their names, and
+/// for nothing that must be believed. `None` when there is none that can be read.
+pub(crate) fn stated_manifest(directory: &str) -> Option<Manifest> {
+    let directory = open_directory_path(directory).ok()?;
+    let file = open_front(&directory).ok()??;
+    let mut buffer = [0; BLOCK_BYTES + MANIFEST_MAX_BYTES];
+    let length = read_up_to(&file, 0, &mut buffer).ok()?;
+    let (header, content) = buffer.get(..length)?.split_at_checked(BLOCK_BYTES)?;
+    let size = check_header(header, "manifest", Part::ManifestHeader).ok()?;
+    Manifest::parse(content.get(..usize::try_from(size).ok()?)?).ok()
 }
 
 /// Keeps `front` in the directory, durably.

@@ -79,6 +79,13 @@ pub(crate) fn open(path: &str, blob: &Blob, probe: bool) -> Result<OpenImage, St
     })
 }
 
+/// Opens the slot for reading; `None` when it has fewer bytes than are wanted.
+pub(crate) fn open_to_read(path: &str, bytes: u64) -> Result<Option<OwnedFd>, Errno> {
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let size = open_size_bytes(&file)?;
+    Ok((size >= bytes).then_some(file))
+}
+
 /// Whether two slots are the same device or file; a slot that is not there is the same as nothing.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     matches!((place(one), place(other)), (Some(one), Some(other)) if one == other)

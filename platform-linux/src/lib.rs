@@ -40,6 +40,7 @@
 extern crate std;
 
 pub mod append;
+mod bases;
 mod boot_slot;
 #[cfg(test)]
 mod cut;

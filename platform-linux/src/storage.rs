@@ -2,6 +2,7 @@
 //!
 //! This file only dispatches; what each slot does, and what a power cut leaves of it, stands in the slot's own file.
 
+use crate::bases::Bases;
 use crate::boot_slot::BootSlot;
 use crate::fault::During;
 use crate::file::{identity, open_directory_path, read_exact};
@@ -16,7 +17,7 @@ use crate::staged::{Backing, EarlySync, Staged, object_of};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
-use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, Space, Storage};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::{Manifest, PayloadKind};
@@ -86,6 +87,7 @@ pub struct LinuxStorage<'p> {
     staged: Option<Staged>,
     /// The object of the running set that was read last.
     copied: Option<(BlobDigest, OwnedFd)>,
+    bases: Bases,
 }
 
 impl<'p> LinuxStorage<'p> {
@@ -119,6 +121,7 @@ impl<'p> LinuxStorage<'p> {
             from_base: false,
             staged: None,
             copied: None,
+            bases: Bases::new(),
         })
     }
 
@@ -362,6 +365,20 @@ impl Storage for LinuxStorage<'_> {
             .ok_or(Errno::NOENT)
             .during(StorageOperation::Open, object)?;
         read_exact(file, offset, buffer).during(StorageOperation::Read, object)
+    }
+
+    fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
+        Ok(self.bases.has(base, &self.config, self.running.as_ref()))
+    }
+
+    fn read_base(
+        &mut self,
+        base: &PatchBase<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let running = self.running.as_ref();
+        self.bases.read(base, &self.config, running, offset, buffer)
     }
 
     fn settle(&mut self) -> Result<(), StorageError> {

@@ -229,6 +229,7 @@ fn drive<S: Storage>(
         audit: false,
         read_back: true,
         budget: None,
+        can_go_back: true,
     };
     let (mut front, mut output) = (vec![0; FRONT_MAX_BYTES], vec![0; 4096]);
     let mut inflate = Box::new(Inflate::new());
@@ -395,4 +396,110 @@ fn a_stop_at_any_call_leaves_no_bootable_set_and_can_be_gone_on_from() {
         stops > 50 && saved > stops / 3,
         "{stops} stops, {saved} resumed"
     );
+}
+
+/// What patches fetch, and what the same release costs whole.
+fn patched(machine: &Machine, new: &Release) -> (Tally, u64) {
+    let fresh = Machine::new();
+    let whole = fresh.install("b", &new.build(), usize::MAX).unwrap().0;
+    let (tally, _) = machine.install("b", &new.build(), usize::MAX).unwrap();
+    machine.assert_holds("b", new);
+    (tally, whole.data_bytes)
+}
+
+#[test]
+fn blobs_are_patched_from_the_running_set_at_each_of_its_places() {
+    let machine = Machine::new();
+    let old = Release::sealed(1);
+    let new = Release::evolved(&old, 3);
+    machine.install("a", &old.build(), usize::MAX).unwrap();
+    let before = machine.contents("a");
+    let (tally, whole) = patched(&machine, &new);
+    // The UKI, the image, the composefs image, and two objects that are worth it; a third is too small.
+    assert!(tally.patched_blobs >= 5, "{tally:?}");
+    assert!(tally.data_bytes * 4 < whole, "{tally:?} and {whole} whole");
+    assert_eq!(tally.damaged_bases, 0);
+    assert_eq!(machine.contents("a"), before);
+}
+
+#[test]
+fn a_base_that_is_damaged_or_gone_is_noticed_at_each_of_its_places() {
+    let old = Release::sealed(1);
+    let new = Release::evolved(&old, 3);
+    let object = |bytes: &[u8]| {
+        let hex = verity(bytes).to_string();
+        format!("root/composefs/objects/{}/{}", &hex[..2], &hex[2..])
+    };
+    let uki = format!("boot/EFI/BOOT/{}", {
+        let machine = Machine::new();
+        machine.install("a", &old.build(), usize::MAX).unwrap();
+        let names = fs::read_dir(machine.path("a", "boot/EFI/BOOT")).unwrap();
+        let mut names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+        names.next().unwrap()
+    });
+    let places = [
+        uki,
+        "fpga".to_owned(),
+        object(&old.objects[2]),
+        object(&old.erofs),
+    ];
+    for place in places {
+        for gone in [false, true] {
+            let machine = Machine::new();
+            machine.install("a", &old.build(), usize::MAX).unwrap();
+            let path = machine.path("a", &place);
+            if gone {
+                fs::remove_file(&path).unwrap();
+            } else {
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(&path, bytes).unwrap();
+            }
+            let (tally, _) = patched(&machine, &new);
+            assert_eq!(tally.damaged_bases, u32::from(!gone), "{place}");
+        }
+    }
+}
+
+#[test]
+fn without_a_stated_manifest_what_has_no_name_is_no_base() {
+    let machine = Machine::new();
+    let old = Release::sealed(1);
+    let new = Release::evolved(&old, 3);
+    machine.install("a", &old.build(), usize::MAX).unwrap();
+    fs::remove_dir_all(machine.path("a", "front")).unwrap();
+    let (tally, _) = patched(&machine, &new);
+    let (all, _) = {
+        let machine = Machine::new();
+        machine.install("a", &old.build(), usize::MAX).unwrap();
+        patched(&machine, &new)
+    };
+    assert_eq!(tally.patched_blobs, all.patched_blobs - 2, "UKI and image");
+}
+
+#[test]
+fn a_stop_at_any_call_of_a_patched_install_can_be_gone_on_from() {
+    let old = Release::sealed(1);
+    let new = Release::evolved(&old, 3);
+    let bundle = new.build();
+    let prepared = || {
+        let machine = Machine::new();
+        machine.install("a", &old.build(), usize::MAX).unwrap();
+        machine
+    };
+    let calls = prepared().install("b", &bundle, usize::MAX).unwrap().1;
+    let mut stops = 0;
+    for stop in 0..calls {
+        let machine = prepared();
+        let stopped = machine.install("b", &bundle, stop).unwrap_err();
+        assert_eq!(stopped, Error::Storage(STOPPED), "stop {stop}");
+        assert!(!machine.is_bootable("b"), "stop {stop}");
+        let (tally, _) = machine.install("b", &bundle, usize::MAX).unwrap();
+        assert_eq!(tally.damaged_bases, 0);
+        machine.assert_holds("b", &new);
+        stops += 1;
+    }
+    println!("{stops} stops");
+    assert!(stops > 50, "{stops} stops");
 }

@@ -39,6 +39,8 @@ pub enum Happened {
         source_bytes: u64,
         written_bytes: u64,
         present_bytes: u64,
+        patch_bytes: u64,
+        damaged_bases: u32,
     },
     InstallFailed {
         set: String,

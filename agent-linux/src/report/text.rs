@@ -215,6 +215,7 @@ fn plan_text(plan: &Plan) -> String {
         plan.fetch_bytes,
         plan.audit_bytes
     );
+    text += &format!("  of the data            {}\n", kinds_text(plan));
     text += &format!("  route                  {}\n", route_text(plan));
     if let Some(budget) = plan.budget_bytes {
         text += &format!("  budget                 {}\n", bytes(budget));
@@ -226,6 +227,18 @@ fn plan_text(plan: &Plan) -> String {
     );
     text += &format!("  already there          {}\n", bytes(plan.present_bytes));
     text
+}
+
+/// What is fetched, by kind.
+fn kinds_text(plan: &Plan) -> String {
+    let whole_bytes = plan.fetch_bytes.saturating_sub(plan.patch_bytes);
+    let whole_blobs = plan.fetch_blobs.saturating_sub(plan.patch_blobs);
+    format!(
+        "whole {whole_bytes} bytes for {}, patches {} bytes for {}",
+        count(whole_blobs, "blob"),
+        plan.patch_bytes,
+        count(plan.patch_blobs, "blob")
+    )
 }
 
 fn route_text(plan: &Plan) -> String {
@@ -257,6 +270,14 @@ fn installed_text(installed: &Installed) -> String {
             installed.index_bytes,
             installed.data_bytes,
             installed.audit_bytes
+        ),
+    );
+    line(
+        "patched",
+        format!(
+            "{}, from {} of patches",
+            count(installed.patched_blobs, "blob"),
+            bytes(installed.patch_bytes)
         ),
     );
     line(
@@ -302,6 +323,15 @@ fn installed_text(installed: &Installed) -> String {
             format!(
                 "{} of the running set could not be copied and had to be read from the bundle",
                 count(installed.damaged_blobs, "blob")
+            ),
+        );
+    }
+    if installed.damaged_bases > 0 {
+        line(
+            "damaged",
+            format!(
+                "{} of the running set could not be patched; `twinseal check` says more",
+                count(installed.damaged_bases, "blob")
             ),
         );
     }

@@ -97,6 +97,15 @@ impl Bundle {
         !matches!(&self.reader, Reader::Web(web) if web.has_ranges())
     }
 
+    /// Whether it can give again what it has passed, without sending everything before once more.
+    pub fn can_go_back(&self) -> bool {
+        match &self.reader {
+            Reader::File(_) => true,
+            Reader::Pipe(_) => false,
+            Reader::Web(web) => web.has_ranges(),
+        }
+    }
+
     /// What went over the network, for a bundle on a web server.
     pub fn traffic(&self) -> Option<Traffic> {
         match &self.reader {

@@ -52,6 +52,8 @@ impl Installed {
                 source_bytes: self.bundle_bytes,
                 written_bytes: self.blob_bytes,
                 present_bytes: 0,
+                patch_bytes: 0,
+                damaged_bases: 0,
             })?;
         }
         let (floor, manifest) = (self.release.anti_rollback, self.release.manifest);

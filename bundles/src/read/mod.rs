@@ -171,7 +171,8 @@ impl Bundle {
                 }
                 (Record::Range(range), Some(last)) => match last.alternatives.last_mut() {
                     Some((_, ranges)) => ranges.push(range),
-                    None => last.ranges.push(range),
+                    None if range.can_store_whole() => last.ranges.push(range),
+                    None => return Err(RecordFault::Size),
                 },
                 (Record::Removed(removed), _) if number > 0 => removals.push(removed),
                 (Record::Alternative(_) | Record::Range(_) | Record::Removed(_), _) => {

@@ -2,11 +2,11 @@
 
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{
-    Alternative, BLOCK_BYTES, Encoding, Range, Record, Removed, Role,
+    Alternative, BLOCK_BYTES, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
 };
 use twinseal_core::wire::manifest::Route;
 
-use super::draft::Recipe;
+use super::draft::{Draft, Recipe};
 use super::{Base, Vector, accepted, first_key, second_key, strange_key};
 use crate::assemble::{Compression, full_route};
 use crate::error::Error;
@@ -40,7 +40,7 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
         accepted(
             "good-stored",
             "ranges are not compressed",
-            stored.signed_by(&first),
+            stored.clone().signed_by(&first),
         ),
         accepted(
             "good-parts",
@@ -61,6 +61,11 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
             "good-alternative",
             "an object has an alternative of an unknown method",
             alternative(base),
+        ),
+        accepted(
+            "good-patch",
+            "an object has a patch against a base that only some devices have",
+            patched(stored, |_, _| ()).signed_by(&first),
         ),
         accepted(
             "good-base-route",
@@ -155,6 +160,56 @@ fn alternative(base: &Base<'_>) -> Vec<u8> {
             .iter_mut()
             .for_each(|part| *part += stored_bytes);
     })
+}
+
+/// Adds a patch to the last object, whose bytes the draft stores as they are in one range: instructions that add nothing and copy
+/// the object, so that any base will do. `change` makes it a wrong one.
+pub(super) fn patched(mut draft: Draft, change: fn(&mut Alternative, &mut Range)) -> Draft {
+    let is_object =
+        |record: &Record| matches!(record, Record::Blob(blob) if blob.role == Role::Object);
+    let position = draft.records.iter().rposition(is_object).unwrap_or(0);
+    let Some([Record::Blob(blob), Record::Range(whole)]) =
+        draft.records.get_mut(position..position + 2)
+    else {
+        return draft;
+    };
+    blob.alternatives = 1;
+    let (whole, start) = (*whole, whole.stored_offset as usize);
+    let end = start + whole.stored_bytes as usize;
+    let mut instructions = vec![0, 0];
+    let mut left = whole.stored_bytes;
+    while left >= 0x80 {
+        instructions.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    instructions.push(left as u8);
+    instructions.extend_from_slice(draft.data.get(start..end).unwrap_or(&[]));
+    let mut range = Range {
+        raw_bytes: whole.raw_bytes,
+        raw_sha256: whole.raw_sha256,
+        ..stored_range(&instructions, end as u64)
+    };
+    let added = instructions.len() as u64;
+    let mut alternative = Alternative {
+        method: METHOD_PATCH,
+        base_role: Role::Object,
+        base_digest: BlobDigest::sha256([0xba; 32]),
+        base_size: 1,
+        ranges: 1,
+        stored_bytes: added,
+    };
+    change(&mut alternative, &mut range);
+    for record in draft.records.iter_mut().skip(position + 2) {
+        if let Record::Range(range) = record {
+            range.stored_offset += added;
+        }
+    }
+    draft.data.splice(end..end, instructions);
+    let records = [Record::Alternative(alternative), Record::Range(range)];
+    draft.records.splice(position + 2..position + 2, records);
+    let parts = draft.manifest.data_parts.iter_mut();
+    parts.for_each(|part| *part += added);
+    draft
 }
 
 fn end_of_range(record: &Record) -> Option<u64> {

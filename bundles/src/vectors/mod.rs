@@ -118,6 +118,7 @@ pub fn all() -> Result<Vec<Vector>, Error> {
     vectors.extend(manifest::vectors(&base));
     vectors.extend(uki::vectors(&base)?);
     vectors.extend(index::vectors(&base));
+    vectors.extend(index::patches(&base)?);
     vectors.extend(data::vectors(&base)?);
     vectors.extend(framing::vectors(&base));
     Ok(vectors)

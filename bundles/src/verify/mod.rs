@@ -155,6 +155,7 @@ where
         audit: true,
         read_back: false,
         budget: None,
+        can_go_back: true,
     };
     let mut checker = Checker::new(device.slots.clone()).map_err(Error::Source)?;
     let (mut front, mut output) = (vec![0; FRONT_MAX_BYTES], vec![0; OUTPUT_BYTES]);

@@ -4,6 +4,7 @@ use super::{
     BundleInvalid, Error, Field, Misuse, Part, PolicyRefused, RecordFault, StorageError,
     StorageFault, StorageObject, StorageOperation, UkiFault,
 };
+use crate::patch::PatchFault;
 use core::fmt;
 
 impl fmt::Display for Error {
@@ -65,6 +66,19 @@ impl fmt::Display for RecordFault {
     }
 }
 
+impl fmt::Display for PatchFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Number => "a number is not in its shortest form",
+            Self::EmptyStep => "a step makes nothing",
+            Self::Seek => "a step leaves the base",
+            Self::BeyondBase => "a step goes beyond the end of the base",
+            Self::TooLong => "it makes more than it must",
+            Self::TooShort => "it ends too early",
+        })
+    }
+}
+
 impl fmt::Display for UkiFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -113,6 +127,9 @@ impl fmt::Display for BundleInvalid {
             Self::RangeDecodes { stored_offset } => {
                 write!(f, "In `data`, the range at byte {stored_offset} does not decode to what the index says.")
             }
+            Self::Patch { stored_offset, fault } => {
+                write!(f, "In `data`, the patch at byte {stored_offset} is wrong: {fault}. Ask the maker for a correct bundle.")
+            }
             Self::BlobDigest { digest } => write!(f, "The content named {digest} has another fs-verity digest."),
             Self::Uki { fault } => write!(f, "The UKI in the bundle {fault}. Ask the maker for a correct bundle."),
             Self::SealUki { sealed } => {
@@ -150,6 +167,11 @@ impl fmt::Display for PolicyRefused {
             Self::BudgetExceeded { needed, budget } => {
                 write!(f, "The update takes {needed} bytes and the budget allows {budget}. Nothing more was fetched.")
             }
+            Self::BaseDamaged { base } => write!(
+                f,
+                "On this device, {base} is damaged, and without it the update cannot be had within the budget or from this source. "
+            )
+            .and_then(|()| f.write_str("Run `twinseal check`, then `twinseal repair`, or allow more bytes.")),
             Self::NoDecoder => f.write_str("The bundle is compressed with zstd, and this agent has no decoder for it."),
             Self::BufferTooSmall { needed, available } => {
                 write!(f, "The bundle takes a buffer of {needed} bytes and this device's has {available}.")

@@ -1,21 +1,26 @@
 //! One blob on its way to its place: ranges checked, decoded, written; the whole checked against its name.
 
 use super::Session;
+use super::patched::{Outcome, PatchedRange};
+use super::ways::{self, Way};
 use crate::error::{
-    BundleInvalid, Error, PolicyRefused, StorageError, StorageFault, StorageObject,
+    BundleInvalid, Error, Misuse, PolicyRefused, StorageError, StorageFault, StorageObject,
     StorageOperation,
 };
 use crate::storage::{RangeDecoder, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::verify::hashed::{HashedBytes, Trees};
 use crate::verify::seal::sealed_digest;
-use crate::wire::index::{Blob, Encoding, Range, Role};
+use crate::wire::index::{Alternative, Blob, Encoding, Range, Role};
 use crate::wire::manifest::Manifest;
 use sha2::{Digest, Sha256};
 
 /// A blob that is being written from the source.
 pub(super) struct Writing {
     blob: Blob,
+    way: Way,
+    /// The alternative whose ranges follow, if it is the way.
+    patch: Option<Alternative>,
     /// Bytes that an earlier attempt may have left.
     left: u64,
     /// The running digest. An image that will be read back needs none: its digest is taken from the medium.
@@ -23,10 +28,12 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub fn new(blob: Blob, left: u64, read_back: bool) -> Self {
+    pub fn new(blob: Blob, way: Way, left: u64, read_back: bool) -> Self {
         let from_medium = blob.role == Role::Image && read_back;
         Self {
             blob,
+            way,
+            patch: None,
             left,
             digest: (!from_medium).then(VerityDigest::new),
         }
@@ -40,6 +47,28 @@ impl Writing {
     /// Whether its digest is taken on the way.
     pub const fn takes_digest(&self) -> bool {
         self.digest.is_some()
+    }
+
+    /// The blob.
+    pub const fn blob(&self) -> &Blob {
+        &self.blob
+    }
+
+    /// How it is fetched.
+    pub const fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The patch that is being followed.
+    pub const fn patch(&self) -> Option<&Alternative> {
+        self.patch.as_ref()
+    }
+
+    /// The alternative with this number begins.
+    pub fn pass_alternative(&mut self, number: u16, other: Alternative) {
+        let is_the_way =
+            matches!(self.way, Way::Patch(alternative) if u16::from(alternative) == number);
+        self.patch = is_the_way.then_some(other);
     }
 
     /// Whether an earlier attempt left the bytes of this range; every byte is read and its digest compared.
@@ -73,7 +102,7 @@ impl Writing {
         Ok(there)
     }
 
-    /// Writes a range whose stored bytes have been authenticated.
+    /// Writes a range whose stored bytes have been authenticated. Only a patch can find its base damaged.
     pub fn take_range<S: Storage>(
         &mut self,
         session: &mut Session<'_>,
@@ -81,22 +110,35 @@ impl Writing {
         stored: &[u8],
         hashed: Option<HashedBytes<'_>>,
         storage: &mut S,
-    ) -> Result<(), Error> {
+    ) -> Result<Outcome, Error> {
         session.tally.written_bytes += u64::from(range.raw_bytes);
-        if range.encoding == Encoding::Stored {
-            return self.store(range, stored, hashed, storage);
-        }
-        let window_log = session.manifest()?.needs.zstd_window_log;
+        let manifest = session
+            .manifest
+            .as_ref()
+            .ok_or(Misuse::InstallerFailed)?
+            .value();
         let workspace = &mut session.workspace;
-        let decoder: &mut dyn RangeDecoder = match range.encoding {
+        let mut decoder: Option<&mut dyn RangeDecoder> = match range.encoding {
+            Encoding::Stored => None,
+            Encoding::Deflate => Some(workspace.inflate),
             Encoding::Zstd => match workspace.zstd.as_deref_mut() {
-                Some(decoder) => decoder,
+                Some(decoder) => Some(decoder),
                 None => return Err(PolicyRefused::NoDecoder.into()),
             },
-            Encoding::Deflate | Encoding::Stored => workspace.inflate,
         };
-        decoder.start(window_log);
-        self.decode(range, stored, decoder, workspace.output, storage)
+        if let Some(decoder) = &mut decoder {
+            decoder.start(manifest.needs.zstd_window_log);
+        }
+        if let Some(other) = &self.patch {
+            let base = ways::base_of(other, &self.blob, manifest);
+            let patched = PatchedRange::new(range, base, self.digest.as_mut());
+            return patched.make(stored, decoder, workspace.output, storage);
+        }
+        match decoder {
+            None => self.store(range, stored, hashed, storage)?,
+            Some(decoder) => self.decode(range, stored, decoder, workspace.output, storage)?,
+        }
+        Ok(Outcome::Written)
     }
 
     /// Writes a range that is stored as it is.

@@ -132,7 +132,7 @@ impl IndexFetch {
                 Step::Removed(removed) if removed.digest.algorithm() as u8 != 1 => {
                     return Err(BundleInvalid::AlgorithmUnsupported.into());
                 }
-                Step::Removed(_) | Step::Blob(_) | Step::BlobEnd => {}
+                Step::Removed(_) | Step::Blob(_) | Step::Alternative(_) | Step::BlobEnd => {}
             }
         }
     }

@@ -3,8 +3,9 @@
 //! One loop serves a file, a pipe, HTTP ranges and a serial line: ask [`Installer::need`], do what it says, until it says
 //! [`Need::Finished`]. [`crate::source::run`] is that loop for a blocking source.
 //!
-//! For every blob the question is: is it already at its destination? is it in the running set? else fetch it. That one question
-//! gives resume, differences, repair and little wear; there is no progress file.
+//! For every blob the question is: is it already at its destination? is it in the running set? else fetch it, whole or as a patch
+//! of what the device has, whichever is less (`ways.rs`). That one question gives resume, differences, repair and little wear;
+//! there is no progress file.
 //!
 //! | state | does | file |
 //! |---|---|---|
@@ -15,12 +16,13 @@
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
 //! | `Removal` | target made unbootable; on the route from a base, what only the base has removed | `removal.rs` |
-//! | `Transfer` | blobs fetched, copied, read back, published | `transfer.rs`, `blob.rs` |
+//! | `Transfer` | blobs fetched, patched, copied, read back, published | `transfer.rs`, `blob.rs`, `patched.rs` |
 //! | `Ending` | the rest of the archive's framing; nothing may follow it | `ending.rs` |
 //! | `Activate` | everything synced, then the target set made bootable | here |
 //!
 //! # Invariants
 //! - Nothing is written to a slot before manifest, signatures and index are verified and the plan is accepted.
+//! - A patch gives the very bytes that the index states, or the blob is fetched in another way, or the install stops.
 //! - Bytes are written or decoded only after the digest of their whole range has been checked.
 //! - The set becomes bootable last, after every blob has been synced, read back and published.
 //!
@@ -34,6 +36,7 @@ mod front;
 mod index_fetch;
 mod info;
 mod other_routes;
+mod patched;
 mod plan;
 mod planning;
 mod present;
@@ -43,6 +46,7 @@ mod route;
 mod tally;
 mod transfer;
 mod walk;
+mod ways;
 
 pub use plan::{Plan, PlanSpace};
 pub use request::{Ahead, Purpose, Request};
@@ -80,6 +84,9 @@ pub struct Config<'c> {
     pub read_back: bool,
     /// Most bytes that may be asked for in all.
     pub budget: Option<u64>,
+    /// Whether the source can give again what it has passed. Then a patch whose base proves damaged gives way to other ranges of
+    /// its blob; else the plan reads every base whole before it counts on it.
+    pub can_go_back: bool,
 }
 
 /// Memory that the caller lends; core has none of its own.
@@ -98,7 +105,7 @@ pub struct Workspace<'w> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Call [`Installer::feed`] with exactly these bytes of the bundle. Requests ascend: a source that cannot seek reads on and
-    /// drops what lies between.
+    /// drops what lies between. Only where [`Config::can_go_back`] says so, they may go back to the start of a blob.
     Bytes(Request),
     /// Call [`Installer::feed_end`]: does the source end at this offset? Not asked when `source_bytes` was given.
     End {
@@ -146,6 +153,10 @@ struct Session<'w> {
     block: [u8; BLOCK_BYTES],
     /// What the plan found at its place.
     present: present::Present,
+    /// Which way the plan chose for each blob.
+    ways: ways::Ways,
+    /// Bytes that the source must give by the plan, and by what was chosen since.
+    planned_bytes: u64,
     /// What the target set holds, by its own front matter.
     held: Option<&'w Verified<Manifest>>,
     /// The route that is followed; the full one until `IndexFetch` has chosen.
@@ -269,6 +280,8 @@ impl<'w> Installer<'w> {
             tally: Tally::default(),
             block: [0; BLOCK_BYTES],
             present: present::Present::new(),
+            ways: ways::Ways::new(),
+            planned_bytes: 0,
             held: None,
             followed: route::Followed::default(),
         };
@@ -433,6 +446,7 @@ impl<'w> Installer<'w> {
             return Err(Misuse::NotAccepted.into());
         };
         plan.check(self.session.config.budget)?;
+        self.session.planned_bytes = plan.source_bytes();
         self.state = State::Failed;
         storage.prepare(self.session.manifest()?)?;
         self.state = if self.session.followed.base.is_some() {

@@ -1,6 +1,7 @@
 //! What an install would do, known before it starts: from the manifest and the index alone.
 
 use super::walk::Count;
+use super::ways::{Choice, Way};
 use crate::error::PolicyRefused;
 use crate::storage::{Location, Space};
 use crate::wire::digest::Sha256Digest;
@@ -18,6 +19,8 @@ pub struct Plan {
     pub framing_bytes: u64,
     /// To fetch: stored bytes of blobs that the device has nowhere.
     pub fetch_bytes: u64,
+    /// Of these, for blobs that are made by patches of what the device has.
+    pub patch_bytes: u64,
     /// To read only for checking: stored bytes that the device does not need (a local bundle is checked whole).
     pub audit_bytes: u64,
     /// To write into the target set, decoded.
@@ -28,6 +31,8 @@ pub struct Plan {
     pub present_bytes: u64,
     /// Number of blobs to fetch.
     pub fetch_blobs: u32,
+    /// Of these, those that are made by patches.
+    pub patch_blobs: u32,
     /// Number of blobs to copy from the running set.
     pub copy_blobs: u32,
     /// Number of blobs already at their place.
@@ -54,10 +59,22 @@ pub struct PlanSpace {
     pub root_bytes: Option<u64>,
 }
 
+/// A blob on its way into the plan.
+pub(super) struct Planned {
+    pub blob: Blob,
+    pub location: Location,
+    /// How it is fetched, if it must be.
+    pub choice: Choice,
+    /// Stored bytes of all its ranges, those of alternatives too.
+    pub stored_bytes: u64,
+}
+
 impl Plan {
     /// Adds one blob.
-    pub(crate) fn add(&mut self, blob: &Blob, location: Location, audit: bool) {
-        match location {
+    pub(super) fn add(&mut self, planned: &Planned, audit: bool) {
+        let Planned { blob, choice, .. } = planned;
+        let audited = if audit { planned.stored_bytes } else { 0 };
+        match planned.location {
             Location::Target => {
                 self.present_bytes += blob.size;
                 self.present_blobs += 1;
@@ -66,11 +83,16 @@ impl Plan {
             Location::Running => {
                 self.copy_bytes += blob.size;
                 self.copy_blobs += 1;
-                self.audit_bytes += if audit { blob.stored_bytes } else { 0 };
+                self.audit_bytes += audited;
             }
             Location::Absent => {
-                self.fetch_bytes += blob.stored_bytes;
+                self.fetch_bytes += choice.stored_bytes;
                 self.fetch_blobs += 1;
+                if let Way::Patch(_) = choice.way {
+                    self.patch_bytes += choice.stored_bytes;
+                    self.patch_blobs += 1;
+                }
+                self.audit_bytes += audited.saturating_sub(choice.stored_bytes);
             }
         }
         self.write_bytes += blob.size;
@@ -131,8 +153,8 @@ mod tests {
     use super::*;
     use crate::wire::digest::BlobDigest;
 
-    fn blob(role: Role) -> Blob {
-        Blob {
+    fn planned(role: Role, location: Location) -> Planned {
+        let blob = Blob {
             role,
             payload: 0,
             digest: BlobDigest::sha256([0; 32]),
@@ -140,7 +162,30 @@ mod tests {
             ranges: 1,
             stored_bytes: 40,
             alternatives: 0,
+        };
+        Planned {
+            blob,
+            location,
+            choice: Choice::new(&blob, 0),
+            stored_bytes: 40,
         }
+    }
+
+    #[test]
+    fn a_patched_blob_counts_by_what_is_fetched_of_it() {
+        let mut patched = planned(Role::Object, Location::Absent);
+        patched.choice.way = Way::Patch(0);
+        patched.choice.stored_bytes = 7;
+        patched.stored_bytes = 47;
+        let mut plan = Plan::default();
+        plan.add(&patched, true);
+        plan.add(&planned(Role::Object, Location::Absent), true);
+        assert_eq!((plan.fetch_bytes, plan.patch_bytes), (47, 7));
+        assert_eq!((plan.fetch_blobs, plan.patch_blobs), (2, 1));
+        assert_eq!((plan.audit_bytes, plan.write_bytes), (40, 200));
+        plan = Plan::default();
+        plan.add(&patched, false);
+        assert_eq!((plan.fetch_bytes, plan.audit_bytes), (7, 0));
     }
 
     #[test]
@@ -149,9 +194,9 @@ mod tests {
             framing_bytes: 10,
             ..Plan::default()
         };
-        plan.add(&blob(Role::Uki), Location::Absent, true);
-        plan.add(&blob(Role::Object), Location::Running, true);
-        plan.add(&blob(Role::Object), Location::Target, true);
+        plan.add(&planned(Role::Uki, Location::Absent), true);
+        plan.add(&planned(Role::Object, Location::Running), true);
+        plan.add(&planned(Role::Object, Location::Target), true);
         assert_eq!(
             (
                 plan.fetch_bytes,

@@ -1,6 +1,8 @@
 //! Fourth state: every blob of the route looked up, the plan made.
 
+use super::plan::Planned;
 use super::route::Leaving;
+use super::ways::{self, Choice, Ways};
 use super::{Plan, Session, State, walk};
 use crate::error::{
     BundleInvalid, Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation,
@@ -16,8 +18,8 @@ pub(super) struct Planning {
     plan: Plan,
     /// Blobs looked up.
     blobs: u32,
-    /// Whether the other ranges of the current blob will be read for checking.
-    audits_blob: bool,
+    /// The current blob.
+    planned: Option<Planned>,
 }
 
 impl Planning {
@@ -32,7 +34,7 @@ impl Planning {
             leaving: Leaving::new(session.manifest()?, &session.followed),
             plan,
             blobs: 0,
-            audits_blob: false,
+            planned: None,
         })
     }
 
@@ -64,13 +66,39 @@ impl Planning {
                         session.present.add(self.blobs);
                     }
                     self.blobs += 1;
-                    self.audits_blob = session.config.audit && location != Location::Target;
-                    self.plan.add(&blob, location, session.config.audit);
+                    self.planned = Some(Planned {
+                        blob,
+                        location,
+                        choice: Choice::new(&blob, 0),
+                        stored_bytes: blob.stored_bytes,
+                    });
                 }
-                Step::OtherRange(range) if self.audits_blob => {
-                    self.plan.audit_bytes += u64::from(range.stored_bytes);
+                Step::Alternative(other) => {
+                    let Some(planned) = &mut self.planned else {
+                        continue;
+                    };
+                    planned.stored_bytes = planned.stored_bytes.saturating_add(other.stored_bytes);
+                    let number = self.blobs.saturating_sub(1);
+                    if planned.location != Location::Absent || !Ways::reaches(number) {
+                        continue;
+                    }
+                    let base = ways::base_of(&other, &planned.blob, manifest);
+                    let (goes_back, buffer) =
+                        (session.config.can_go_back, &mut *session.workspace.output);
+                    planned.choice.consider(&other, || {
+                        // What cannot be fetched in another way later is proved now.
+                        Ok(storage.has_base(&base)?
+                            && (goes_back || ways::is_sound(&base, buffer, storage)))
+                    })?;
                 }
-                Step::Range(_) | Step::OtherRange(_) | Step::Removed(_) | Step::BlobEnd => {}
+                Step::BlobEnd => {
+                    if let Some(planned) = self.planned.take() {
+                        let number = self.blobs.saturating_sub(1);
+                        session.ways.keep(number, planned.choice.way);
+                        self.plan.add(&planned, session.config.audit);
+                    }
+                }
+                Step::Range(_) | Step::OtherRange(_) | Step::Removed(_) => {}
                 Step::End => {
                     // Asked last: now the storage knows which of its objects are of no more use.
                     self.plan.set_space(storage.space()?);

@@ -10,6 +10,8 @@ pub struct Tally {
     pub index_bytes: u64,
     /// Fed: ranges that were written.
     pub data_bytes: u64,
+    /// Of these, ranges of patches.
+    pub patch_bytes: u64,
     /// Fed: ranges that were only checked.
     pub audit_bytes: u64,
     /// Written into the target set.
@@ -23,6 +25,10 @@ pub struct Tally {
     pub read_back_bytes: u64,
     /// Blobs published.
     pub blobs: u32,
+    /// Of these, blobs that were made by a patch.
+    pub patched_blobs: u32,
+    /// Bases that could not be patched because they are damaged; their blobs were fetched in another way.
+    pub damaged_bases: u32,
     /// Blobs in the running set that could not be copied because they are damaged there.
     pub damaged_blobs: u32,
 }

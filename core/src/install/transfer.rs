@@ -5,15 +5,20 @@
 //! install checks it range by range and goes on from there.
 
 use super::blob::{self, Writing};
+use super::patched::Outcome;
 use super::planning::{locate, read_block};
 use super::walk::{Step, Walk};
+use super::ways;
+use super::ways::{Choice, Way};
 use super::{Ahead, Need, Purpose, Request, Session, State, ending};
-use crate::error::{BundleInvalid, Error, Field, Misuse};
+use crate::error::{BundleInvalid, Error, Field, Misuse, PolicyRefused};
 use crate::storage::{Location, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::verify::hashed::HashedBytes;
-use crate::wire::index::{Blob, Encoding, Range};
+use crate::wire::digest::BlobDigest;
+use crate::wire::index::{Alternative, Blob, Encoding, Range};
 use crate::wire::layout::Extent;
+use crate::wire::manifest::Manifest;
 use sha2::{Digest, Sha256};
 
 /// The work under way.
@@ -25,6 +30,16 @@ pub(super) struct Transfer {
     seam: usize,
     blob: Option<Current>,
     task: Task,
+    /// The first record after that of the blob, if it is fetched by a patch.
+    blob_start: Option<Walk>,
+    /// Alternatives of the blob that were passed.
+    alternatives: u16,
+    /// A bit for each of them whose base proved damaged.
+    given_up: u16,
+    /// Bytes fetched for the blob the way that is taken.
+    fetched_bytes: u64,
+    /// Where the data begins that no range was asked for of: after going back, nothing is checked twice.
+    passed_to: u64,
 }
 
 /// The blob whose ranges the walk is passing.
@@ -37,6 +52,12 @@ enum Current {
     Write(Writing),
     /// It is at its place; its ranges are passed over, or only checked.
     Settled { audit: bool },
+    /// A base proved damaged: the next cheapest way is chosen while its records are passed once more.
+    Choosing {
+        blob: Blob,
+        choice: Choice,
+        base: BlobDigest,
+    },
 }
 
 /// What is to be done next.
@@ -88,6 +109,11 @@ impl Transfer {
             seam,
             blob: None,
             task: Task::Walk,
+            blob_start: None,
+            alternatives: 0,
+            given_up: 0,
+            fetched_bytes: 0,
+            passed_to: 0,
         })
     }
 
@@ -108,23 +134,27 @@ impl Transfer {
             offset: place.offset,
             bytes: range.stored_bytes,
             purpose: *purpose,
-            ahead: self.ahead(session, range, entry, &place)?,
+            ahead: self.ahead(session, range, *purpose, entry, &place)?,
         }))
     }
 
-    /// What will be asked for after a range, when that is certain: the other ranges of a blob of which nothing is there yet. Of
-    /// ranges that are decoded the lengths differ, so that nothing is gained by guessing them.
+    /// What will be asked for after a range, when that is certain: the other ranges of a blob of which nothing is there yet, and
+    /// those that are only checked. Of ranges that are decoded the lengths differ, so that nothing is gained by guessing them; and
+    /// of a patch nothing is certain as long as its base may be damaged.
     fn ahead(
         &self,
         session: &Session<'_>,
         range: &Range,
+        purpose: Purpose,
         entry: usize,
         place: &Extent,
     ) -> Result<Ahead, Error> {
-        let (certain, trees) = match &self.blob {
-            Some(Current::Write(writing)) => (writing.is_new(), writing.takes_digest()),
-            Some(Current::Settled { audit }) => (*audit, false),
-            None => (false, false),
+        let (certain, trees) = match (&self.blob, purpose) {
+            (_, Purpose::Audit) => (true, false),
+            (Some(Current::Write(writing)), _) if writing.patch().is_none() => {
+                (writing.is_new(), writing.takes_digest())
+            }
+            _ => (false, false),
         };
         if !certain || range.encoding != Encoding::Stored {
             return Ok(Ahead::default());
@@ -160,10 +190,19 @@ impl Transfer {
             }
             .into());
         }
-        if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
-            writing.take_range(session, &range, bytes, hashed, storage)?;
-        }
         self.task = Task::Walk;
+        let end = range.stored_offset + u64::from(range.stored_bytes);
+        self.passed_to = self.passed_to.max(end);
+        if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
+            self.fetched_bytes += bytes.len() as u64;
+            if writing.patch().is_some() {
+                session.tally.patch_bytes += bytes.len() as u64;
+            }
+            let outcome = writing.take_range(session, &range, bytes, hashed, storage)?;
+            if outcome == Outcome::BaseDamaged {
+                self.give_up(session, storage)?;
+            }
+        }
         Ok(State::Transfer(self))
     }
 
@@ -226,23 +265,32 @@ impl Transfer {
                 return Ok(Went::Far);
             }
             Step::Blob(blob) => self.begin(session, storage, blob)?,
-            Step::Range(range) => self.range(session, storage, range)?,
-            Step::OtherRange(range) => {
-                let wanted = !matches!(self.blob, Some(Current::Settled { audit: false }) | None);
-                if session.config.audit && wanted {
-                    self.task = Task::Range {
-                        range,
-                        purpose: Purpose::Audit,
-                    };
-                }
+            Step::Range(range) => {
+                let is_wanted = matches!(&self.blob,
+                    Some(Current::Write(writing)) if writing.way() == Way::Whole);
+                self.range(session, storage, range, is_wanted)?;
             }
-            Step::BlobEnd => {
-                if let Some(Current::Write(writing)) = self.blob.take() {
+            Step::Alternative(other) => self.alternative(storage, manifest, other)?,
+            Step::OtherRange(range) => {
+                let is_wanted = matches!(&self.blob,
+                    Some(Current::Write(writing)) if writing.patch().is_some());
+                self.range(session, storage, range, is_wanted)?;
+            }
+            Step::BlobEnd => match self.blob.take() {
+                Some(Current::Write(writing)) => {
+                    if writing.way() != Way::Whole {
+                        session.tally.patched_blobs += 1;
+                    }
                     let blob = writing.finish(storage)?;
                     self.settle(session, storage, blob, Over::Ranges)?;
                     return Ok(Went::Far);
                 }
-            }
+                Some(Current::Choosing { blob, choice, base }) => {
+                    self.take_other_way(session, storage, blob, &choice, base)?;
+                    return Ok(Went::Far);
+                }
+                Some(Current::Settled { .. }) | None => {}
+            },
             // `Removal` has seen to them.
             Step::Removed(_) => {}
             Step::End => {
@@ -266,7 +314,10 @@ impl Transfer {
             .ok_or(Misuse::InstallerFailed)?
             .value();
         let present = session.present.contains(self.blobs);
+        let way = session.ways.of(self.blobs);
         self.blobs += 1;
+        (self.alternatives, self.given_up, self.fetched_bytes) = (0, 0, 0);
+        self.blob_start = (way != Way::Whole).then(|| self.walk.again());
         let location = if present {
             Location::Target
         } else {
@@ -289,6 +340,7 @@ impl Transfer {
                 let left = storage.open(&blob, manifest)?;
                 self.blob = Some(Current::Write(Writing::new(
                     blob,
+                    way,
                     left,
                     session.config.read_back,
                 )));
@@ -297,30 +349,116 @@ impl Transfer {
         Ok(())
     }
 
-    /// A range of the current blob: passed over, found in the target set, only checked, or asked for.
+    /// A range of the current blob: passed over, found in the target set, only checked, or asked for. `is_wanted` says that it is
+    /// of the way that the blob is fetched.
     fn range<S: Storage>(
         &mut self,
         session: &mut Session<'_>,
         storage: &mut S,
         range: Range,
+        is_wanted: bool,
     ) -> Result<(), Error> {
-        match &mut self.blob {
-            Some(Current::Write(writing)) => {
+        let audit = match &mut self.blob {
+            Some(Current::Write(writing)) if is_wanted => {
                 if !writing.has_range(session, &range, storage)? {
                     self.task = Task::Range {
                         range,
                         purpose: Purpose::Data,
                     };
                 }
+                return Ok(());
             }
-            Some(Current::Settled { audit: true }) => {
-                self.task = Task::Range {
-                    range,
-                    purpose: Purpose::Audit,
-                }
-            }
-            Some(Current::Settled { audit: false }) | None => {}
+            Some(Current::Write(_)) => session.config.audit,
+            Some(Current::Settled { audit }) => *audit,
+            Some(Current::Choosing { .. }) | None => false,
+        };
+        if audit && range.stored_offset >= self.passed_to {
+            self.task = Task::Range {
+                range,
+                purpose: Purpose::Audit,
+            };
         }
+        Ok(())
+    }
+
+    /// An alternative of the current blob begins.
+    fn alternative<S: Storage>(
+        &mut self,
+        storage: &mut S,
+        manifest: &Manifest,
+        other: Alternative,
+    ) -> Result<(), Error> {
+        match &mut self.blob {
+            Some(Current::Write(writing)) => writing.pass_alternative(self.alternatives, other),
+            Some(Current::Choosing { blob, choice, .. }) => {
+                let base = ways::base_of(&other, blob, manifest);
+                choice.consider(&other, || Ok(storage.has_base(&base)?))?;
+            }
+            Some(Current::Settled { .. }) | None => {}
+        }
+        self.alternatives = self.alternatives.saturating_add(1);
+        Ok(())
+    }
+
+    /// The base of the patch is damaged: what was written of the blob goes, and its records are passed again to find another way.
+    fn give_up<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        let Some(Current::Write(writing)) = self.blob.take() else {
+            return Err(Misuse::InstallerFailed.into());
+        };
+        let (Way::Patch(number), Some(other)) = (writing.way(), writing.patch()) else {
+            return Err(Misuse::InstallerFailed.into());
+        };
+        session.tally.damaged_bases += 1;
+        storage.discard()?;
+        let base = other.base_digest;
+        let start = self.blob_start.as_ref();
+        let Some(start) = start.filter(|_| session.config.can_go_back) else {
+            return Err(PolicyRefused::BaseDamaged { base }.into());
+        };
+        self.walk = start.again();
+        // Of what the plan counted for this patch, only what has been fetched is still to be paid.
+        session.planned_bytes =
+            session.planned_bytes.saturating_sub(other.stored_bytes) + self.fetched_bytes;
+        self.given_up |= 1 << number;
+        (self.alternatives, self.fetched_bytes) = (0, 0);
+        self.blob = Some(Current::Choosing {
+            blob: *writing.blob(),
+            choice: Choice::new(writing.blob(), self.given_up),
+            base,
+        });
+        Ok(())
+    }
+
+    /// Goes back to the start of the blob and takes the way that was chosen, if the budget allows it.
+    fn take_other_way<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+        blob: Blob,
+        choice: &Choice,
+        base: BlobDigest,
+    ) -> Result<(), Error> {
+        session.planned_bytes += choice.stored_bytes;
+        let over_budget = session
+            .config
+            .budget
+            .is_some_and(|budget| session.planned_bytes > budget);
+        let Some(start) = self.blob_start.as_ref().filter(|_| !over_budget) else {
+            return Err(PolicyRefused::BaseDamaged { base }.into());
+        };
+        self.walk = start.again();
+        self.alternatives = 0;
+        storage.open(&blob, session.manifest()?)?;
+        self.blob = Some(Current::Write(Writing::new(
+            blob,
+            choice.way,
+            0,
+            session.config.read_back,
+        )));
         Ok(())
     }
 
@@ -359,6 +497,7 @@ impl Transfer {
         storage.open(&blob, manifest)?;
         self.blob = Some(Current::Write(Writing::new(
             blob,
+            Way::Whole,
             0,
             session.config.read_back,
         )));

@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - [`Step`]s come in the order of the data; ranges tile their blob without a gap; a walk that ends has seen every payload of the
-//!   manifest exactly once.
+//!   manifest exactly once. The ranges of a patch tile its blob too.
 //! - Full route: the ranges tile the data too, and there are as many objects as the manifest states.
 //! - Route from a base: the base's objects without the removed ones, and those of the route, are as many and have as many bytes as
 //!   the manifest states.
@@ -13,7 +13,9 @@
 use super::route::{Base, Followed};
 use crate::error::{BundleInvalid, RecordFault};
 use crate::wire::digest::{BlobDigest, Sha256Digest};
-use crate::wire::index::{BLOCK_BYTES, Blob, Block, Encoding, Range, Record, Removed, Role};
+use crate::wire::index::{
+    Alternative, BLOCK_BYTES, Blob, Block, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
+};
 use crate::wire::manifest::{Manifest, PayloadKind};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +28,9 @@ pub(crate) enum Step {
     Blob(Blob),
     /// A range that stores the blob whole.
     Range(Range),
-    /// A range of an alternative that this version does not use.
+    /// Another way to get the blob begins; its ranges follow. Its method may be one that this version does not know.
+    Alternative(Alternative),
+    /// A range of the alternative.
     OtherRange(Range),
     /// An object of the base that this release has not.
     Removed(Removed),
@@ -44,6 +48,8 @@ pub(crate) struct Walk {
     expected: Sha256Digest,
     record: usize,
     records: usize,
+    /// The record to go on with in the block that is needed next: beyond the first only after [`Walk::again`].
+    first_record: usize,
     /// Whether the current block has been taken.
     loaded: bool,
     grammar: Grammar,
@@ -53,7 +59,7 @@ pub(crate) struct Walk {
 #[derive(Clone, Debug, Default)]
 struct Grammar {
     blob: Option<Blob>,
-    whole: bool,
+    run: Run,
     ranges_left: u32,
     alternatives_left: u16,
     stored_left: u64,
@@ -67,6 +73,18 @@ struct Grammar {
     last_object: Option<BlobDigest>,
     base: Option<Base>,
     removed: Count,
+}
+
+/// What the ranges that follow are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Run {
+    /// The blob, stored whole.
+    #[default]
+    Whole,
+    /// A patch.
+    Patch,
+    /// An alternative of a method that is not known: how its ranges relate to the blob is not, either.
+    Unknown,
 }
 
 /// Objects, and their bytes.
@@ -102,6 +120,7 @@ impl Walk {
             expected: route.map_or(Sha256Digest::default(), |route| route.first_block),
             record: 0,
             records: 0,
+            first_record: 0,
             loaded: false,
             grammar: Grammar {
                 base: followed.base,
@@ -149,9 +168,18 @@ impl Walk {
         self.records = Block::new(block)
             .records()
             .map_err(|fault| self.fault(fault))?;
-        self.record = 0;
+        self.record = core::mem::take(&mut self.first_record);
         self.loaded = true;
         Ok(())
+    }
+
+    /// A walk that goes on from this place; it needs the current block once more.
+    pub fn again(&self) -> Self {
+        let mut again = self.clone();
+        if again.loaded {
+            (again.first_record, again.loaded) = (again.record, false);
+        }
+        again
     }
 
     /// The next step; `block` is the block that was taken last.
@@ -188,8 +216,7 @@ impl Walk {
         self.record += 1;
         record
             .and_then(|record| self.grammar.take(record, manifest))
-            .map_err(|fault| self.fault(fault))?
-            .map_or_else(|| self.step(block, manifest), Ok)
+            .map_err(|fault| self.fault(fault))
     }
 
     fn fault(&self, fault: RecordFault) -> BundleInvalid {
@@ -201,27 +228,31 @@ impl Walk {
 }
 
 impl Grammar {
-    /// Takes a record; an alternative's head is nothing to act on and gives `None`.
-    fn take(&mut self, record: Record, manifest: &Manifest) -> Result<Option<Step>, RecordFault> {
+    fn take(&mut self, record: Record, manifest: &Manifest) -> Result<Step, RecordFault> {
         match record {
-            Record::Blob(blob) => self.take_blob(blob, manifest).map(Some),
-            Record::Range(range) => self.take_range(range, manifest).map(Some),
-            Record::Removed(removed) => self.take_removed(removed, manifest).map(Some),
-            Record::Alternative(other) => {
-                if self.blob.is_none()
-                    || self.ranges_left > 0
-                    || self.alternatives_left == 0
-                    || other.ranges == 0
-                {
-                    return Err(RecordFault::Order);
-                }
-                self.alternatives_left -= 1;
-                self.whole = false;
-                self.ranges_left = other.ranges;
-                self.stored_left = other.stored_bytes;
-                Ok(None)
-            }
+            Record::Blob(blob) => self.take_blob(blob, manifest),
+            Record::Range(range) => self.take_range(range, manifest),
+            Record::Removed(removed) => self.take_removed(removed, manifest),
+            Record::Alternative(other) => self.take_alternative(other),
         }
+    }
+
+    fn take_alternative(&mut self, other: Alternative) -> Result<Step, RecordFault> {
+        let blob = self.blob.ok_or(RecordFault::Order)?;
+        if self.ranges_left > 0 || self.alternatives_left == 0 || other.ranges == 0 {
+            return Err(RecordFault::Order);
+        }
+        let patches = other.method == METHOD_PATCH;
+        // Which slot a base is in is said by the payload of the blob, so only an image has one.
+        if patches && other.base_role == Role::Image && blob.role != Role::Image {
+            return Err(RecordFault::Payload);
+        }
+        self.alternatives_left -= 1;
+        self.run = if patches { Run::Patch } else { Run::Unknown };
+        self.ranges_left = other.ranges;
+        self.stored_left = other.stored_bytes;
+        self.raw_next = 0;
+        Ok(Step::Alternative(other))
     }
 
     fn take_blob(&mut self, blob: Blob, manifest: &Manifest) -> Result<Step, RecordFault> {
@@ -230,7 +261,7 @@ impl Grammar {
         }
         self.check_payload(&blob, manifest)?;
         self.blob = Some(blob);
-        self.whole = true;
+        self.run = Run::Whole;
         self.ranges_left = blob.ranges;
         self.alternatives_left = blob.alternatives;
         self.stored_left = blob.stored_bytes;
@@ -329,7 +360,9 @@ impl Grammar {
             .ok_or(RecordFault::Tiling)?;
         let needs = manifest.needs;
         if range.stored_bytes > needs.range_bytes
-            || (self.whole && range.encoding == Encoding::Zstd && needs.zstd_window_log == 0)
+            || (self.run != Run::Unknown
+                && range.encoding == Encoding::Zstd
+                && needs.zstd_window_log == 0)
         {
             return Err(RecordFault::Size);
         }
@@ -341,8 +374,11 @@ impl Grammar {
         }
         self.may_skip = false;
         self.data_next = range.stored_offset + stored;
-        if !self.whole {
+        if self.run == Run::Unknown {
             return Ok(Step::OtherRange(range));
+        }
+        if self.run == Run::Whole && !range.can_store_whole() {
+            return Err(RecordFault::Size);
         }
         let end = range.raw_offset + u64::from(range.raw_bytes);
         if range.raw_offset != self.raw_next
@@ -352,7 +388,10 @@ impl Grammar {
             return Err(RecordFault::Tiling);
         }
         self.raw_next = end;
-        Ok(Step::Range(range))
+        Ok(match self.run {
+            Run::Whole => Step::Range(range),
+            Run::Patch | Run::Unknown => Step::OtherRange(range),
+        })
     }
 
     fn blob_is_over(&self) -> bool {

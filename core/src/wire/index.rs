@@ -131,15 +131,15 @@ pub struct Removed {
     pub size: u64,
 }
 
-/// A stored range: a run of bytes of `data` that decodes, by itself, to a run of bytes of a blob.
+/// A stored range: a run of bytes of `data` that gives, by itself or with the base of its patch, a run of bytes of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Range {
     /// How it is stored.
     pub encoding: Encoding,
-    /// Where its decoded bytes start in the blob.
+    /// Where the bytes that it gives start in the blob.
     pub raw_offset: u64,
-    /// How many decoded bytes there are.
+    /// How many bytes it gives.
     pub raw_bytes: u32,
     /// Where it starts in `data` (all parts taken together).
     pub stored_offset: u64,
@@ -147,7 +147,7 @@ pub struct Range {
     pub stored_bytes: u32,
     /// SHA-256 of the stored bytes: checked before a decoder sees them.
     pub stored_sha256: Sha256Digest,
-    /// SHA-256 of the decoded bytes: tells whether a device has them already.
+    /// SHA-256 of the bytes that it gives: tells whether a device has them already.
     pub raw_sha256: Sha256Digest,
 }
 
@@ -160,6 +160,15 @@ impl Role {
             4 => Some(Self::Composefs),
             _ => None,
         }
+    }
+}
+
+impl Range {
+    /// Whether its sizes and digests are those of bytes that are stored whole: what is stored as it is has both twice. A range of a
+    /// patch need not be so, because what it decodes to are instructions.
+    pub fn can_store_whole(&self) -> bool {
+        self.encoding != Encoding::Stored
+            || (self.raw_bytes == self.stored_bytes && self.raw_sha256 == self.stored_sha256)
     }
 }
 
@@ -322,11 +331,6 @@ fn parse_range(bytes: &[u8; RECORD_BYTES]) -> Result<Range, RecordFault> {
     let fits = range.raw_offset <= BLOB_MAX_BYTES && range.stored_offset <= BLOB_MAX_BYTES;
     let raw_fits = (1..=RANGE_RAW_MAX_BYTES).contains(&range.raw_bytes);
     if !fits || !raw_fits || !(1..=RANGE_MAX_BYTES).contains(&range.stored_bytes) {
-        return Err(RecordFault::Size);
-    }
-    let stored = range.encoding == Encoding::Stored;
-    if stored && (range.raw_bytes != range.stored_bytes || range.raw_sha256 != range.stored_sha256)
-    {
         return Err(RecordFault::Size);
     }
     Ok(range)
@@ -544,11 +548,12 @@ mod tests {
             RecordFault::Size,
             "stored bytes over the limit"
         );
-        assert_eq!(
-            fault(range, 1, 0),
-            RecordFault::Size,
-            "stored as it is, but of another size"
-        );
+        let mut as_it_is = range;
+        as_it_is[1] = Encoding::Stored as u8;
+        let Ok(Record::Range(as_it_is)) = Record::parse(&as_it_is) else {
+            panic!("a range of a patch may be stored as it is");
+        };
+        assert!(!as_it_is.can_store_whole(), "but it has two sizes");
         assert_eq!(fault(other, 2, 0), RecordFault::Digest);
         assert_eq!(fault(other, 3, 0), RecordFault::Role);
         assert_eq!(fault(other, 14, 2), RecordFault::Size, "stored bytes");

@@ -3,14 +3,14 @@
 
 use ed25519_compact::{KeyPair, Seed};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use twinseal_core::decode::Inflate;
 use twinseal_core::error::{
     Error, Part, StorageError, StorageFault, StorageObject, StorageOperation,
 };
 use twinseal_core::install::{Config, Installer, Plan, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, Source, SourceError, run};
-use twinseal_core::storage::{Location, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, Space, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::verify::hashed::{TREES_MAX_COUNT, Trees};
@@ -19,8 +19,8 @@ use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
 use twinseal_core::wire::index::{
-    Alternative, BLOCK_BYTES, Blob, Encoding, RECORDS_PER_BLOCK, Range, Record, Removed, Role,
-    emit_block,
+    Alternative, BLOCK_BYTES, Blob, Encoding, METHOD_PATCH, RECORDS_PER_BLOCK, Range, Record,
+    Removed, Role, emit_block,
 };
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::*;
@@ -99,6 +99,10 @@ pub struct Release {
     pub alternatives: bool,
     /// Adds a route from this release.
     pub base: Option<Box<Release>>,
+    /// Adds patches against these releases to every blob that has a counterpart there, in this order.
+    pub patched_from: Vec<Release>,
+    /// The instructions of the first range of all patches, instead of the right ones.
+    pub first_instructions: Option<Vec<u8>>,
 }
 
 impl Release {
@@ -125,6 +129,61 @@ impl Release {
             anti_rollback: 5,
             alternatives: false,
             base: None,
+            patched_from: Vec::new(),
+            first_instructions: None,
+        }
+    }
+
+    /// The release after `base`, in which every blob differs in a few bytes; it has patches from there.
+    pub fn evolved(base: &Release, seed: u8) -> Self {
+        let change = |bytes: &Vec<u8>| {
+            let mut changed = bytes.clone();
+            let at = changed.len() / 2;
+            changed[at] ^= 1 + seed;
+            changed.push(seed);
+            changed
+        };
+        let erofs = change(&base.erofs);
+        let cmdline = format!("quiet composefs={} ro", verity(&erofs));
+        let images = base.images.iter().map(|(slot, bytes)| {
+            let mut changed = bytes.clone();
+            changed[5000] ^= 1 + seed;
+            (*slot, changed)
+        });
+        Self {
+            uki: base.uki.as_ref().map(|_| uki(&cmdline, 6000)),
+            erofs,
+            objects: base.objects.iter().map(change).collect(),
+            images: images.collect(),
+            encoding: Encoding::Deflate,
+            base: None,
+            patched_from: vec![Release {
+                patched_from: Vec::new(),
+                ..base.clone()
+            }],
+            ..base.clone()
+        }
+    }
+
+    /// What a range of a patch makes: less than a range may store, so that there is room for instructions that do not compress.
+    pub const fn slice_bytes(&self) -> usize {
+        self.range_bytes - self.range_bytes / 8
+    }
+
+    /// What of this release the content of `next` is paired with.
+    fn counterpart(&self, next: &Release, role: Role, content: &[u8]) -> Option<Vec<u8>> {
+        let place = |ours: &[u8], theirs: &[u8]| (ours == content).then(|| theirs.to_vec());
+        match role {
+            Role::Uki => self.uki.clone(),
+            Role::Composefs => Some(self.erofs.clone()),
+            Role::Object => {
+                let mut pairs = next.objects.iter().zip(&self.objects);
+                pairs.find_map(|(ours, theirs)| place(ours, theirs))
+            }
+            Role::Image => {
+                let mut pairs = next.images.iter().zip(&self.images);
+                pairs.find_map(|((_, ours), (_, theirs))| place(ours, theirs))
+            }
         }
     }
 
@@ -348,6 +407,14 @@ impl Draft {
                 Record::Range(range),
             ];
         }
+        let mut alternatives = u16::from(!others.is_empty());
+        let release = self.release.clone();
+        for old in &release.patched_from {
+            if let Some(base) = old.counterpart(&release, role, content) {
+                others.extend(self.patch(role, &base, content));
+                alternatives += 1;
+            }
+        }
         let blob = Blob {
             role,
             payload: payload as u8,
@@ -355,11 +422,38 @@ impl Draft {
             size: content.len() as u64,
             ranges: ranges.len() as u32,
             stored_bytes,
-            alternatives: u16::from(!others.is_empty()),
+            alternatives,
         };
         self.records.insert(head, Record::Blob(blob));
         self.records.extend(ranges);
         self.records.extend(others);
+    }
+
+    /// A patch against `base`, in ranges.
+    fn patch(&mut self, role: Role, base: &[u8], content: &[u8]) -> Vec<Record> {
+        let (start, slice_bytes) = (self.data.len() as u64, self.release.slice_bytes());
+        let mut records = Vec::new();
+        for (number, slice) in content.chunks(slice_bytes).enumerate() {
+            let offset = number * slice_bytes;
+            let given = self.release.first_instructions.take();
+            let instructions = given.unwrap_or_else(|| instructions(base, offset, slice));
+            let range = self.range(&instructions, offset as u64);
+            records.push(Record::Range(Range {
+                raw_bytes: slice.len() as u32,
+                raw_sha256: sha256(slice),
+                ..range
+            }));
+        }
+        let alternative = Alternative {
+            method: METHOD_PATCH,
+            base_role: role,
+            base_digest: verity(base),
+            base_size: base.len() as u64,
+            ranges: records.len() as u32,
+            stored_bytes: self.data.len() as u64 - start,
+        };
+        records.insert(0, Record::Alternative(alternative));
+        records
     }
 
     fn range(&mut self, piece: &[u8], raw_offset: u64) -> Range {
@@ -387,6 +481,33 @@ impl Draft {
             raw_sha256: sha256(piece),
         }
     }
+}
+
+/// Instructions that make `slice` from what stands at the same place in `base`; what is beyond its end is copied.
+pub fn instructions(base: &[u8], offset: usize, slice: &[u8]) -> Vec<u8> {
+    const STEP_BYTES: usize = 1000;
+    let number = |mut value: u64| {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let (mut stream, mut position) = (Vec::new(), 0);
+    for (step, piece) in slice.chunks(STEP_BYTES).enumerate() {
+        let from = (offset + step * STEP_BYTES).min(base.len());
+        let adds = piece.len().min(base.len() - from);
+        let pairs = piece.iter().zip(&base[from..]);
+        stream.extend(number(2 * (from - position) as u64));
+        stream.extend(number(adds as u64));
+        stream.extend(pairs.map(|(new, old)| new.wrapping_sub(*old)));
+        stream.extend(number((piece.len() - adds) as u64));
+        stream.extend_from_slice(&piece[adds..]);
+        position = from + adds;
+    }
+    stream
 }
 
 /// The records of the route from a base, of those of the full one.
@@ -534,6 +655,15 @@ pub struct Device {
     /// Flips a bit of the trees that are read back.
     pub bad_trees: bool,
     pub open: Option<(Vec<u8>, Role, String)>,
+    /// The UKI and the image slots of the running set.
+    pub running_uki: Option<Vec<u8>>,
+    pub running_images: BTreeMap<String, Vec<u8>>,
+    /// Names of what the running set holds, by its manifest.
+    pub known_bases: BTreeSet<Vec<u8>>,
+    /// Bytes of bases that were read.
+    pub base_bytes: u64,
+    /// The UKI of the running set is damaged between the plan and the transfer.
+    pub spoils_bases_when_prepared: bool,
 }
 
 fn failure(operation: StorageOperation, fault: StorageFault) -> StorageError {
@@ -550,6 +680,35 @@ impl Device {
             image_slots: [("fpga".to_owned(), vec![0; 10_000])].into(),
             bootable: true,
             ..Self::default()
+        }
+    }
+
+    /// A device whose running set is `release`.
+    pub fn running(release: &Release) -> Self {
+        let objects = release.objects.iter().chain([&release.erofs]);
+        let images = release.images.iter();
+        let known = objects.clone().chain(&release.uki);
+        Self {
+            known_bases: known
+                .chain(images.clone().map(|(_, bytes)| bytes))
+                .map(|bytes| verity(bytes).as_bytes().to_vec())
+                .collect(),
+            running: objects
+                .map(|bytes| (verity(bytes).as_bytes().to_vec(), bytes.clone()))
+                .collect(),
+            running_uki: release.uki.clone(),
+            running_images: images
+                .map(|(slot, bytes)| ((*slot).to_owned(), bytes.clone()))
+                .collect(),
+            ..Self::new()
+        }
+    }
+
+    fn base(&self, base: &PatchBase<'_>) -> Option<&Vec<u8>> {
+        match base.role {
+            Role::Uki => self.running_uki.as_ref(),
+            Role::Image => self.running_images.get(base.slot.expect("the slot")),
+            Role::Object | Role::Composefs => self.running.get(base.digest.as_bytes()),
         }
     }
 
@@ -620,6 +779,10 @@ impl Storage for Device {
     }
     fn prepare(&mut self, _: &Manifest) -> Result<(), StorageError> {
         self.change()?;
+        if self.spoils_bases_when_prepared {
+            let uki = self.running_uki.iter_mut().flatten();
+            uki.for_each(|byte| *byte ^= 1);
+        }
         self.bootable = false;
         self.front.clear();
         self.prepared += 1;
@@ -675,6 +838,24 @@ impl Storage for Device {
         buffer: &mut [u8],
     ) -> Result<(), StorageError> {
         let bytes = &self.running[blob.digest.as_bytes()];
+        let from = bytes.get(offset as usize..offset as usize + buffer.len());
+        buffer.copy_from_slice(from.ok_or(failure(StorageOperation::Read, StorageFault::Short))?);
+        Ok(())
+    }
+    fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
+        // What stands in the boot slot and in an image slot has no name; the running set's manifest has it.
+        let known = self.known_bases.contains(base.digest.as_bytes());
+        let found = self.base(base).filter(|_| known);
+        Ok(found.is_some_and(|bytes| bytes.len() as u64 == base.size))
+    }
+    fn read_base(
+        &mut self,
+        base: &PatchBase<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), StorageError> {
+        self.base_bytes += buffer.len() as u64;
+        let bytes = self.base(base).expect("it was said to be there");
         let from = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(from.ok_or(failure(StorageOperation::Read, StorageFault::Short))?);
         Ok(())
@@ -737,6 +918,7 @@ pub struct Options {
     pub budget: Option<u64>,
     pub known_length: bool,
     pub request_bytes: usize,
+    pub can_go_back: bool,
 }
 
 impl Default for Options {
@@ -749,6 +931,7 @@ impl Default for Options {
             budget: None,
             known_length: true,
             request_bytes: REQUEST_BYTES,
+            can_go_back: true,
         }
     }
 }
@@ -825,6 +1008,7 @@ where
         audit: options.audit,
         read_back: options.read_back,
         budget: options.budget,
+        can_go_back: options.can_go_back,
     };
     let mut front = vec![0xa5; FRONT_MAX_BYTES];
     let mut output = vec![0; 4096];

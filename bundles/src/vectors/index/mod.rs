@@ -3,10 +3,13 @@
 mod records;
 
 use twinseal_core::error::{BundleInvalid, RecordFault};
-use twinseal_core::wire::index::{Blob, Range, Record, Role};
+use twinseal_core::wire::index::{Alternative, Blob, Range, Record, Role};
 
-use super::draft::Draft;
-use super::{Base, Vector, refused};
+use super::draft::{Draft, Recipe};
+use super::good::patched;
+use super::{Base, Vector, first_key, refused};
+use crate::assemble::Compression;
+use crate::error::Error;
 
 pub(super) fn vectors(base: &Base<'_>) -> Vec<Vector> {
     let mut vectors = orders(base);
@@ -157,6 +160,38 @@ fn orders(base: &Base<'_>) -> Vec<Vector> {
             }),
         ),
     ]
+}
+
+/// Patches that contradict themselves, in a bundle that stores everything as it is.
+pub(super) fn patches(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
+    let stored = Recipe {
+        compression: Compression::None,
+        ..Recipe::new(base.image)
+    }
+    .draft()?;
+    let patch = |change: fn(&mut Alternative, &mut Range)| {
+        patched(stored.clone(), change).signed_by(&[&first_key()])
+    };
+    Ok(vec![
+        refused(
+            "patch-gap",
+            "the ranges of a patch do not start where the blob does",
+            fault(RecordFault::Tiling),
+            patch(|_, range| range.raw_offset = 1),
+        ),
+        refused(
+            "patch-short",
+            "the ranges of a patch give less than the blob",
+            fault(RecordFault::Tiling),
+            patch(|_, range| range.raw_bytes -= 1),
+        ),
+        refused(
+            "patch-of-image",
+            "the base of an object's patch is an image, of no slot",
+            fault(RecordFault::Payload),
+            patch(|alternative, _| alternative.base_role = Role::Image),
+        ),
+    ])
 }
 
 fn tilings(base: &Base<'_>) -> Vec<Vector> {

@@ -1,0 +1,172 @@
+//! One range of a patch: decoded to instructions, followed with the base, written, and compared with what it must give.
+//!
+//! # Invariants
+//! - Instructions that break the rules are the builder's fault, whatever the base is. A base that cannot be read, or that gives
+//!   other bytes than the index states, is damaged: then nothing counts that was written of the range.
+
+use super::blob::piece;
+use crate::error::{BundleInvalid, Error};
+use crate::patch::{PatchDecoder, PatchError, PatchFault};
+use crate::storage::{PatchBase, RangeDecoder, Storage};
+use crate::verify::digest::VerityDigest;
+use crate::wire::index::Range;
+use sha2::{Digest, Sha256};
+
+/// What became of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is written.
+    Written,
+    /// The base is not what its name says.
+    BaseDamaged,
+}
+
+/// A range on its way.
+pub(super) struct PatchedRange<'r> {
+    pub range: &'r Range,
+    pub base: PatchBase<'r>,
+    /// The running digest of the blob, where one is taken on the way.
+    pub digest: Option<&'r mut VerityDigest>,
+    patch: PatchDecoder,
+    sha256: Sha256,
+    /// Bytes of the slice that are written.
+    done: u64,
+    /// Bytes of the slice that wait in the buffer.
+    waiting: usize,
+}
+
+/// Why a piece of instructions was not followed to its end.
+enum Stopped {
+    Error(Error),
+    BaseDamaged,
+}
+
+impl<E: Into<Error>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl<'r> PatchedRange<'r> {
+    pub fn new(
+        range: &'r Range,
+        base: PatchBase<'r>,
+        digest: Option<&'r mut VerityDigest>,
+    ) -> Self {
+        Self {
+            range,
+            base,
+            digest,
+            patch: PatchDecoder::new(base.size, range.raw_bytes),
+            sha256: Sha256::new(),
+            done: 0,
+            waiting: 0,
+        }
+    }
+
+    /// Makes the slice of the range from its authenticated bytes. `decoder` has been started; without one they are instructions as
+    /// they are. One half of `buffer` is for instructions, the other for what they make.
+    pub fn make<S: Storage>(
+        mut self,
+        stored: &[u8],
+        decoder: Option<&mut dyn RangeDecoder>,
+        buffer: &mut [u8],
+        storage: &mut S,
+    ) -> Result<Outcome, Error> {
+        let (instructions, made) = buffer.split_at_mut(buffer.len() / 2);
+        let followed = match decoder {
+            None => self.follow(stored, made, storage),
+            Some(decoder) => self.decode(stored, decoder, instructions, made, storage),
+        };
+        match followed.and_then(|()| self.end(made, storage)) {
+            Ok(()) if self.sha256.finalize().as_slice() == self.range.raw_sha256 => {
+                Ok(Outcome::Written)
+            }
+            Ok(()) | Err(Stopped::BaseDamaged) => Ok(Outcome::BaseDamaged),
+            Err(Stopped::Error(error)) => Err(error),
+        }
+    }
+
+    /// Follows instructions that are decoded piece by piece, to the end of the stream.
+    fn decode<S: Storage>(
+        &mut self,
+        mut stored: &[u8],
+        decoder: &mut dyn RangeDecoder,
+        instructions: &mut [u8],
+        made: &mut [u8],
+        storage: &mut S,
+    ) -> Result<(), Stopped> {
+        let wrong = BundleInvalid::RangeDecodes {
+            stored_offset: self.range.stored_offset,
+        };
+        loop {
+            let (taken, decoded) = decoder.decode(stored, instructions).map_err(|_| wrong)?;
+            stored = stored.get(taken..).ok_or(wrong)?;
+            if (taken, decoded) == (0, 0) {
+                return Ok(());
+            }
+            let piece = instructions.get(..decoded).ok_or(wrong)?;
+            self.follow(piece, made, storage)?;
+        }
+    }
+
+    /// Follows a piece of the instructions.
+    fn follow<S: Storage>(
+        &mut self,
+        mut piece: &[u8],
+        made: &mut [u8],
+        storage: &mut S,
+    ) -> Result<(), Stopped> {
+        let base = self.base;
+        while !piece.is_empty() {
+            let room = made.get_mut(self.waiting..).unwrap_or(&mut []);
+            let progress = self.patch.decode(piece, room, |offset, buffer| {
+                storage.read_base(&base, offset, buffer)
+            });
+            let progress = match progress {
+                Ok(progress) => progress,
+                Err(PatchError::Instructions(fault)) => return Err(self.wrong(fault).into()),
+                Err(PatchError::Base(_)) => return Err(Stopped::BaseDamaged),
+            };
+            if progress.taken == 0 && self.patch.is_over() {
+                return Err(self.wrong(PatchFault::TooLong).into());
+            }
+            piece = piece.get(progress.taken..).unwrap_or(&[]);
+            self.waiting += progress.made;
+            if self.waiting == made.len() {
+                self.write(made, storage)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream has ended: the slice must be whole.
+    fn end<S: Storage>(&mut self, made: &mut [u8], storage: &mut S) -> Result<(), Stopped> {
+        if !self.patch.is_over() {
+            return Err(self.wrong(PatchFault::TooShort).into());
+        }
+        self.write(made, storage)
+    }
+
+    /// Writes what waits in the buffer.
+    fn write<S: Storage>(&mut self, made: &mut [u8], storage: &mut S) -> Result<(), Stopped> {
+        let bytes = piece(made, core::mem::take(&mut self.waiting) as u64);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.sha256.update(&*bytes);
+        if let Some(digest) = &mut self.digest {
+            digest.update(bytes);
+        }
+        storage.write(self.range.raw_offset + self.done, bytes)?;
+        self.done += bytes.len() as u64;
+        Ok(())
+    }
+
+    const fn wrong(&self, fault: PatchFault) -> BundleInvalid {
+        BundleInvalid::Patch {
+            stored_offset: self.range.stored_offset,
+            fault,
+        }
+    }
+}
