@@ -7,7 +7,7 @@
 #     v3             v2 with a mistake that a maker can make: a pruning step that removed a library curl needs.
 #                    It boots, and its health check fails.
 #   light/rootfs.tar a root of busybox alone, for scenarios that boot often: the same sealed chain, up in a second
-#   vmlinuz  linuxx64.efi.stub  kernel-version
+#   vmlinuz  linuxx64.efi.stub  systemd-bootx64.efi  kernel-version
 #   modules/         the initramfs' kernel modules, uncompressed and signed, and `order`, in which they are loaded
 #   ovmf/            firmware with Secure Boot for the virtual board: OVMF_CODE_4M.secboot.fd, OVMF_VARS_4M.fd
 #   tools/           virt-fw-vars, which puts keys into the firmware's variables, nginx, which serves bundles, and bootctl, for a test
@@ -24,7 +24,7 @@ set -euo pipefail
 readonly ROOT_SUITE=bookworm
 readonly ROOT_UPDATES="bookworm-updates bookworm-security"
 readonly ROOT_PACKAGES=systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates,python3-minimal
-# Kernel, boot stub and busybox: EROFS mounted from a file needs Linux 6.12.
+# Kernel, boot stub, systemd-boot and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
 # What the initramfs loads: disk, sealed root, firmware variables, watchdog. Each module is some 20 ms of every boot in the
@@ -49,7 +49,7 @@ kernel() {
     version=${version#vmlinuz-}
     echo "$version" >"$work/kernel-version"
     cp "$unpacked/boot/vmlinuz-$version" "$work/vmlinuz"
-    cp "$unpacked/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$work/"
+    cp "$unpacked/usr/lib/systemd/boot/efi"/{linuxx64.efi.stub,systemd-bootx64.efi} "$work/"
     [[ -d $unpacked/usr/lib/modules ]] || { mkdir -p "$unpacked/usr/lib"; mv "$unpacked/lib/modules" "$unpacked/usr/lib/"; }
     rm -rf "${unpacked:?}/lib"
     ln -s usr/lib "$unpacked/lib"
@@ -197,7 +197,7 @@ upgrades() {
 
 finish() {
     cp "$work/upgraded.txt" "$work/v2/upgraded.txt"
-    (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub ovmf/* light/rootfs.tar v?/rootfs.tar >SHA256SUMS)
+    (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub systemd-bootx64.efi ovmf/* light/rootfs.tar v?/rootfs.tar >SHA256SUMS)
     rm -rf "$work"/{kernel,firmware,web,light-modules,root-modules,root-modules-list,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
     mark_made "$work" "$made"
     rm -rf "$out"
@@ -216,7 +216,7 @@ one_at_a_time
 is_made "$out" "$made" && exit 0
 rm -rf "$work"
 mkdir "$work"
-step "kernel, boot stub and busybox of $BOOT_SUITE" kernel
+step "kernel, boot stub, systemd-boot and busybox of $BOOT_SUITE" kernel
 step "kernel modules" modules
 step "the light root" light
 step "firmware and its variables" firmware

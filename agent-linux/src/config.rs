@@ -13,9 +13,9 @@
 //! health = "/usr/lib/twinseal/health.d"  # folder of the checks that a trial must pass
 //!
 //! [boot]
-//! loader = "record"                      # the boot record alone; or "uefi": the firmware chooses, and is told
+//! loader = "record"                      # the boot record alone; or "uefi", "systemd-boot": these choose, and are told
 //! record = "boot-record"                 # file or block device; without it <state>/boot-record
-//! variables = "/sys/firmware/efi/efivars" # with loader = "uefi": where the firmware's variables are
+//! variables = "/sys/firmware/efi/efivars" # with another loader: where the firmware's variables are
 //!
 //! [sets.a]                               # the defaults: partitions by label
 //! boot = "/dev/disk/by-partlabel/boot-a"
@@ -32,7 +32,12 @@
 //! - A key that is not known is an error that names key and line: a typing mistake never falls back to a default.
 //! - No two places of the two sets are the same path.
 
+mod loader;
+
+pub use loader::Loader;
+
 use crate::error::{AgentError, DescriptionProblem};
+use loader::Boot;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,18 +85,6 @@ pub struct Description {
     pub sets: Option<Pair<SetSlots>>,
     /// Image slots by name.
     pub slots: BTreeMap<String, Pair<PathBuf>>,
-}
-
-/// Who chooses the set at boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loader {
-    /// `twinseal select`, from the boot record.
-    Record,
-    /// The UEFI firmware, by variables that follow the boot record.
-    Uefi {
-        /// Folder of the variables (efivarfs).
-        variables: PathBuf,
-    },
 }
 
 /// Something that each set has.
@@ -171,23 +164,6 @@ struct File {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Boot {
-    #[serde(default)]
-    loader: LoaderName,
-    record: Option<PathBuf>,
-    variables: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-enum LoaderName {
-    #[default]
-    Record,
-    Uefi,
-}
-
-#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Sets {
     #[serde(default)]
@@ -258,7 +234,7 @@ impl Description {
         let description = Self {
             compatible: name("compatible", &file.compatible)?,
             health: folder.join(file.health),
-            loader: loader(&file.boot, file.image_only, folder)?,
+            loader: file.boot.loader(file.image_only, folder)?,
             record: file
                 .boot
                 .record
@@ -306,20 +282,6 @@ fn name(key: &'static str, value: &str) -> Result<Name, DescriptionProblem> {
         key,
         value: value.to_owned(),
     })
-}
-
-fn loader(boot: &Boot, image_only: bool, folder: &Path) -> Result<Loader, DescriptionProblem> {
-    match (boot.loader, &boot.variables) {
-        (LoaderName::Record, Some(_)) => Err(DescriptionProblem::VariablesWithoutUefi),
-        (LoaderName::Record, None) => Ok(Loader::Record),
-        (LoaderName::Uefi, _) if image_only => Err(DescriptionProblem::UefiWithoutBootSlots),
-        (LoaderName::Uefi, named) => {
-            let variables = named.as_deref().unwrap_or(Path::new(EFI_VARIABLES));
-            Ok(Loader::Uefi {
-                variables: folder.join(variables),
-            })
-        }
-    }
 }
 
 fn attempts(number: i64) -> Result<u8, DescriptionProblem> {
@@ -425,20 +387,6 @@ mod tests {
     }
 
     #[test]
-    fn a_firmware_that_chooses_has_its_variables_where_linux_shows_them() {
-        assert_eq!(parse("compatible = \"x\"").unwrap().loader, Loader::Record);
-        let uefi = |more: &str| {
-            let text = format!("compatible = \"x\"\n[boot]\nloader = \"uefi\"\n{more}");
-            parse(&text).unwrap().loader
-        };
-        let at = |path: &str| Loader::Uefi {
-            variables: path.into(),
-        };
-        assert_eq!(uefi(""), at("/sys/firmware/efi/efivars"));
-        assert_eq!(uefi("variables = \"efi\""), at("/etc/twinseal/efi"));
-    }
-
-    #[test]
     fn a_file_that_is_named_is_taken_whether_it_is_there_or_not() {
         assert_eq!(file(Some(Path::new("/no/such"))), Path::new("/no/such"));
         let found = file(None);
@@ -499,10 +447,6 @@ mod tests {
         );
         assert!(wrong("[slots.fpga]\na = \"f\"\nb = \"f\"").contains("share /etc/twinseal/f"));
         assert!(wrong("[slots.FPGA]\na = \"f\"\nb = \"g\"").contains("is not a name"));
-        assert!(wrong("[boot]\nvariables = \"v\"").contains("loader = \"uefi\""));
-        let uefi =
-            "image-only = true\n[boot]\nloader = \"uefi\"\n[slots.app]\na = \"f\"\nb = \"g\"";
-        assert!(wrong(uefi).contains("boots a UKI from each set"));
         assert!(wrong("image-only = true").contains("at least one pair"));
         assert!(
             wrong("image-only = true\n[sets.a]\nboot = \"b\"").contains("Take one of them out")

@@ -176,14 +176,17 @@ pub enum DescriptionProblem {
     ImageOnlyWithSets,
     /// `variables` says where the firmware's are, and the firmware has no say.
     #[error(
-        "variables needs loader = \"uefi\": with loader = \"record\" nobody reads the firmware's variables."
+        "variables needs loader = \"uefi\" or \"systemd-boot\": with loader = \"record\" nobody reads the firmware's variables."
     )]
-    VariablesWithoutUefi,
-    /// The firmware boots from boot slots, and there are none.
+    VariablesWithoutLoader,
+    /// The loader boots from boot slots, and there are none.
     #[error(
-        "loader = \"uefi\" says that the firmware boots a UKI from each set, and image-only = true that there are no boot slots. Take one of them out."
+        "loader = \"{loader}\" says that it boots a UKI from each set, and image-only = true that there are no boot slots. Take one of them out."
     )]
-    UefiWithoutBootSlots,
+    LoaderWithoutBootSlots {
+        /// The loader's name.
+        loader: &'static str,
+    },
     /// There is nothing to update.
     #[error("image-only = true needs at least one pair of [slots].")]
     ImageOnlyWithoutSlots,

@@ -1,4 +1,4 @@
-//! The boot loader of a device whose firmware chooses, made to follow the boot record.
+//! The boot loader of a device where it chooses, made to follow the boot record: the firmware's boot manager, or systemd-boot.
 //!
 //! The rules are few, and all of them are here: who decides is `select`, `update` and `verdict`.
 //!
@@ -11,14 +11,20 @@
 //! # Power loss
 //! A cut leaves a loader that lags behind. `select` runs in every boot and tells it again.
 
+mod mounting;
+
+pub use mounting::{LoaderSlot, MountingLoader};
+
 use crate::config::{Description, Loader, Pair, SetSlots};
 use crate::device::text;
 use crate::error::AgentError;
+use crate::slots::BOOT_TYPES;
+use std::path::Path;
 use twinseal_core::boot::record::BootRecord;
 use twinseal_core::boot::select::resting;
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::StorageError;
-use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
+use twinseal_platform_linux::loader::{BootLoader, BootPartition, SystemdBootLoader, UefiLoader};
 
 /// Opens a boot loader.
 type Opener = Box<dyn Fn() -> Result<Box<dyn BootLoader>, AgentError>>;
@@ -47,12 +53,21 @@ pub fn resting_default(record: &BootRecord, facts: [SetFacts; 2]) -> Option<Set>
 impl Follower {
     /// That of a device description.
     pub fn new(description: &Description) -> Self {
-        let (Loader::Uefi { variables }, Some(sets)) = (&description.loader, &description.sets)
-        else {
+        let Some(sets) = description.sets.clone() else {
             return Self { open: None };
         };
-        let (variables, sets) = (variables.clone(), sets.clone());
-        Self::with(Box::new(move || open_uefi(text(&variables)?, &sets)))
+        match description.loader.clone() {
+            Loader::Record => Self { open: None },
+            Loader::Uefi { variables } => {
+                Self::with(Box::new(move || open_uefi(text(&variables)?, &sets)))
+            }
+            Loader::SystemdBoot { variables } => {
+                let state = description.state.clone();
+                Self::with(Box::new(move || {
+                    open_systemd_boot(text(&variables)?, &sets, &state)
+                }))
+            }
+        }
     }
 
     /// One that opens its loader in a way of the caller's.
@@ -127,9 +142,34 @@ impl Follower {
 
 /// The one place that makes the loader of the UEFI firmware.
 fn open_uefi(variables: &str, sets: &Pair<SetSlots>) -> Result<Box<dyn BootLoader>, AgentError> {
+    Ok(Box::new(UefiLoader::open(variables, partitions(sets)?)?))
+}
+
+/// The one place that makes systemd-boot's. Its boot slots are mounted beside those of a set that is open.
+fn open_systemd_boot(
+    variables: &str,
+    sets: &Pair<SetSlots>,
+    state: &Path,
+) -> Result<Box<dyn BootLoader>, AgentError> {
+    let slot = |set: Set| -> Result<LoaderSlot, AgentError> {
+        let mount_point = state.join("mount").join(format!("loader-{set}"));
+        Ok(LoaderSlot::at(
+            text(&sets.of(set).boot)?,
+            text(&mount_point)?,
+            BOOT_TYPES,
+        ))
+    };
+    let slots = [slot(Set::A)?, slot(Set::B)?];
+    let [a, b] = &slots;
+    let folders = [a.folder(), b.folder()];
+    let loader = SystemdBootLoader::open(variables, partitions(sets)?, folders)?;
+    Ok(Box::new(MountingLoader::new(loader, slots)))
+}
+
+/// The partitions of both boot slots.
+fn partitions(sets: &Pair<SetSlots>) -> Result<[BootPartition; 2], AgentError> {
     let boot = |set: Set| -> Result<BootPartition, AgentError> {
         Ok(BootPartition::of_device(text(&sets.of(set).boot)?)?)
     };
-    let boot = [boot(Set::A)?, boot(Set::B)?];
-    Ok(Box::new(UefiLoader::open(variables, boot)?))
+    Ok([boot(Set::A)?, boot(Set::B)?])
 }

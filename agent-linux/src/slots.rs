@@ -5,7 +5,7 @@
 //! - Mounts are made in a mount namespace of this process alone: nobody else sees them, and they go when the process ends, however
 //!   it ends.
 
-use crate::config::{Pair, SetSlots};
+use crate::config::{Loader, Pair, SetSlots};
 use crate::device::{Device, text};
 use crate::error::AgentError;
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOpe
 use twinseal_platform_linux::{BootLayout, ImageSlot, Mounted, SetPaths, uki_path};
 
 /// File systems that a boot slot may have.
-const BOOT_TYPES: &[&str] = &["vfat"];
+pub(crate) const BOOT_TYPES: &[&str] = &["vfat"];
 
 /// File systems that a root slot may have: those with fs-verity.
 const ROOT_TYPES: &[&str] = &["ext4", "btrfs", "f2fs"];
@@ -39,6 +39,7 @@ pub enum Access {
 /// The paths that an open set borrows; made once for a command.
 pub struct Places {
     sets: Option<Pair<SetPlaces>>,
+    loader: Loader,
     fronts: Pair<PathBuf>,
     images: Vec<(String, Pair<PathBuf>)>,
 }
@@ -57,6 +58,7 @@ struct Place {
 /// A set whose slots can be reached.
 pub struct OpenSet<'p> {
     boot: Option<&'p str>,
+    layout: BootLayout,
     root: Option<&'p str>,
     front: String,
     /// Last, so that they are unmounted after everything else was closed.
@@ -77,6 +79,7 @@ impl Places {
                 a: set_places(&sets.a, Set::A),
                 b: set_places(&sets.b, Set::B),
             }),
+            loader: description.loader.clone(),
             fronts: Pair {
                 a: device.state("front-a"),
                 b: device.state("front-b"),
@@ -108,6 +111,7 @@ impl Places {
         let front = format!("{root}/{FRONT_FOLDER}");
         Ok(OpenSet {
             boot: Some(boot),
+            layout: self.loader.layout(set),
             root: Some(root),
             front,
             _mounts: mounts,
@@ -122,6 +126,7 @@ impl Places {
         let front = text(self.fronts.of(set))?.to_owned();
         Ok(OpenSet {
             boot: None,
+            layout: self.loader.layout(set),
             root: None,
             front,
             _mounts: Vec::new(),
@@ -219,7 +224,7 @@ impl OpenSet<'_> {
     pub fn paths(&self) -> SetPaths<'_> {
         SetPaths {
             boot: self.boot,
-            layout: BootLayout::RemovableMedia,
+            layout: self.layout,
             root: self.root,
             front: &self.front,
         }
@@ -250,7 +255,7 @@ impl OpenSet<'_> {
 }
 
 /// Gives this process a mount namespace of its own, once.
-fn keep_mounts_private(object: StorageObject) -> Result<(), StorageError> {
+pub(crate) fn keep_mounts_private(object: StorageObject) -> Result<(), StorageError> {
     static DONE: OnceLock<()> = OnceLock::new();
     if DONE.get().is_some() {
         return Ok(());

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use support::Board;
 use support::bundle::{Release, key};
+use twinseal::loader::{LoaderSlot, MountingLoader};
+use twinseal_core::boot::Set;
+use twinseal_platform_linux::loader::{BootLoader, BootPartition, SystemdBootLoader};
 
 /// Loop devices that are given back at the end.
 struct Loops(Vec<String>);
@@ -163,4 +166,99 @@ fn a_block_that_went_bad_is_refused_by_the_kernel_and_repaired() {
     assert_eq!(damaged[0]["digest"], object.as_str());
     board.ok(&["repair", "--from-other-set"]);
     board.ok(&["check"]);
+}
+
+/// systemd-boot's boot slots on two devices, set a committed and set b installed. ext4 stands for FAT: what is mounted how is the same.
+struct BootSlots {
+    folder: tempfile::TempDir,
+    slots: [LoaderSlot; 2],
+}
+
+impl BootSlots {
+    fn new(devices: &[String; 2]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        std::fs::create_dir(text("efivars")).unwrap();
+        let [a, b] = devices;
+        std::fs::write(text("uki"), "uki").unwrap();
+        for (device, name) in [(a, "TWINSE-A.EFI"), (b, "TWINTRYB.EFI")] {
+            // Not by a mount: a process of another test may take a copy of it into its own namespace.
+            let write = format!("write {} /EFI/Linux/{name}", text("uki"));
+            for request in ["mkdir /EFI", "mkdir /EFI/Linux", &write] {
+                said("debugfs", &["-w", "-R", request, device]).unwrap();
+            }
+        }
+        let slots = [(a, "at-a"), (b, "at-b")]
+            .map(|(device, place)| LoaderSlot::at(device, &text(place), &["ext4"]));
+        Self { folder, slots }
+    }
+
+    fn loader(&self) -> MountingLoader {
+        let [a, b] = &self.slots;
+        let boot = [1, 2].map(|number| BootPartition {
+            number,
+            start_blocks: 2048,
+            size_blocks: 2048,
+            guid: [number as u8; 16],
+        });
+        let variables = self.folder.path().join("efivars");
+        let folders = [a.folder(), b.folder()];
+        let loader = SystemdBootLoader::open(variables.to_str().unwrap(), boot, folders);
+        MountingLoader::new(loader.unwrap(), self.slots.clone())
+    }
+
+    /// The name of the UKI on a device.
+    fn name(&self, device: &str) -> String {
+        said("debugfs", &["-R", "ls -p /EFI/Linux", device])
+            .unwrap()
+            .lines()
+            .find_map(|line| line.split('/').find(|word| word.ends_with(".EFI")))
+            .unwrap()
+            .to_owned()
+    }
+}
+
+#[test]
+#[ignore = "needs root, loop devices and mke2fs"]
+fn a_boot_slot_is_written_by_a_boot_loader_only_for_a_new_name() {
+    let mut loops = Loops(Vec::new());
+    let folder = tempfile::tempdir().unwrap();
+    let devices = ["a", "b"].map(|set| loops.add(&folder.path().join(set)));
+    let [a, b] = &devices;
+    let slots = BootSlots::new(&devices);
+    let mut loader = slots.loader();
+    let before = std::fs::read(folder.path().join("a")).unwrap();
+    assert_eq!(loader.set_default(Set::A), Ok(true));
+    assert_eq!(loader.set_next(Some(Set::B)), Ok(true));
+    assert_eq!(loader.next_set(), Ok(Some(Set::B)));
+    let after = std::fs::read(folder.path().join("a")).unwrap();
+    assert!(before == after, "mounted for reading only");
+    // Somebody reads set b, as an install reads the running set, while it becomes the default.
+    let place = slots.folder.path().join("reader");
+    std::fs::create_dir(&place).unwrap();
+    let place = place.to_str().unwrap().to_owned();
+    said("mount", &["-o", "ro", b, &place]).unwrap();
+    let reader = Mount(place.clone());
+    assert_eq!(loader.set_default(Set::B), Ok(true));
+    assert!(std::fs::metadata(format!("{place}/EFI/Linux/TWINSE-B.EFI")).is_ok());
+    // The mounts are those of this thread alone.
+    let mounts = std::fs::read_to_string("/proc/thread-self/mounts").unwrap();
+    let of = |device: &str| {
+        mounts
+            .lines()
+            .filter(|line| line.starts_with(device))
+            .count()
+    };
+    assert_eq!((of(a), of(b)), (0, 1), "{mounts}");
+    drop(reader);
+    assert_eq!(slots.name(b), "TWINSE-B.EFI");
+    // Somebody writes there: it cannot be mounted for reading then.
+    said("mount", &[b, &place]).unwrap();
+    let writer = Mount(place);
+    assert_eq!(loader.set_next(Some(Set::B)), Ok(true), "by its new name");
+    assert_eq!(loader.set_default(Set::B), Ok(false));
+    drop(writer);
+    for device in &devices {
+        assert!(said("e2fsck", &["-fn", device]).is_some(), "{device}");
+    }
 }

@@ -313,3 +313,91 @@ fn qcow2_holds_the_same_disk() {
     assert!(compared.contains("identical"), "{compared}");
     assert!(run("qemu-img", "info", &qcow2.path).contains("file format: qcow2"));
 }
+
+#[test]
+fn a_disk_with_systemd_boot_has_the_loader_twice_and_the_uki_among_its_entries() {
+    let factory = Factory::new();
+    let program = factory.systemd_boot(synthetic::AMD64, "257.13-1~deb13u1");
+    let options = DiskOptions {
+        systemd_boot: Some(program.clone()),
+        ..factory.options()
+    };
+    let disk = factory.disk("disk.img", &options);
+    let table: serde_json::Value = serde_json::from_str(&run("sfdisk", "-J", &disk.path)).unwrap();
+    let kind = |index: usize| table["partitiontable"]["partitions"][index]["type"].clone();
+    assert_eq!(kind(0), "C12A7328-F81F-11D2-BA4B-00A0C93EC93B");
+    assert_eq!(kind(1), "BC13C2FF-59E6-4262-A352-B275FD6F7172", "XBOOTLDR");
+
+    let part = disk.part("boot-a");
+    let checked = run("fsck.vfat", "-n -v", &part);
+    for word in ["differ", "wrong", "rror", "ncorrect", "corrupt", "rphan"] {
+        assert!(!checked.contains(word), "{checked}");
+    }
+    extract_all(&factory.bundle, &factory.workshop.at("out")).unwrap();
+    let out = factory.workshop.at("copied");
+    let copied = |name: &str| {
+        let name = format!("::{name}");
+        tool(
+            "mcopy",
+            &[
+                Path::new("-n"),
+                Path::new("-i"),
+                &part,
+                Path::new(&name),
+                &out,
+            ],
+        );
+        let bytes = fs::read(&out).unwrap();
+        fs::remove_file(&out).unwrap();
+        bytes
+    };
+    let program = fs::read(program).unwrap();
+    // By the names that the firmware, systemd-boot and the agents ask for.
+    assert!(copied("/EFI/systemd/systemd-bootx64.efi") == program);
+    assert!(copied("/EFI/BOOT/BOOTX64.EFI") == program);
+    let uki = fs::read(factory.workshop.at("out/uki.efi")).unwrap();
+    assert!(copied("/EFI/Linux/TWINSE-A.EFI") == uki);
+    let configuration = String::from_utf8(copied("/loader/loader.conf")).unwrap();
+    let expected =
+        "timeout 0\ndefault twinse-*\nsecure-boot-enroll off\nauto-entries no\neditor no\n";
+    assert_eq!(configuration, expected);
+    let listing = run("mdir", "-a -/ -b -i", &part);
+    let mut files: Vec<&str> = listing
+        .lines()
+        .filter(|line| !line.ends_with('/'))
+        .collect();
+    files.sort_unstable();
+    let expected = [
+        "::/EFI/BOOT/BOOTX64.EFI",
+        "::/EFI/LINUX/TWINSE-A.EFI",
+        "::/EFI/SYSTEMD/systemd-bootx64.efi",
+        "::/LOADER/loader.conf",
+    ];
+    assert_eq!(
+        files, expected,
+        "nothing that was only a place for a name is left"
+    );
+    // A long name of a UKI would hold its letters in UTF-16.
+    let bytes = fs::read(&part).unwrap();
+    let long: Vec<u8> = "TWIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(!bytes.windows(long.len()).any(|part| part == long));
+
+    let free = try_tool(
+        "mdir",
+        &[&support::words("-a -/ -b -i")[..], &[&disk.part("boot-b")]].concat(),
+    );
+    assert!(!free.status.success(), "set b has nothing to boot");
+    let again = factory.disk("again.img", &options);
+    tool("cmp", &[&disk.path, &again.path]);
+    let both = DiskOptions {
+        both: true,
+        ..options
+    };
+    let both = factory.disk("both.img", &both);
+    let listing = run("mdir", "-a -/ -b -i", &both.part("boot-b"));
+    let files: Vec<&str> = listing
+        .lines()
+        .filter(|line| line.ends_with(".EFI"))
+        .collect();
+    assert_eq!(files, ["::/EFI/LINUX/TWINSE-B.EFI"]);
+}

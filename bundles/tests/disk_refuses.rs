@@ -162,3 +162,41 @@ fn a_bundle_of_images_makes_no_disk() {
         assert!(error.contains(problem), "{error}");
     }
 }
+
+#[test]
+fn what_is_no_systemd_boot_for_this_disk_is_refused() {
+    let factory = Factory::new();
+    let refused = |program: &Path| {
+        let options = DiskOptions {
+            systemd_boot: Some(program.to_owned()),
+            ..factory.options()
+        };
+        let out = factory.workshop.at("disk.img");
+        let error = make(&factory.bundle, &out, &options).unwrap_err();
+        assert!(!out.exists());
+        error.to_string()
+    };
+    let said = refused(&factory.workshop.at("absent.efi"));
+    assert!(said.contains("absent.efi"), "{said}");
+    for bytes in [&b"MZ"[..], &synthetic::Synthetic::default().build()] {
+        let said = refused(&factory.workshop.put("other.efi", bytes));
+        assert!(said.contains("is not systemd-boot"), "{said}");
+    }
+    for version in ["256.9", "252", "unknown"] {
+        let said = refused(&factory.systemd_boot(synthetic::AMD64, version));
+        assert!(said.contains("257 or newer"), "{said}");
+        assert!(said.contains(version), "{said}");
+    }
+    let said = refused(&factory.systemd_boot(synthetic::ARM64, "258~rc1"));
+    assert!(said.contains("0xaa64") && said.contains("0x8664"), "{said}");
+    // A file that is too large for one is not read.
+    let large = vec![0; 40 << 20];
+    let mut program = synthetic::Synthetic::default();
+    program.sections.push((
+        ".sdmagic",
+        b"#### LoaderInfo: systemd-boot 257 ####".to_vec(),
+    ));
+    program.sections.push((".rest", large));
+    let said = refused(&factory.workshop.put("large.efi", &program.build()));
+    assert!(said.contains("large.efi"), "{said}");
+}

@@ -320,3 +320,16 @@ fn vectors_are_for_tests_of_other_programs_too() {
         good.len()
     );
 }
+
+#[test]
+fn a_disk_with_a_loader_needs_the_loader() {
+    let disk = ["disk", "v1.tseal", "--out", "disk.img"];
+    let (code, said) = failure(disk.into_iter().chain(["--loader", "systemd-boot"]));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--systemd-boot <FILE>"), "{said}");
+    let (code, said) = failure(disk.into_iter().chain(["--systemd-boot", "x.efi"]));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("--loader systemd-boot"), "{said}");
+    let (code, said) = failure(disk.into_iter().chain(["--loader", "grub"]));
+    assert_eq!(code, 2, "{said}");
+}

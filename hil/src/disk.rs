@@ -201,10 +201,24 @@ impl Disk<'_> {
         Ok(())
     }
 
+    /// Removes a file of a FAT partition.
+    ///
+    /// # Errors
+    /// When mdel fails.
+    pub fn remove(&self, label: &str, name: &str) -> Result<(), DiskError> {
+        let remove = self.mtool("mdel", label)?.argument(format!("::{name}"));
+        self.runner.run(&remove)?.expect_success()?;
+        Ok(())
+    }
+
     fn mcopy(&self, label: &str) -> Result<Invocation, DiskError> {
+        self.mtool("mcopy", label)
+    }
+
+    fn mtool(&self, program: &str, label: &str) -> Result<Invocation, DiskError> {
         let offset = self.partition(label)?.offset_bytes;
         let place = format!("{}@@{offset}", self.file.display());
-        Ok(Invocation::new("mcopy").arguments(["-i", &place]))
+        Ok(Invocation::new(program).arguments(["-i", &place]))
     }
 
     /// Opens the image for writing.

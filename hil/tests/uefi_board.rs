@@ -12,6 +12,7 @@ use twinseal_hil::boards::uefi::variables::{self, Certificates};
 use twinseal_hil::boards::uefi::{Parts, Uefi, UefiError, qemu};
 use twinseal_hil::command::Runner;
 use twinseal_hil::disk::DiskError;
+use twinseal_hil::scenario::Loader;
 use twinseal_hil::tamper::{Scene, Set, Tamper, apply};
 use twinseal_hil::web::WebServer;
 
@@ -23,7 +24,9 @@ export PATH=/bin
 for name in $(/bin/busybox --list); do [ $name = busybox ] || /bin/busybox ln -s busybox /bin/$name; done
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
 exec >/dev/console 2>&1
-for module in $(cat /modules/order); do insmod /modules/${module%.ko}.ko; done
+for folder in /modules /usr/lib/modules; do
+  for module in $(cat $folder/order); do insmod $folder/${module%.ko}.ko; done
+done
 echo "twinseal: init: set a, stand-in"
 ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0
 stty -F /dev/ttyS1 115200 raw -echo
@@ -100,6 +103,7 @@ impl StandIn {
         fs::write(self.at("initramfs/init"), INIT).unwrap();
         self.shell(&format!(
             "chmod 755 initramfs/init; cp {busybox} initramfs/bin/busybox; cp -rL {inputs}/modules initramfs/modules; mkdir initramfs/dev
+             tar -x -f {inputs}/light/rootfs.tar -C initramfs ./usr/lib/modules
              mknod initramfs/dev/console c 5 1; cd initramfs && find . | cpio -o -H newc --quiet > ../initramfs.cpio
              cd .. && mkdir root && echo ID=stand-in > os-release && echo root > root/file",
             busybox = busybox.display(), inputs = inputs.display()
@@ -149,6 +153,7 @@ impl StandIn {
             stranger_key: &key,
             stranger_certificate: &certificate,
             scratch: self.folder.path(),
+            loader: Loader::Uefi,
         };
         apply(&scene, tamper, |_, _| -> Result<String, DiskError> {
             unreachable!("only UKIs are changed here")

@@ -2,7 +2,7 @@
 
 use crate::fault::During;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
 
 /// Nothing in a slot is run, is a device or gets rights from where it is mounted for an update.
@@ -31,11 +31,7 @@ impl<'p> Mounted<'p> {
         read_only: bool,
         object: StorageObject,
     ) -> Result<Self, StorageError> {
-        let flags = if read_only {
-            SLOT_FLAGS.union(MountFlags::RDONLY)
-        } else {
-            SLOT_FLAGS
-        };
+        let flags = slot_flags(read_only);
         let mut result = Err(Errno::NODEV);
         for file_system in types {
             result = mount(device, directory, *file_system, flags, None);
@@ -57,6 +53,16 @@ impl<'p> Mounted<'p> {
         self.directory
     }
 
+    /// Makes it one that can be written, or one that cannot any more. The file system itself becomes that, as far as other mounts of it
+    /// allow: each of them stays for reading only when it was mounted so.
+    ///
+    /// # Errors
+    /// `EBUSY` when it shall be for reading only and somebody has a file open for writing.
+    pub fn remount(&self, read_only: bool) -> Result<(), StorageError> {
+        mount_remount(self.directory, slot_flags(read_only), c"")
+            .during(StorageOperation::Mount, self.object)
+    }
+
     /// Unmounts, which brings everything to the medium, and says how that went; dropping cannot.
     ///
     /// # Errors
@@ -76,6 +82,14 @@ impl<'p> Mounted<'p> {
             self.directory,
             UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH),
         );
+    }
+}
+
+const fn slot_flags(read_only: bool) -> MountFlags {
+    if read_only {
+        SLOT_FLAGS.union(MountFlags::RDONLY)
+    } else {
+        SLOT_FLAGS
     }
 }
 

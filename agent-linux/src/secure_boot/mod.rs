@@ -93,7 +93,8 @@ pub fn trusted(
     let Some(boot_slot) = boot_slot else {
         return Ok(None);
     };
-    let by_firmware = matches!(description.loader, Loader::Uefi { .. }) || is_fat(boot_slot);
+    // systemd-boot, too, has the firmware check and start its entries.
+    let by_firmware = description.loader != Loader::Record || is_fat(boot_slot);
     let folder = variables(description);
     if !by_firmware || read(folder) != Some(true) {
         return Ok(None);
@@ -103,10 +104,8 @@ pub fn trusted(
 }
 
 fn variables(description: &Description) -> &Path {
-    match &description.loader {
-        Loader::Uefi { variables } => variables,
-        Loader::Record => Path::new(EFI_VARIABLES),
-    }
+    let loader = description.loader.variables();
+    loader.unwrap_or(Path::new(EFI_VARIABLES))
 }
 
 fn is_fat(folder: &str) -> bool {

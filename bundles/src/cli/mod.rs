@@ -64,6 +64,7 @@ Examples:
   twinseal-bundle disk v1.tseal --out disk.img --trusted-key keys/release.pub
   twinseal-bundle disk v1.tseal --out disk.img --trusted-key keys/release.pub --size 4G --both
   twinseal-bundle disk v1.tseal --out disk.qcow2 --format qcow2
+  twinseal-bundle disk v1.tseal --out disk.img --loader systemd-boot --systemd-boot signed/systemd-bootx64.efi
 
 The same bundle and the same flags make the same bytes. Needs no root, and e2fsprogs. Write the image whole: its holes are zeros.";
 
@@ -247,12 +248,28 @@ pub struct DiskArguments {
     /// Put the release into set B too; without it, B is empty.
     #[arg(long)]
     pub both: bool,
+    /// What starts the UKIs: the firmware itself, or systemd-boot, which is put into boot-a.
+    #[arg(long, value_enum, default_value_t)]
+    pub loader: Loader,
+    /// systemd-boot for `--loader systemd-boot`: 257 or newer, signed with the owner's key where Secure Boot is on.
+    #[arg(long, value_name = "FILE", required_if_eq("loader", "systemd-boot"))]
+    pub systemd_boot: Option<PathBuf>,
     /// How the image is stored.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Public key that the device trusts; may be given again. Without any, no signature is checked.
     #[arg(long, value_name = "PUB")]
     pub trusted_key: Vec<PathBuf>,
+}
+
+/// What starts the UKIs of a disk; the words of the device description.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Loader {
+    /// The UEFI firmware, from the removable-media path.
+    #[default]
+    Uefi,
+    /// systemd-boot.
+    SystemdBoot,
 }
 
 /// Arguments of `diff`.

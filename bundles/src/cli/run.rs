@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::progress::ProgressLine;
 use super::{
     BuildArguments, Cli, Clock, Command, DiffArguments, DiskArguments, ExtractArguments,
-    InitramfsArguments, InspectArguments, KeygenArguments, SignArguments, VerifyArguments,
+    InitramfsArguments, InspectArguments, KeygenArguments, Loader, SignArguments, VerifyArguments,
 };
 use crate::assemble::write_new;
 use crate::build::build_watched;
 use crate::diff::diff;
-use crate::disk::{self, DiskOptions, Wanted};
+use crate::disk::{self, DiskError, DiskOptions, Wanted};
 use crate::error::{Error, FileOperation};
 use crate::exit;
 use crate::extract::{extract_all, extract_blob};
@@ -286,6 +286,9 @@ fn verify_text(result: &VerifyResult) -> String {
 }
 
 fn run_disk(arguments: &DiskArguments) -> Result<(), Error> {
+    if arguments.loader == Loader::Uefi && arguments.systemd_boot.is_some() {
+        return Err(DiskError::SystemdBootNotWanted.into());
+    }
     let options = DiskOptions {
         wanted: Wanted {
             disk: arguments.size,
@@ -293,6 +296,7 @@ fn run_disk(arguments: &DiskArguments) -> Result<(), Error> {
             root: arguments.root_bytes,
         },
         both: arguments.both,
+        systemd_boot: arguments.systemd_boot.clone(),
         format: arguments.format,
         keys: arguments
             .trusted_key

@@ -23,6 +23,36 @@ pub enum DiskError {
         "The UKI is for machine {0:#06x}, whose file name on a boot partition is not known. Known are x86-64, arm64, riscv64 and arm."
     )]
     Machine(u16),
+    /// A systemd-boot for a disk that is to have none.
+    #[error(
+        "`--systemd-boot` is given, and the loader is not systemd-boot. Give `--loader systemd-boot` too, or leave it out."
+    )]
+    SystemdBootNotWanted,
+    /// A file that was given as systemd-boot and is something else.
+    #[error(
+        "`{}` is not systemd-boot: no section .sdmagic says so. Give systemd-bootx64.efi of the package systemd-boot-efi, signed with the key of the UKI where Secure Boot is on.", .0.display()
+    )]
+    NotSystemdBoot(PathBuf),
+    /// A systemd-boot of before what the agents rely on.
+    #[error("`{}` is systemd-boot {version}, and {least} or newer is needed.", path.display())]
+    SystemdBootOld {
+        /// The file.
+        path: PathBuf,
+        /// The version that it says.
+        version: String,
+        /// The oldest that will do.
+        least: u32,
+    },
+    /// A systemd-boot for another processor than the UKI.
+    #[error(
+        "systemd-boot is for machine {own:#06x} and the UKI for machine {uki:#06x}. Give the one for the UKI's."
+    )]
+    SystemdBootMachine {
+        /// That of systemd-boot.
+        own: u16,
+        /// That of the UKI.
+        uki: u16,
+    },
     /// The seal that was computed here is not the digest that names the blob.
     #[error("The seal of {0} came out different. This is a mistake of the program; report it.")]
     Seal(BlobDigest),

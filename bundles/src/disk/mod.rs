@@ -14,10 +14,12 @@ mod content;
 mod copy;
 mod error;
 mod ext4;
+mod fat;
 mod identity;
 mod merkle;
 mod sizes;
 mod state;
+mod systemd_boot;
 mod table;
 mod tools;
 
@@ -39,11 +41,13 @@ use crate::keys::PublicKey;
 use crate::pe::PeImage;
 use crate::read::Bundle;
 use crate::verify::{Device, verify};
+use boot::FileIn;
 use content::System;
 use ext4::{Ext4, Tree};
 use identity::Identity;
 use sizes::Sizes;
 use state::Installed;
+use systemd_boot::SystemdBoot;
 use table::{Kind, LABEL_MAX, Place};
 use tools::{Call, DEBUGFS, E2FSCK, MKE2FS, QEMU_IMG};
 
@@ -67,6 +71,8 @@ pub struct DiskOptions {
     pub wanted: Wanted,
     /// Whether set B has the release too.
     pub both: bool,
+    /// The systemd-boot that starts the UKIs; without one, the firmware starts them itself.
+    pub systemd_boot: Option<PathBuf>,
     /// How the image is stored.
     pub format: Format,
     /// Keys that the device trusts. Without any, no signature is checked.
@@ -112,9 +118,13 @@ pub fn make(path: &Path, output: &Path, options: &DiskOptions) -> Result<Made, E
     let manifest_sha256: Sha256Digest = Sha256::digest(bundle.manifest_entry()).into();
     let signers = signers(path, &manifest_sha256, options)?;
     let system = System::of(&bundle)?;
-    let sizes = system.content().sizes(&options.wanted)?;
+    let loader = options.systemd_boot.as_deref();
+    let loader = loader.map(SystemdBoot::read).transpose()?;
+    let mut content = system.content();
+    content.loader_bytes = loader.as_ref().map_or(0, SystemdBoot::slot_bytes);
+    let sizes = content.sizes(&options.wanted)?;
     let slots = system.slots();
-    let places = places(&sizes, &slots)?;
+    let places = places(&sizes, &slots, loader.is_some())?;
 
     let work = tempfile::Builder::new()
         .prefix(".twinseal-disk-")
@@ -134,7 +144,8 @@ pub fn make(path: &Path, output: &Path, options: &DiskOptions) -> Result<Made, E
             blob_bytes: system.blob_bytes(),
             both: options.both,
         },
-        inodes: system.content().inodes(),
+        inodes: content.inodes(),
+        loader: loader.as_ref(),
         identity: Identity { manifest_sha256 },
         work: work.path(),
         slots,
@@ -182,12 +193,20 @@ fn signers(
     Ok(report.signers.into_iter().collect())
 }
 
-/// Every partition in its order; `data` is last, so that it can grow with the disk.
-fn places(sizes: &Sizes, slots: &[String]) -> Result<Vec<Place>, DiskError> {
+/// Every partition in its order; `data` is last, so that it can grow with the disk. A boot loader of its own stands in the boot slot
+/// of set A.
+fn places(sizes: &Sizes, slots: &[String], has_loader: bool) -> Result<Vec<Place>, DiskError> {
     let pair =
         |name: &str, kind, bytes| ["a", "b"].map(|set| (format!("{name}-{set}"), kind, bytes));
     let mut list = Vec::new();
-    list.extend(pair("boot", Kind::Boot, sizes.boot));
+    let other = if has_loader {
+        Kind::LoaderReads
+    } else {
+        Kind::Boot
+    };
+    for (label, kind) in [("boot-a", Kind::Boot), ("boot-b", other)] {
+        list.push((label.to_owned(), kind, sizes.boot));
+    }
     list.extend(pair("root", Kind::Linux, sizes.root));
     for (slot, bytes) in slots.iter().zip(&sizes.images) {
         let problem = match slot.as_str() {
@@ -251,6 +270,7 @@ impl Disk {
 /// Fills one partition after the other.
 struct Maker<'m> {
     system: &'m System<'m>,
+    loader: Option<&'m SystemdBoot>,
     installed: Installed,
     inodes: u64,
     identity: Identity,
@@ -270,7 +290,7 @@ impl Maker<'_> {
             let (name, set) = place.label.rsplit_once('-').unwrap_or((&place.label, ""));
             let has_release = set == "a" || self.installed.both;
             match (name, set) {
-                ("boot", _) => self.boot(place, has_release.then_some(uki.as_slice()))?,
+                ("boot", _) => self.boot(place, set, has_release, &uki)?,
                 ("root", _) => {
                     let tree = if has_release { &root } else { &empty };
                     self.ext4(place, tree, Some(self.inodes))?;
@@ -288,17 +308,28 @@ impl Maker<'_> {
         self.work.join("part")
     }
 
-    fn boot(&self, place: &Place, uki: Option<&[u8]>) -> Result<(), Error> {
-        let uki = match uki {
-            Some(uki) => {
-                let image = PeImage::parse(uki).map_err(DiskError::from)?;
-                Some((boot::file_name(image.headers().machine)?, uki))
-            }
-            None => None,
+    /// The loader comes with set A, whether anything else is there or not.
+    fn boot(&self, place: &Place, set: &str, has_uki: bool, uki: &[u8]) -> Result<(), Error> {
+        let image = PeImage::parse(uki).map_err(DiskError::from)?;
+        let machine = boot::machine_of(image.headers().machine)?;
+        let mut files = Vec::new();
+        if let Some(loader) = self.loader.filter(|_| set == "a") {
+            files.extend(loader.files(machine)?);
+        }
+        let entry = |name| FileIn {
+            path: vec!["EFI", "LINUX", name],
+            long: None,
+            content: uki,
         };
+        let uki = match (self.loader, set) {
+            (None, _) => machine.removable_media(uki),
+            (Some(_), "a") => entry("TWINSE-A.EFI"),
+            (Some(_), _) => entry("TWINSE-B.EFI"),
+        };
+        files.extend(has_uki.then_some(uki));
         let number = self.identity.volume_number(&place.label);
         let failed = || FileOperation::Write.on(&self.disk.path);
-        let volume = boot::make(place.bytes, number, &place.label, uki).map_err(failed())?;
+        let volume = boot::make(place.bytes, number, &place.label, &files).map_err(failed())?;
         copy::write_sparse(&volume, &self.disk.file, place.start).map_err(failed())
     }
 

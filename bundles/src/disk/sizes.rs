@@ -91,6 +91,8 @@ impl std::error::Error for ByteSizeError {}
 pub(super) struct Content {
     /// Bytes of the UKI.
     pub uki_bytes: u64,
+    /// Bytes of a boot loader of its own, with its copy.
+    pub loader_bytes: u64,
     /// Blocks that the objects and the composefs image take, sealed, in bytes.
     pub sealed_bytes: u64,
     /// How many they are.
@@ -172,10 +174,11 @@ impl Content {
 
     fn boot_bytes(&self, wanted: Option<ByteSize>) -> Result<u64, DiskError> {
         // Two tables of 4 bytes for each cluster of 512, and room for directories.
-        let with_tables = self.uki_bytes + self.uki_bytes / 64 + 2 * MIB;
+        let files = self.uki_bytes + self.loader_bytes;
+        let with_tables = files + files / 64 + 2 * MIB;
         let needed = with_tables.next_multiple_of(MIB).max(BOOT_MIN_BYTES);
         let Some(ByteSize(given)) = wanted else {
-            let twice = (2 * self.uki_bytes + 16 * MIB).next_multiple_of(MIB);
+            let twice = (2 * files + 16 * MIB).next_multiple_of(MIB);
             return Ok(twice.max(BOOT_DEFAULT_BYTES));
         };
         check("boot-bytes", "a boot slot", given, needed, BOOT_MAX_BYTES)
@@ -232,6 +235,7 @@ mod tests {
     fn content() -> Content {
         Content {
             uki_bytes: 15_000_000,
+            loader_bytes: 0,
             sealed_bytes: 220 * MIB,
             files: 5400,
             images: vec![3_000_000],
@@ -262,6 +266,22 @@ mod tests {
         assert_eq!(sizes.images, [5 * MIB]);
         let sum = 2 * (sizes.boot + sizes.root + 5 * MIB) + sizes.data + 2 * MIB;
         assert_eq!(sizes.disk, sum);
+    }
+
+    #[test]
+    fn a_loader_of_its_own_takes_room_beside_the_uki() {
+        let with_loader = Content {
+            loader_bytes: 40 * MIB,
+            ..content()
+        };
+        let boot = |content: &Content| content.sizes(&Wanted::default()).unwrap().boot;
+        assert!(boot(&with_loader) >= boot(&content()) + 40 * MIB);
+        let wanted = Wanted {
+            boot: Some(ByteSize(50 * MIB)),
+            ..Wanted::default()
+        };
+        assert!(content().sizes(&wanted).is_ok());
+        assert!(with_loader.sizes(&wanted).is_err());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) const LABEL_MAX: usize = 36;
 pub(super) enum Kind {
     /// An EFI system partition.
     Boot,
+    /// A partition that a boot loader reads besides the one that it stands in (XBOOTLDR).
+    LoaderReads,
     /// Anything that Linux looks after.
     Linux,
 }
@@ -69,6 +71,7 @@ where
     let entry = |place: &Place| Partition {
         part_type_guid: match place.kind {
             Kind::Boot => partition_types::EFI,
+            Kind::LoaderReads => partition_types::FREEDESK_BOOT,
             Kind::Linux => partition_types::LINUX_FS,
         },
         part_guid: guid("partition", &place.label),

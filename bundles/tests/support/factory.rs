@@ -44,6 +44,17 @@ impl Factory {
         }
     }
 
+    /// A file that says of itself that it is systemd-boot of a version.
+    pub fn systemd_boot(&self, machine: u16, version: &str) -> PathBuf {
+        let says = format!("#### LoaderInfo: systemd-boot {version} ####");
+        let program = crate::synthetic::Synthetic {
+            machine,
+            sections: vec![(".text", vec![0xc3; 9000]), (".sdmagic", says.into_bytes())],
+            ..crate::synthetic::Synthetic::default()
+        };
+        self.workshop.put("loader.efi", &program.build())
+    }
+
     /// Makes a disk.
     pub fn disk(&self, name: &str, options: &DiskOptions) -> Disk {
         let path = self.workshop.at(name);

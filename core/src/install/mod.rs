@@ -84,8 +84,8 @@ pub struct Config<'c> {
     pub read_back: bool,
     /// Most bytes that may be asked for in all.
     pub budget: Option<u64>,
-    /// Whether the source can give again what it has passed. Then a patch whose base proves damaged gives way to other ranges of
-    /// its blob; else the plan reads every base whole before it counts on it.
+    /// Whether the source can give again what it has passed. Patches lie behind all whole blobs, so only then they are used; and a
+    /// patch whose base proves damaged gives way to other ranges of its blob.
     pub can_go_back: bool,
 }
 

@@ -77,19 +77,19 @@ impl Planning {
                     let Some(planned) = &mut self.planned else {
                         continue;
                     };
+                    // The data of alternatives lies apart: a source that only goes forward cannot give both.
+                    if !session.config.can_go_back {
+                        continue;
+                    }
                     planned.stored_bytes = planned.stored_bytes.saturating_add(other.stored_bytes);
                     let number = self.blobs.saturating_sub(1);
                     if planned.location != Location::Absent || !Ways::reaches(number) {
                         continue;
                     }
                     let base = ways::base_of(&other, &planned.blob, manifest);
-                    let (goes_back, buffer) =
-                        (session.config.can_go_back, &mut *session.workspace.output);
-                    planned.choice.consider(&other, || {
-                        // What cannot be fetched in another way later is proved now.
-                        Ok(storage.has_base(&base)?
-                            && (goes_back || ways::is_sound(&base, buffer, storage)))
-                    })?;
+                    planned
+                        .choice
+                        .consider(&other, || Ok(storage.has_base(&base)?))?;
                 }
                 Step::BlobEnd => {
                     if let Some(planned) = self.planned.take() {

@@ -38,8 +38,11 @@ pub(super) struct Transfer {
     given_up: u16,
     /// Bytes fetched for the blob the way that is taken.
     fetched_bytes: u64,
-    /// Where the data begins that no range was asked for of: after going back, nothing is checked twice.
-    passed_to: u64,
+    /// Whether the range that was passed last is of an alternative.
+    is_other: bool,
+    /// Where the data begins that no range was asked for of, for whole ranges and for alternatives: after going back, nothing is
+    /// checked twice.
+    passed_to: [u64; 2],
 }
 
 /// The blob whose ranges the walk is passing.
@@ -113,7 +116,8 @@ impl Transfer {
             alternatives: 0,
             given_up: 0,
             fetched_bytes: 0,
-            passed_to: 0,
+            is_other: false,
+            passed_to: [0; 2],
         })
     }
 
@@ -192,7 +196,9 @@ impl Transfer {
         }
         self.task = Task::Walk;
         let end = range.stored_offset + u64::from(range.stored_bytes);
-        self.passed_to = self.passed_to.max(end);
+        let [whole, other] = &mut self.passed_to;
+        let passed = if self.is_other { other } else { whole };
+        *passed = end.max(*passed);
         if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
             self.fetched_bytes += bytes.len() as u64;
             if writing.patch().is_some() {
@@ -266,12 +272,14 @@ impl Transfer {
             }
             Step::Blob(blob) => self.begin(session, storage, blob)?,
             Step::Range(range) => {
+                self.is_other = false;
                 let is_wanted = matches!(&self.blob,
                     Some(Current::Write(writing)) if writing.way() == Way::Whole);
                 self.range(session, storage, range, is_wanted)?;
             }
             Step::Alternative(other) => self.alternative(storage, manifest, other)?,
             Step::OtherRange(range) => {
+                self.is_other = true;
                 let is_wanted = matches!(&self.blob,
                     Some(Current::Write(writing)) if writing.patch().is_some());
                 self.range(session, storage, range, is_wanted)?;
@@ -372,7 +380,14 @@ impl Transfer {
             Some(Current::Settled { audit }) => *audit,
             Some(Current::Choosing { .. }) | None => false,
         };
-        if audit && range.stored_offset >= self.passed_to {
+        let [whole, other] = self.passed_to;
+        let (passed, reachable) = if self.is_other {
+            // Behind the whole ranges that are still to come.
+            (other, session.config.can_go_back)
+        } else {
+            (whole, true)
+        };
+        if audit && reachable && range.stored_offset >= passed {
             self.task = Task::Range {
                 range,
                 purpose: Purpose::Audit,

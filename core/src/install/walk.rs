@@ -4,9 +4,11 @@
 //! scratch area, and each proves every block again, so what is in the scratch area need not be trusted.
 //!
 //! # Invariants
-//! - [`Step`]s come in the order of the data; ranges tile their blob without a gap; a walk that ends has seen every payload of the
+//! - Whole ranges come in the order of the data, and so do those of alternatives; ranges tile their blob without a gap; a walk that ends has seen every payload of the
 //!   manifest exactly once. The ranges of a patch tile its blob too.
-//! - Full route: the ranges tile the data too, and there are as many objects as the manifest states.
+//! - Full route: the whole ranges tile the data from its start on, and there are as many objects as the manifest states. The only
+//!   route of a bundle tiles the data to its end.
+//! - The ranges of all alternatives of a route ascend in the data, after the whole ranges.
 //! - Route from a base: the base's objects without the removed ones, and those of the route, are as many and have as many bytes as
 //!   the manifest states.
 
@@ -64,8 +66,11 @@ struct Grammar {
     alternatives_left: u16,
     stored_left: u64,
     raw_next: u64,
-    data_next: u64,
-    /// Whether data may be left out before the next range: where a blob begins, in the route from a base.
+    /// Where the whole ranges have come to in the data.
+    whole_next: u64,
+    /// Where the ranges of alternatives have come to: one run for the whole route.
+    other: Option<OtherRun>,
+    /// Whether data may be left out before the next range: where a blob or an alternative begins, in the route from a base.
     may_skip: bool,
     payloads_seen: u32,
     objects: Count,
@@ -85,6 +90,13 @@ enum Run {
     Patch,
     /// An alternative of a method that is not known: how its ranges relate to the blob is not, either.
     Unknown,
+}
+
+/// The data of all alternatives of a route.
+#[derive(Clone, Copy, Debug)]
+struct OtherRun {
+    first: u64,
+    next: u64,
 }
 
 /// Objects, and their bytes.
@@ -252,6 +264,7 @@ impl Grammar {
         self.ranges_left = other.ranges;
         self.stored_left = other.stored_bytes;
         self.raw_next = 0;
+        self.may_skip = self.base.is_some();
         Ok(Step::Alternative(other))
     }
 
@@ -366,14 +379,12 @@ impl Grammar {
         {
             return Err(RecordFault::Size);
         }
-        let skips = self.may_skip && range.stored_offset > self.data_next;
-        if (range.stored_offset != self.data_next && !skips)
+        let end = range.stored_offset + stored;
+        if !self.takes_data(range.stored_offset, end)
             || (self.ranges_left == 0 && self.stored_left != 0)
         {
             return Err(RecordFault::Tiling);
         }
-        self.may_skip = false;
-        self.data_next = range.stored_offset + stored;
         if self.run == Run::Unknown {
             return Ok(Step::OtherRange(range));
         }
@@ -392,6 +403,38 @@ impl Grammar {
             Run::Whole => Step::Range(range),
             Run::Patch | Run::Unknown => Step::OtherRange(range),
         })
+    }
+
+    /// Goes on along the data of the whole ranges, or of the alternatives; false where a range stands at a wrong place.
+    fn takes_data(&mut self, start: u64, end: u64) -> bool {
+        let may_skip = core::mem::take(&mut self.may_skip);
+        if self.run != Run::Whole {
+            let run = self.other.get_or_insert(OtherRun {
+                first: start,
+                next: start,
+            });
+            let expected = core::mem::replace(&mut run.next, end);
+            return start == expected || (may_skip && start > expected);
+        }
+        let expected = core::mem::replace(&mut self.whole_next, end);
+        start == expected || (may_skip && start > expected)
+    }
+
+    /// Whether the data is used as the route may: its whole ranges before its alternatives, and none of the data left over by the
+    /// only route.
+    fn data_is_tiled(&self, manifest: &Manifest) -> bool {
+        let (first, end) = self
+            .other
+            .map_or((self.whole_next, self.whole_next), |run| {
+                (run.first, run.next)
+            });
+        let is_only = manifest.routes.len() == 1;
+        let (gap, rest) = (
+            first.checked_sub(self.whole_next),
+            manifest.data_bytes().checked_sub(end),
+        );
+        gap.is_some_and(|gap| gap == 0 || !is_only)
+            && rest.is_some_and(|rest| rest == 0 || !is_only)
     }
 
     fn blob_is_over(&self) -> bool {
@@ -430,7 +473,7 @@ impl Grammar {
             Some(RecordFault::Order)
         } else if !all_seen || !objects_fit {
             Some(RecordFault::Payload)
-        } else if self.base.is_none() && self.data_next != manifest.data_bytes() {
+        } else if !self.data_is_tiled(manifest) {
             Some(RecordFault::Tiling)
         } else {
             None

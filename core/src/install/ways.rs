@@ -4,8 +4,7 @@
 //! no base.
 
 use crate::error::Error;
-use crate::storage::{PatchBase, Storage};
-use crate::verify::digest::VerityDigest;
+use crate::storage::PatchBase;
 use crate::wire::index::{Alternative, Blob, METHOD_PATCH, Role};
 use crate::wire::manifest::{Manifest, PayloadKind};
 
@@ -125,24 +124,6 @@ pub(super) fn base_of<'m>(
         size: other.base_size,
         slot,
     }
-}
-
-/// Whether a base has the content that its name says, by reading all of it.
-pub(super) fn is_sound<S: Storage>(
-    base: &PatchBase<'_>,
-    buffer: &mut [u8],
-    storage: &mut S,
-) -> bool {
-    let (mut digest, mut done) = (VerityDigest::new(), 0);
-    while done < base.size {
-        let piece = super::blob::piece(buffer, base.size - done);
-        if storage.read_base(base, done, piece).is_err() {
-            return false;
-        }
-        digest.update(piece);
-        done += piece.len() as u64;
-    }
-    digest.finish() == base.digest
 }
 
 #[cfg(test)]

@@ -309,6 +309,7 @@ impl Release {
             };
             draft.blob(role, *number, content);
         }
+        draft.place_alternatives();
         draft.manifest.data_parts.push(draft.part).unwrap();
         draft
     }
@@ -318,6 +319,8 @@ struct Draft {
     manifest: Manifest,
     records: Vec<Record>,
     data: Vec<u8>,
+    /// Stored bytes of the ranges of alternatives, in order: they come after all whole ranges.
+    waiting: Vec<Vec<u8>>,
     part: u64,
     release: Release,
 }
@@ -365,6 +368,7 @@ impl Draft {
             manifest,
             records: Vec::new(),
             data: Vec::new(),
+            waiting: Vec::new(),
             part: 0,
             release: release.clone(),
         }
@@ -393,7 +397,7 @@ impl Draft {
         let mut others = Vec::new();
         if self.release.alternatives && role == Role::Object {
             let stored = noise(start, 50);
-            let range = self.range(&stored, 0);
+            let range = self.other_range(&stored, 0);
             let stored_bytes = u64::from(range.stored_bytes);
             others = vec![
                 Record::Alternative(Alternative {
@@ -431,13 +435,14 @@ impl Draft {
 
     /// A patch against `base`, in ranges.
     fn patch(&mut self, role: Role, base: &[u8], content: &[u8]) -> Vec<Record> {
-        let (start, slice_bytes) = (self.data.len() as u64, self.release.slice_bytes());
-        let mut records = Vec::new();
+        let slice_bytes = self.release.slice_bytes();
+        let (mut records, mut stored_bytes) = (Vec::new(), 0);
         for (number, slice) in content.chunks(slice_bytes).enumerate() {
             let offset = number * slice_bytes;
             let given = self.release.first_instructions.take();
             let instructions = given.unwrap_or_else(|| instructions(base, offset, slice));
-            let range = self.range(&instructions, offset as u64);
+            let range = self.other_range(&instructions, offset as u64);
+            stored_bytes += u64::from(range.stored_bytes);
             records.push(Record::Range(Range {
                 raw_bytes: slice.len() as u32,
                 raw_sha256: sha256(slice),
@@ -450,13 +455,58 @@ impl Draft {
             base_digest: verity(base),
             base_size: base.len() as u64,
             ranges: records.len() as u32,
-            stored_bytes: self.data.len() as u64 - start,
+            stored_bytes,
         };
         records.insert(0, Record::Alternative(alternative));
         records
     }
 
+    /// A range that stores a part of its blob whole: its place is next in the data.
     fn range(&mut self, piece: &[u8], raw_offset: u64) -> Range {
+        let (range, stored) = self.encoded(piece, raw_offset);
+        Range {
+            stored_offset: self.place(&stored),
+            ..range
+        }
+    }
+
+    /// A range of an alternative: its place is found when all whole ranges have theirs.
+    fn other_range(&mut self, piece: &[u8], raw_offset: u64) -> Range {
+        let (range, stored) = self.encoded(piece, raw_offset);
+        self.waiting.push(stored);
+        range
+    }
+
+    fn place_alternatives(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting).into_iter();
+        let mut records = std::mem::take(&mut self.records);
+        let mut is_other = false;
+        for record in &mut records {
+            match record {
+                Record::Alternative(_) => is_other = true,
+                Record::Range(range) if is_other => {
+                    range.stored_offset = self.place(&waiting.next().unwrap());
+                }
+                Record::Range(_) => {}
+                Record::Blob(_) | Record::Removed(_) => is_other = false,
+            }
+        }
+        self.records = records;
+    }
+
+    /// Adds stored bytes to the data; gives where they stand.
+    fn place(&mut self, stored: &[u8]) -> u64 {
+        if self.part > 0 && self.part + stored.len() as u64 > self.release.part_bytes {
+            self.manifest.data_parts.push(self.part).unwrap();
+            self.part = 0;
+        }
+        let stored_offset = self.data.len() as u64;
+        self.part += stored.len() as u64;
+        self.data.extend_from_slice(stored);
+        stored_offset
+    }
+
+    fn encoded(&self, piece: &[u8], raw_offset: u64) -> (Range, Vec<u8>) {
         let deflated = miniz_oxide::deflate::compress_to_vec(piece, 6);
         let deflate = self.release.encoding == Encoding::Deflate && deflated.len() < piece.len();
         let (encoding, stored) = if deflate {
@@ -464,22 +514,16 @@ impl Draft {
         } else {
             (Encoding::Stored, piece.to_vec())
         };
-        if self.part > 0 && self.part + stored.len() as u64 > self.release.part_bytes {
-            self.manifest.data_parts.push(self.part).unwrap();
-            self.part = 0;
-        }
-        let stored_offset = self.data.len() as u64;
-        self.part += stored.len() as u64;
-        self.data.extend_from_slice(&stored);
-        Range {
+        let range = Range {
             encoding,
             raw_offset,
             raw_bytes: piece.len() as u32,
-            stored_offset,
+            stored_offset: 0,
             stored_bytes: stored.len() as u32,
             stored_sha256: sha256(&stored),
             raw_sha256: sha256(piece),
-        }
+        };
+        (range, stored)
     }
 }
 

@@ -10,7 +10,7 @@ pub mod tools;
 use crate::boards::uefi::UefiError;
 use crate::boards::uefi::variables::{self, Certificates};
 use crate::command::{CommandError, Invocation, Output, Runner};
-use crate::scenario::Bundle;
+use crate::scenario::{Bundle, Loader};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
@@ -18,6 +18,9 @@ use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
+
+/// systemd-boot among the inputs, as its package calls it.
+const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
 
 /// What releases are made from.
 #[derive(Clone, Debug)]
@@ -77,6 +80,8 @@ impl MakerError {
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct Made {
+    /// What starts the UKIs of the device.
+    pub loader: Loader,
     /// Everything is in here.
     folder: PathBuf,
     root: PathBuf,
@@ -112,11 +117,6 @@ struct Payload {
 }
 
 impl Made {
-    /// The folder of the bundles: what the web server serves.
-    pub fn bundles(&self) -> PathBuf {
-        self.folder.join("bundles")
-    }
-
     /// The disk of a new device with V1.
     pub fn disk(&self) -> PathBuf {
         self.folder.join("factory.img")
@@ -199,6 +199,32 @@ fn there(file: PathBuf, by: &'static str) -> Result<PathBuf, MakerError> {
     }
 }
 
+/// What is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'o> {
+    /// What starts the UKIs of the device.
+    pub loader: Loader,
+    /// The releases that are wanted besides the first.
+    pub bundles: &'o [Bundle],
+    /// The folder where everything goes but bundles; made when it is missing.
+    pub folder: &'o Path,
+    /// What the web server serves. The bundles go into its folder of that name ([`Loader::folder`]).
+    pub served: &'o Path,
+}
+
+impl Order<'_> {
+    /// Whether a release is built.
+    fn builds(&self, bundle: Bundle) -> bool {
+        let wants = |bundle| self.bundles.contains(&bundle);
+        match bundle {
+            Bundle::V1 => true,
+            Bundle::V2 => wants(Bundle::V2) || wants(Bundle::Damaged),
+            Bundle::Damaged => false,
+            other => wants(other),
+        }
+    }
+}
+
 /// Makes everything.
 ///
 /// # Errors
@@ -207,23 +233,26 @@ pub fn make(
     runner: &Runner,
     bundler: &Path,
     inputs: &Inputs,
-    folder: &Path,
+    order: Order<'_>,
 ) -> Result<Made, MakerError> {
-    for name in ["keys", "bundles", "scratch"] {
-        let made = folder.join(name);
+    let folder = order.folder;
+    let bundles = order.served.join(order.loader.folder());
+    for made in [folder.join("keys"), folder.join("scratch"), bundles.clone()] {
         fs::create_dir_all(&made).map_err(MakerError::file(&made, "made"))?;
     }
     let maker = Maker {
         runner,
         bundler,
         inputs,
+        loader: order.loader,
         folder,
+        bundles,
     };
     maker.keys()?;
     maker.variables()?;
     let built: Vec<_> = Bundle::ALL
         .into_iter()
-        .filter(|bundle| *bundle != Bundle::Damaged)
+        .filter(|bundle| order.builds(*bundle))
         .collect();
     let mut made = HashMap::new();
     thread::scope(|scope| {
@@ -243,9 +272,12 @@ pub fn make(
         }
         Ok::<(), MakerError>(())
     })?;
-    maker.damage()?;
+    if order.bundles.contains(&Bundle::Damaged) {
+        maker.damage()?;
+    }
     maker.disk()?;
     Ok(Made {
+        loader: order.loader,
         folder: folder.to_owned(),
         root: inputs.appliance("light/rootfs.tar")?,
         built: made,
@@ -256,7 +288,9 @@ struct Maker<'m> {
     runner: &'m Runner,
     bundler: &'m Path,
     inputs: &'m Inputs,
+    loader: Loader,
     folder: &'m Path,
+    bundles: PathBuf,
 }
 
 impl Maker<'_> {
@@ -269,9 +303,7 @@ impl Maker<'_> {
     }
 
     fn bundle_file(&self, bundle: Bundle) -> PathBuf {
-        self.folder
-            .join("bundles")
-            .join(format!("{}.tseal", bundle.name()))
+        self.bundles.join(format!("{}.tseal", bundle.name()))
     }
 
     fn keys(&self) -> Result<(), MakerError> {
@@ -310,7 +342,7 @@ impl Maker<'_> {
 
     /// Builds a bundle.
     fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
-        overlay::make(self.folder, self.inputs, bundle)?;
+        overlay::make(self.folder, self.inputs, self.loader, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
         let text = recipe::recipe(self.folder, self.inputs, bundle)?;
         fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;
@@ -355,12 +387,28 @@ impl Maker<'_> {
     }
 
     fn disk(&self) -> Result<(), MakerError> {
+        let systemd_boot = match self.loader {
+            Loader::Uefi => None,
+            Loader::SystemdBoot => Some(self.systemd_boot()?),
+        };
         Ok(tools::disk(
             self.runner,
             self.bundler,
             &self.bundle_file(Bundle::V1),
             &self.folder.join("keys/release.pub"),
+            systemd_boot.as_deref(),
             &self.folder.join("factory.img"),
         )?)
+    }
+
+    /// Debian's systemd-boot, signed by the owner.
+    fn systemd_boot(&self) -> Result<PathBuf, MakerError> {
+        let (own, signed) = (
+            self.inputs.appliance(SYSTEMD_BOOT)?,
+            self.folder.join(SYSTEMD_BOOT),
+        );
+        let key = |ending: &str| self.folder.join(format!("keys/signer.{ending}"));
+        tools::sign(self.runner, &own, &key("key"), &key("crt"), &signed)?;
+        Ok(signed)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::recipe::COMPATIBLE;
 use super::{Inputs, MakerError};
-use crate::scenario::Bundle;
+use crate::scenario::{Bundle, Loader};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,12 @@ pub(super) fn folder(maker: &Path, bundle: Bundle) -> PathBuf {
 }
 
 /// Makes that folder.
-pub(super) fn make(maker: &Path, inputs: &Inputs, bundle: Bundle) -> Result<(), MakerError> {
+pub(super) fn make(
+    maker: &Path,
+    inputs: &Inputs,
+    loader: Loader,
+    bundle: Bundle,
+) -> Result<(), MakerError> {
     let (folder, name) = (folder(maker, bundle), bundle.name());
     let text = |file: &str, text: &str, mode: u32| write(&folder.join(file), text.as_bytes(), mode);
     text(
@@ -44,7 +49,7 @@ pub(super) fn make(maker: &Path, inputs: &Inputs, bundle: Bundle) -> Result<(), 
         0o644,
     )?;
     text("usr/lib/twinseal/release", &format!("{name}\n"), 0o644)?;
-    text("usr/lib/twinseal/device.toml", &description(), 0o644)?;
+    text("usr/lib/twinseal/device.toml", &description(loader), 0o644)?;
     text(
         "usr/share/scenario/stays",
         &"the same in every release\n".repeat(LINES),
@@ -80,9 +85,10 @@ pub(super) fn make(maker: &Path, inputs: &Inputs, bundle: Bundle) -> Result<(), 
     }
 }
 
-fn description() -> String {
+fn description(loader: Loader) -> String {
     format!(
-        "compatible = \"{COMPATIBLE}\"\ntrial-attempts = {TRIAL_ATTEMPTS}\n\n[boot]\nloader = \"uefi\"\n"
+        "compatible = \"{COMPATIBLE}\"\ntrial-attempts = {TRIAL_ATTEMPTS}\n\n[boot]\nloader = \"{}\"\n",
+        loader.name()
     )
 }
 
@@ -113,7 +119,7 @@ mod tests {
             .into_iter()
             .filter(|bundle| *bundle != Bundle::Damaged)
         {
-            make(folder.path(), &inputs, bundle).unwrap();
+            make(folder.path(), &inputs, Loader::Uefi, bundle).unwrap();
             let own = super::folder(folder.path(), bundle);
             let early = own.join("usr/lib/twinseal/early").is_file();
             let sick = own.join("usr/lib/twinseal/health.d/20-sick").is_file();

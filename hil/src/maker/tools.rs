@@ -48,7 +48,28 @@ pub fn certificate(
     runner.run(&make)?.expect_success().map(drop)
 }
 
-/// Makes the disk of a new device with a bundle in set a.
+/// Signs a program of the firmware for Secure Boot.
+///
+/// # Errors
+/// When sbsign fails.
+pub fn sign(
+    runner: &Runner,
+    program: &Path,
+    key: &Path,
+    certificate: &Path,
+    out: &Path,
+) -> Result<(), CommandError> {
+    let sign = Invocation::new("sbsign")
+        .argument("--key")
+        .argument(key)
+        .argument("--cert")
+        .argument(certificate)
+        .argument("--output")
+        .arguments([out, program]);
+    runner.run(&sign)?.expect_success().map(drop)
+}
+
+/// Makes the disk of a new device with a bundle in set a, and with this systemd-boot if there is one.
 ///
 /// # Errors
 /// When the bundler fails.
@@ -57,15 +78,21 @@ pub fn disk(
     bundler: &Path,
     bundle: &Path,
     trusted_key: &Path,
+    systemd_boot: Option<&Path>,
     out: &Path,
 ) -> Result<(), CommandError> {
-    let make = Invocation::new(bundler)
+    let mut make = Invocation::new(bundler)
         .argument("disk")
         .argument(bundle)
         .argument("--out")
         .argument(out)
         .argument("--trusted-key")
         .argument(trusted_key);
+    if let Some(program) = systemd_boot {
+        make = make
+            .arguments(["--loader", "systemd-boot", "--systemd-boot"])
+            .argument(program);
+    }
     runner.run(&make)?.expect_success().map(drop)
 }
 

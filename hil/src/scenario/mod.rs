@@ -7,7 +7,7 @@ mod step;
 mod words;
 
 pub use step::{Expect, Step};
-pub use words::{Bundle, Need, Reading, SetOrNone, Start};
+pub use words::{Bundle, Loader, Need, Reading, SetOrNone, Start};
 
 use serde::Deserialize;
 use std::fs;
@@ -24,6 +24,9 @@ pub struct Scenario {
     pub shows: String,
     /// What it needs of a board.
     pub needs: Vec<Need>,
+    /// What starts the UKIs of the board.
+    #[serde(default)]
+    pub loader: Loader,
     /// The state of the board before its first step.
     pub start: Start,
     /// Power cuts before the steps.
@@ -113,13 +116,22 @@ impl Scenario {
         needs.filter(|need| !has.contains(need)).collect()
     }
 
-    /// What its steps use of a board.
-    fn uses(&self) -> Vec<Need> {
+    /// Whether a release must be made for it.
+    pub fn takes(&self, bundle: Bundle) -> bool {
+        self.start.holds(bundle) || self.all_steps().any(|step| step.takes(bundle))
+    }
+
+    /// Its steps, those around a power cut too.
+    fn all_steps(&self) -> impl Iterator<Item = &Step> {
         let (before, after) = self.cuts.as_ref().map_or((&[][..], &[][..]), |cuts| {
             (cuts.before.as_slice(), cuts.after.as_slice())
         });
-        let steps = before.iter().chain(&self.steps).chain(after);
-        let mut uses: Vec<_> = steps.filter_map(Step::needs).collect();
+        before.iter().chain(&self.steps).chain(after)
+    }
+
+    /// What its steps use of a board.
+    fn uses(&self) -> Vec<Need> {
+        let mut uses: Vec<_> = self.all_steps().filter_map(Step::needs).collect();
         uses.extend(self.cuts.as_ref().map(|_| Need::PowerCut));
         uses
     }

@@ -158,6 +158,18 @@ impl Step {
             _ => None,
         }
     }
+
+    /// Whether it has the guest take a release from the web server.
+    pub fn takes(&self, bundle: Bundle) -> bool {
+        let file = format!("/{}.tseal", bundle.name());
+        match self {
+            Self::Install { bundle: taken, .. } | Self::BeginInstall { bundle: taken } => {
+                *taken == bundle
+            }
+            Self::Run { command, .. } | Self::Begin { command } => command.contains(&file),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -119,6 +119,29 @@ fn every_scenario_of_the_project_can_be_read() {
 }
 
 #[test]
+fn a_scenario_asks_for_a_loader_and_takes_releases() {
+    let scenario = read(GOOD).unwrap();
+    assert_eq!(scenario.loader, Loader::Uefi);
+    let takes = |scenario: &Scenario| {
+        let mut bundles = Bundle::ALL.to_vec();
+        bundles.retain(|bundle| scenario.takes(*bundle));
+        bundles
+    };
+    assert_eq!(takes(&scenario), [Bundle::V1, Bundle::V2]);
+    let other = GOOD
+        .replacen("start = \"armed-v2\"", "start = \"factory\"\nloader = \"systemd-boot\"", 1)
+        .replacen(
+            "do = \"expect\"",
+            "do = \"run\"\ncommand = \"twinseal install http://10.0.2.100/systemd-boot/stranger.tseal\"\n\n[[step]]\ndo = \"expect\"",
+            1,
+        );
+    let scenario = read(&other).unwrap();
+    assert_eq!(scenario.loader, Loader::SystemdBoot);
+    assert_eq!(takes(&scenario), [Bundle::V1, Bundle::Stranger]);
+    assert!(read(&other.replacen("\"systemd-boot\"", "\"grub\"", 1)).is_err());
+}
+
+#[test]
 fn a_folder_without_scenarios_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = read_all(&[folder.path().to_owned()], None).unwrap_err();

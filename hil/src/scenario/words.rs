@@ -107,6 +107,18 @@ pub enum Start {
     Armed(Bundle),
 }
 
+impl Start {
+    /// Whether a release was on the board before the first step.
+    pub fn holds(self, bundle: Bundle) -> bool {
+        let other = match self {
+            Self::Factory | Self::CommittedV1 => None,
+            Self::CommittedV2 => Some(Bundle::V2),
+            Self::Armed(armed) => Some(armed),
+        };
+        bundle == Bundle::V1 || other == Some(bundle)
+    }
+}
+
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -130,6 +142,38 @@ impl TryFrom<String> for Start {
             _ => armed().map(Self::Armed).ok_or_else(|| {
                 format!("{name:?} is no start: factory, committed-v1, committed-v2 or armed-BUNDLE")
             }),
+        }
+    }
+}
+
+/// What starts the UKIs of a board, between firmware and sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loader {
+    /// The UEFI firmware itself.
+    #[default]
+    Uefi,
+    /// systemd-boot.
+    SystemdBoot,
+}
+
+impl Loader {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Uefi, Self::SystemdBoot];
+
+    /// Its name in scenarios, in the description of a device and to `twinseal-bundle disk`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi",
+            Self::SystemdBoot => "systemd-boot",
+        }
+    }
+
+    /// Where the web server has the bundles for devices with it: the address of one begins so.
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Self::Uefi => "",
+            Self::SystemdBoot => "systemd-boot/",
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::boards::uefi::Parts;
 use crate::command::Runner;
 use crate::disk;
 use crate::maker::Made;
-use crate::scenario::{Bundle, Expect, SetOrNone, Start, Step};
+use crate::scenario::{Bundle, Expect, Loader, SetOrNone, Start, Step};
 use crate::tamper::Set;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ pub(super) struct Bench<'b> {
     pub runner: Runner,
     /// The board.
     pub parts: Parts,
-    /// The releases.
-    pub made: Made,
+    /// The releases, for each loader that a scenario asks for.
+    made: Vec<Made>,
     /// The seed of every random moment.
     pub seed: u64,
     /// Number of power cuts, instead of a scenario's own.
     pub cuts: Option<u32>,
     folder: &'b Path,
-    starts: Mutex<HashMap<Start, Arc<Once>>>,
+    starts: Mutex<HashMap<(Loader, Start), Arc<Once>>>,
 }
 
 /// A start state that is made once, or the reason why it could not be.
@@ -51,7 +51,7 @@ impl<'b> Bench<'b> {
     pub(super) fn new(
         runner: Runner,
         parts: Parts,
-        made: Made,
+        made: Vec<Made>,
         folder: &'b Path,
         options: &Options,
     ) -> Self {
@@ -71,16 +71,30 @@ impl<'b> Bench<'b> {
         tempfile::tempdir_in(self.folder).map_err(SuiteError::file(self.folder, "written"))
     }
 
+    /// The releases for a loader.
+    ///
+    /// # Errors
+    /// When none were made, which is a mistake of this program.
+    pub(super) fn made(&self, loader: Loader) -> Result<&Made, String> {
+        let found = self.made.iter().find(|made| made.loader == loader);
+        found.ok_or_else(|| format!("No releases were made for {}.", loader.name()))
+    }
+
     /// Copies a start state into a folder, after making it if nobody has.
     ///
     /// # Errors
     /// With the reason why it could not be made.
-    pub(super) fn start(&self, start: Start, folder: &Path) -> Result<State, String> {
+    pub(super) fn start(
+        &self,
+        loader: Loader,
+        start: Start,
+        folder: &Path,
+    ) -> Result<State, String> {
         let cell = {
             let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(starts.entry(start).or_default())
+            Arc::clone(starts.entry((loader, start)).or_default())
         };
-        let state = cell.get_or_init(|| self.make(start)).clone();
+        let state = cell.get_or_init(|| self.make(loader, start)).clone();
         let state =
             state.map_err(|why| format!("The start state {start} could not be made.\n{why}"))?;
         self.copy(&state, folder).map_err(|error| error.to_string())
@@ -96,10 +110,11 @@ impl<'b> Bench<'b> {
         Ok(to)
     }
 
-    fn make(&self, start: Start) -> Result<State, String> {
+    fn make(&self, loader: Loader, start: Start) -> Result<State, String> {
+        let made = self.made(loader)?;
         let new = State {
-            disk: self.made.disk(),
-            variables: self.made.variables(),
+            disk: made.disk(),
+            variables: made.variables(),
         };
         let (from, steps) = match start {
             Start::Factory => return Ok(new),
@@ -107,10 +122,11 @@ impl<'b> Bench<'b> {
             Start::Armed(bundle) => (Start::CommittedV1, install(bundle)),
             Start::CommittedV2 => (Start::Armed(Bundle::V2), commit()),
         };
-        let folder = self.folder.join(format!("start-{start}"));
+        let name = format!("start-{}-{start}", loader.name());
+        let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        let state = self.start(from, &folder)?;
-        let mut execution = Execution::new(self, &state, &format!("start {start}"));
+        let state = self.start(loader, from, &folder)?;
+        let mut execution = Execution::new(self, made, &state, &format!("start {start}"));
         let done = execution.steps(&steps);
         let console = execution.tail();
         drop(execution);

@@ -22,8 +22,9 @@ pub(super) fn with_cuts(
     let mut moments = Moments::new(bench.seed, &scenario.name);
     for round in 1..=count {
         let folder = bench.scratch().map_err(|error| error.to_string())?;
-        let state = bench.start(scenario.start, folder.path())?;
-        let mut execution = Execution::new(bench, &state, &scenario.name);
+        let state = bench.start(scenario.loader, scenario.start, folder.path())?;
+        let made = bench.made(scenario.loader)?;
+        let mut execution = Execution::new(bench, made, &state, &scenario.name);
         let moment = moments.within(plan.within_ms);
         execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
         let ended = execution

@@ -6,7 +6,7 @@ use super::expect;
 use crate::boards::uefi::qemu::SERVER_ADDRESS;
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
 use crate::disk::DiskError;
-use crate::maker::MakerError;
+use crate::maker::{Made, MakerError};
 use crate::power::Moments;
 use crate::report::{Outcome, ScenarioResult, StepResult};
 use crate::scenario::{Bundle, Reading, Scenario, Step};
@@ -83,8 +83,9 @@ impl Done {
 
 fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), String> {
     let folder = bench.scratch().map_err(|error| error.to_string())?;
-    let state = bench.start(scenario.start, folder.path())?;
-    let mut execution = Execution::new(bench, &state, &scenario.name);
+    let state = bench.start(scenario.loader, scenario.start, folder.path())?;
+    let made = bench.made(scenario.loader)?;
+    let mut execution = Execution::new(bench, made, &state, &scenario.name);
     let ended = execution.steps(&scenario.steps);
     done.add(&mut execution);
     ended
@@ -93,6 +94,7 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
 /// A board that a scenario is done to.
 pub(super) struct Execution<'e> {
     bench: &'e Bench<'e>,
+    made: &'e Made,
     state: &'e State,
     pub(super) board: Uefi,
     moments: Moments,
@@ -111,7 +113,7 @@ pub(super) struct Execution<'e> {
 
 impl<'e> Execution<'e> {
     /// A board that is off, in this state.
-    pub(super) fn new(bench: &'e Bench<'e>, state: &'e State, name: &str) -> Self {
+    pub(super) fn new(bench: &'e Bench<'e>, made: &'e Made, state: &'e State, name: &str) -> Self {
         let board = Uefi::new(
             bench.parts.clone(),
             state.disk.clone(),
@@ -120,6 +122,7 @@ impl<'e> Execution<'e> {
         let moments = Moments::new(bench.seed, name);
         Self {
             bench,
+            made,
             state,
             board,
             moments,
@@ -250,7 +253,9 @@ impl<'e> Execution<'e> {
                 )?;
             }
             Step::Begin { command } => self.board.begin(command)?,
-            Step::BeginInstall { bundle } => self.board.begin(&install_command(*bundle, ""))?,
+            Step::BeginInstall { bundle } => {
+                self.board.begin(&self.install_command(*bundle, ""))?
+            }
             Step::Install {
                 bundle,
                 exit,
@@ -262,7 +267,7 @@ impl<'e> Execution<'e> {
                 let attempts =
                     attempts.map_or_else(String::new, |attempts| format!(" --attempts {attempts}"));
                 let options = format!("{attempts}{}", if *no_trial { " --no-trial" } else { "" });
-                let command = install_command(*bundle, &options);
+                let command = self.install_command(*bundle, &options);
                 self.run(
                     &command,
                     *exit,
@@ -271,9 +276,7 @@ impl<'e> Execution<'e> {
                 )?;
             }
             Step::Tamper { with } => self.tamper(with)?,
-            Step::Expect(expect) => {
-                self.output = expect::meet(&mut self.board, expect, &self.bench.made)?
-            }
+            Step::Expect(expect) => self.output = expect::meet(&mut self.board, expect, self.made)?,
             Step::Journal {
                 kind,
                 field,
@@ -284,12 +287,20 @@ impl<'e> Execution<'e> {
                 self.output = expect::entry(&answer, kind, field)?.within(
                     *at_least,
                     *at_most_uki,
-                    &self.bench.made,
+                    self.made,
                 )?;
             }
             Step::Read { file, gives } => self.read(file, *gives)?,
         }
         Ok(())
+    }
+
+    fn install_command(&self, bundle: Bundle, options: &str) -> String {
+        format!(
+            "twinseal install{options} http://{SERVER_ADDRESS}/{}{}.tseal",
+            self.made.loader.folder(),
+            bundle.name()
+        )
     }
 
     pub(super) fn cut(&mut self) -> Result<(), StepError> {
@@ -357,8 +368,7 @@ impl<'e> Execution<'e> {
             .bench
             .scratch()
             .map_err(|error| StepError::Unexpected(error.to_string()))?;
-        let (new_variables, [key, certificate]) =
-            (self.bench.made.variables(), self.bench.made.stranger());
+        let (new_variables, [key, certificate]) = (self.made.variables(), self.made.stranger());
         let scene = Scene {
             runner: &self.bench.runner,
             disk: &self.state.disk,
@@ -367,17 +377,17 @@ impl<'e> Execution<'e> {
             stranger_key: &key,
             stranger_certificate: &certificate,
             scratch: scratch.path(),
+            loader: self.made.loader,
         };
         tamper::apply(&scene, with, |set, file| {
             let seal = tamper::seal_of(&scene, set)?;
-            let bundle = self.bench.made.bundle_of(&seal).ok_or_else(|| {
+            let bundle = self.made.bundle_of(&seal).ok_or_else(|| {
                 StepError::Unexpected(format!(
                     "Set {} seals {seal}, which is no release of this run.",
                     set.name()
                 ))
             })?;
             Ok(self
-                .bench
                 .made
                 .digest_of(&self.bench.runner, bundle, file, scratch.path())?)
         })
@@ -403,13 +413,6 @@ impl<'e> Execution<'e> {
             Err(unexpected(&answer, &format!("must give {gives:?}")))
         }
     }
-}
-
-fn install_command(bundle: Bundle, options: &str) -> String {
-    format!(
-        "twinseal install{options} http://{SERVER_ADDRESS}/{}.tseal",
-        bundle.name()
-    )
 }
 
 pub(super) fn unexpected(answer: &Answer, wrong: &str) -> StepError {

@@ -17,10 +17,10 @@ use crate::boards::uefi::{HAS, Parts, UefiError};
 use crate::command::{CommandError, Runner};
 use crate::disk::{self, DiskError};
 use crate::guard;
-use crate::maker::{self, Inputs, MakerError};
+use crate::maker::{self, Inputs, Made, MakerError, Order};
 use crate::programs::{self, BUNDLER, ProgramsError, require};
 use crate::report::{self, Outcome, Report, ScenarioResult};
-use crate::scenario::{self, Need, Scenario, ScenarioError};
+use crate::scenario::{self, Bundle, Loader, Need, Scenario, ScenarioError};
 use crate::tamper;
 use crate::web::{WebError, WebServer};
 use bench::Bench;
@@ -170,9 +170,20 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         device_programs: options.device_programs.clone(),
     };
     let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
-    let made = maker::make(&runner, &bundler, &inputs, scratch.path())?;
+    let served = scratch.path().join("bundles");
+    let make = |(loader, bundles): (Loader, Vec<Bundle>)| -> Result<Made, MakerError> {
+        let order = Order {
+            loader,
+            bundles: &bundles,
+            folder: &scratch.path().join(loader.name()),
+            served: &served,
+        };
+        maker::make(&runner, &bundler, &inputs, order)
+    };
+    let made: Result<Vec<_>, _> = orders(&scenarios).into_iter().map(make).collect();
+    let made = made?;
     let server = WebServer::start(
-        &made.bundles(),
+        &served,
         &folder.join("web"),
         Some(&options.inputs.join("tools/nginx")),
     )?;
@@ -211,6 +222,21 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     }
     writeln!(out, "{}", report.counts())?;
     Ok(report)
+}
+
+/// The releases to make, for each loader that a scenario asks for.
+fn orders(scenarios: &[Scenario]) -> Vec<(Loader, Vec<Bundle>)> {
+    let of = |loader: Loader| scenarios.iter().filter(move |one| one.loader == loader);
+    let asked = Loader::ALL
+        .into_iter()
+        .filter(|loader| of(*loader).next().is_some());
+    asked
+        .map(|loader| {
+            let mut bundles = Bundle::ALL.to_vec();
+            bundles.retain(|bundle| of(loader).any(|scenario| scenario.takes(*bundle)));
+            (loader, bundles)
+        })
+        .collect()
 }
 
 fn check(options: &Options, scenarios: &[Scenario]) -> Result<(), SuiteError> {

@@ -12,6 +12,7 @@ mod uki;
 use crate::command::Runner;
 use crate::disk::{Disk, DiskError};
 use crate::programs::Tool;
+use crate::scenario::Loader;
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::Deserialize;
 use std::path::Path;
@@ -106,6 +107,8 @@ pub enum Tamper {
     ResignUki { set: Set },
     /// The UKI has no signature.
     UnsignUki { set: Set },
+    /// The UKI has a counter in its name, as systemd-boot's own counting of attempts has it.
+    CountUki { set: Set },
     /// The firmware's variables are new: the owner's keys are there, every boot entry is lost.
     WipeVariables {},
     /// A partition holds zeros.
@@ -129,6 +132,8 @@ pub struct Scene<'s> {
     pub stranger_certificate: &'s Path,
     /// For what is made on the way.
     pub scratch: &'s Path,
+    /// What starts the UKIs, and so where they are.
+    pub loader: Loader,
 }
 
 /// Makes a change. `digest_of` gives the fs-verity digest, in hex, of a file in the root of a set.
@@ -166,6 +171,7 @@ pub fn apply<E: From<DiskError>>(
         Tamper::FlipUki { set } => uki::flip(scene, *set)?,
         Tamper::ResignUki { set } => uki::sign_by_stranger(scene, *set)?,
         Tamper::UnsignUki { set } => uki::unsign(scene, *set)?,
+        Tamper::CountUki { set } => uki::count(scene, *set)?,
         Tamper::WipeVariables {} => {
             crate::disk::copy(scene.runner, scene.new_variables, scene.variables)?
         }

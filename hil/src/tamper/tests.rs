@@ -58,6 +58,10 @@ impl Small {
     }
 
     fn tamper(&self, tamper: &Tamper) -> Result<(), DiskError> {
+        self.tamper_with(Loader::Uefi, tamper)
+    }
+
+    fn tamper_with(&self, loader: Loader, tamper: &Tamper) -> Result<(), DiskError> {
         let (disk, variables, new) = (self.at("disk.img"), self.at("vars"), self.at("new"));
         let scene = Scene {
             runner: &self.runner,
@@ -67,6 +71,7 @@ impl Small {
             stranger_key: Path::new("/no/key"),
             stranger_certificate: Path::new("/no/certificate"),
             scratch: self.folder.path(),
+            loader,
         };
         apply(&scene, tamper, |_, file| {
             Ok(if file == "/one" { ONE } else { TWO }.to_owned())
@@ -173,6 +178,32 @@ fn the_seal_of_a_uki_is_found_and_changed() {
     small.shell("echo none > uki && mcopy -o -i disk.img@@1M uki ::/EFI/BOOT/BOOTX64.EFI");
     let error = small.tamper(&Tamper::FlipUki { set: Set::B }).unwrap_err();
     assert!(matches!(error, DiskError::Unfit { .. }), "{error}");
+}
+
+#[test]
+fn an_entry_of_systemd_boot_is_found_by_either_name_and_gets_a_counter() {
+    let small = Small::new();
+    let (change, tamper) = (Tamper::FlipUki { set: Set::B }, |tamper: &Tamper| {
+        small.tamper_with(Loader::SystemdBoot, tamper)
+    });
+    assert!(
+        tamper(&change).is_err(),
+        "that of the firmware is not meant"
+    );
+    let listed = || small.shell("mdir -b -i disk.img@@1M ::/EFI/Linux");
+    for name in ["TWINTRYB.EFI", "TWINSE-B.EFI"] {
+        small.shell(&format!(
+            "mmd -D s -i disk.img@@1M ::/EFI/Linux </dev/null; mcopy -o -i disk.img@@1M uki ::/EFI/Linux/{name}"
+        ));
+        tamper(&change).unwrap();
+        let uki = small.shell(&format!("mcopy -i disk.img@@1M ::/EFI/Linux/{name} -"));
+        let seal = "ab".repeat(32).replacen('a', "0", 1);
+        assert!(uki.contains(&seal), "{name}: {uki}");
+        tamper(&Tamper::CountUki { set: Set::B }).unwrap();
+        let counted = name.to_lowercase().replace(".efi", "+3.efi");
+        assert!(listed().contains(&counted), "{}", listed());
+        assert!(!listed().contains(name), "{}", listed());
+    }
 }
 
 #[test]

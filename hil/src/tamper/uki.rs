@@ -3,14 +3,23 @@
 use super::{Scene, Set};
 use crate::command::Invocation;
 use crate::disk::{Disk, DiskError};
+use crate::scenario::Loader;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where firmware looks for a UKI on a disk without boot entries (UEFI specification, removable media), on x86-64.
-const UKI: &str = "/EFI/BOOT/BOOTX64.EFI";
+const REMOVABLE_MEDIA: &str = "/EFI/BOOT/BOOTX64.EFI";
+
+/// Where systemd-boot finds the UKIs of both sets: the names of what has been the default set, and of what has only been installed.
+const ENTRIES: [[&str; 2]; 2] = [
+    ["/EFI/Linux/TWINSE-A.EFI", "/EFI/Linux/TWINTRYA.EFI"],
+    ["/EFI/Linux/TWINSE-B.EFI", "/EFI/Linux/TWINTRYB.EFI"],
+];
 
 /// The kernel parameter that states the seal.
 const PARAMETER: &[u8] = b"composefs=";
+
+const NO_SEAL: &str = "its command line states no seal";
 
 /// Digits of a SHA-256 in hex.
 const DIGEST_DIGITS: usize = 64;
@@ -19,38 +28,59 @@ fn slot(set: Set) -> String {
     format!("boot-{}", set.name())
 }
 
-fn copy_out(scene: &Scene<'_>, set: Set) -> Result<PathBuf, DiskError> {
-    let file = scene.scratch.join(format!("uki-{}.efi", set.name()));
-    let disk = Disk {
-        file: scene.disk,
-        runner: scene.runner,
-    };
-    disk.copy_out(&slot(set), UKI, &file)?;
-    Ok(file)
+fn names(loader: Loader, set: Set) -> Vec<&'static str> {
+    let [a, b] = ENTRIES;
+    match (loader, set) {
+        (Loader::Uefi, _) => vec![REMOVABLE_MEDIA],
+        (Loader::SystemdBoot, Set::A) => a.to_vec(),
+        (Loader::SystemdBoot, Set::B) => b.to_vec(),
+    }
 }
 
-fn copy_in(scene: &Scene<'_>, set: Set, file: &Path) -> Result<(), DiskError> {
-    let disk = Disk {
+/// A UKI that was copied out of its slot.
+struct Copy {
+    /// Its name on the slot.
+    name: &'static str,
+    /// The copy.
+    file: PathBuf,
+}
+
+fn copy_out(scene: &Scene<'_>, set: Set) -> Result<Copy, DiskError> {
+    let file = scene.scratch.join(format!("uki-{}.efi", set.name()));
+    let mut last = unfit(set, "it is not there");
+    for name in names(scene.loader, set) {
+        match disk(scene).copy_out(&slot(set), name, &file) {
+            Ok(()) => return Ok(Copy { name, file }),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn copy_in(scene: &Scene<'_>, set: Set, copy: &Copy) -> Result<(), DiskError> {
+    disk(scene).copy_in(&slot(set), &copy.file, copy.name)
+}
+
+fn disk<'s>(scene: &Scene<'s>) -> Disk<'s> {
+    Disk {
         file: scene.disk,
         runner: scene.runner,
-    };
-    disk.copy_in(&slot(set), file, UKI)
+    }
 }
 
 /// The seal that a set's UKI states, in hex.
 pub(super) fn seal(scene: &Scene<'_>, set: Set) -> Result<String, DiskError> {
-    let file = copy_out(scene, set)?;
+    let Copy { file, .. } = copy_out(scene, set)?;
     let bytes = fs::read(&file).map_err(DiskError::file(&file, "read"))?;
     let digits = seal_place(&bytes).and_then(|at| bytes.get(at..at + DIGEST_DIGITS));
     digits
         .and_then(|digits| String::from_utf8(digits.to_vec()).ok())
-        .ok_or_else(|| no_seal(set))
+        .ok_or_else(|| unfit(set, NO_SEAL))
 }
 
-fn no_seal(set: Set) -> DiskError {
-    let what = "its command line states no seal";
+fn unfit(set: Set, what: &'static str) -> DiskError {
     DiskError::Unfit {
-        file: UKI.to_owned(),
+        file: "The UKI".to_owned(),
         label: slot(set),
         what,
     }
@@ -70,21 +100,32 @@ fn seal_place(bytes: &[u8]) -> Option<usize> {
 
 /// Changes one digit of the seal on the command line.
 pub(super) fn flip(scene: &Scene<'_>, set: Set) -> Result<(), DiskError> {
-    let file = copy_out(scene, set)?;
-    let mut bytes = fs::read(&file).map_err(DiskError::file(&file, "read"))?;
-    let at = seal_place(&bytes).ok_or_else(|| no_seal(set))?;
+    let copy = copy_out(scene, set)?;
+    let file = &copy.file;
+    let mut bytes = fs::read(file).map_err(DiskError::file(file, "read"))?;
+    let at = seal_place(&bytes).ok_or_else(|| unfit(set, NO_SEAL))?;
     if let Some(byte) = bytes.get_mut(at) {
         *byte = if *byte == b'0' { b'1' } else { b'0' };
     }
-    fs::write(&file, bytes).map_err(DiskError::file(&file, "written"))?;
-    copy_in(scene, set, &file)
+    fs::write(file, bytes).map_err(DiskError::file(file, "written"))?;
+    copy_in(scene, set, &copy)
 }
 
 /// Takes every signature from the UKI.
 pub(super) fn unsign(scene: &Scene<'_>, set: Set) -> Result<(), DiskError> {
-    let file = copy_out(scene, set)?;
-    remove_signature(scene, &file)?;
-    copy_in(scene, set, &file)
+    let copy = copy_out(scene, set)?;
+    remove_signature(scene, &copy.file)?;
+    copy_in(scene, set, &copy)
+}
+
+/// Gives the UKI a name with a counter of three attempts (Boot Loader Specification, "Boot counting").
+pub(super) fn count(scene: &Scene<'_>, set: Set) -> Result<(), DiskError> {
+    let Copy { name, file } = copy_out(scene, set)?;
+    let stem = name.strip_suffix(".EFI").unwrap_or(name);
+    let (folder, stem) = stem.rsplit_once('/').unwrap_or(("", stem));
+    let counted = format!("{folder}/{}+3.efi", stem.to_lowercase());
+    disk(scene).copy_in(&slot(set), &file, &counted)?;
+    disk(scene).remove(&slot(set), name)
 }
 
 fn remove_signature(scene: &Scene<'_>, file: &Path) -> Result<(), DiskError> {
@@ -97,8 +138,9 @@ fn remove_signature(scene: &Scene<'_>, file: &Path) -> Result<(), DiskError> {
 
 /// Signs the UKI anew, by a stranger.
 pub(super) fn sign_by_stranger(scene: &Scene<'_>, set: Set) -> Result<(), DiskError> {
-    let file = copy_out(scene, set)?;
-    remove_signature(scene, &file)?;
+    let copy = copy_out(scene, set)?;
+    let file = &copy.file;
+    remove_signature(scene, file)?;
     let sign = Invocation::new("sbsign")
         .argument("--key")
         .argument(scene.stranger_key)
@@ -106,7 +148,7 @@ pub(super) fn sign_by_stranger(scene: &Scene<'_>, set: Set) -> Result<(), DiskEr
     let sign = sign
         .argument(scene.stranger_certificate)
         .argument("--output")
-        .arguments([&file, &file]);
+        .arguments([file, file]);
     scene.runner.run(&sign)?.expect_success()?;
-    copy_in(scene, set, &file)
+    copy_in(scene, set, &copy)
 }

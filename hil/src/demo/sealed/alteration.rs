@@ -5,6 +5,7 @@ use super::factory::Device;
 use crate::command::Runner;
 use crate::disk::DiskError;
 use crate::maker::tools;
+use crate::scenario::Loader;
 use crate::tamper::{self, Scene, Set, Tamper};
 use std::path::Path;
 
@@ -39,6 +40,7 @@ impl Alteration<'_> {
             stranger_key: disk,
             stranger_certificate: disk,
             scratch: scratch.path(),
+            loader: Loader::Uefi,
         };
         let flip = Tamper::FlipObject {
             set: Set::B,

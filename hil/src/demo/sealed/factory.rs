@@ -78,6 +78,7 @@ impl Factory<'_> {
                 self.bundler,
                 &v1.file,
                 &self.made.release_key,
+                None,
                 &device.disk,
             )?;
             let about =
