@@ -346,7 +346,9 @@ fn with_alternative(
     };
     let mut stored = miniz_oxide::deflate::compress_to_vec(instructions, 6);
     change(&mut alternative, &mut range, &mut stored);
-    range.stored_bytes = range.stored_bytes.max(stored.len() as u32);
+    if range.stored_bytes == 0 {
+        range.stored_bytes = stored.len() as u32;
+    }
     range.stored_sha256 = Sha256::digest(&stored[..range.stored_bytes as usize]).into();
     alternative.stored_bytes = u64::from(range.stored_bytes);
     blob.alternatives = 1;

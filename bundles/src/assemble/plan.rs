@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::Role;
@@ -166,18 +166,6 @@ impl<'a> BlobPlan<'a> {
             }
             Content::Object { image, object } => Box::new(image.open_object(object)?),
         })
-    }
-
-    /// All of the content, for a blob that fits in memory.
-    ///
-    /// # Errors
-    /// As [`Self::open`], and when it cannot be read.
-    pub fn read_all(&self) -> Result<Vec<u8>, Error> {
-        let mut content = Vec::new();
-        self.open()?
-            .read_to_end(&mut content)
-            .map_err(FileOperation::Read.on(Path::new(&self.describe())))?;
-        Ok(content)
     }
 
     /// What the blob is called in an error.

@@ -9,7 +9,7 @@
 //! - The same releases give the same patches, with any number of threads.
 //! - Memory: suffix arrays, bases and new blobs of all threads take at most [`MEMORY_BYTES`] together, patches that wait to be
 //!   written at most [`BATCH_BYTES`], and the sketch of a base a kilobyte for each object. No size of a blob changes that.
-//! - Work: every object is compared with at most four others, and with none that it has nothing in common with.
+//! - Work: every object is compared with at most four others, and a large one with none that it has nothing in common with.
 
 mod apply;
 mod content;
@@ -41,7 +41,7 @@ use gate::Gate;
 use matches::Operations;
 use pairs::{Contents, Paths, paths_by_digest};
 use ranges::{RangeEncoder, Window};
-use sketch::Sketch;
+use sketch::{Sketch, Sketcher};
 
 /// Most memory that all threads take together for what they compare: a device's UKI on a laptop, or two large files.
 pub const MEMORY_BYTES: u64 = 1 << 30;
@@ -63,6 +63,10 @@ const MEMORY_PER_NEW_BYTE: u64 = 4;
 
 /// Larger blobs must have something in common with what their path says before they are compared byte by byte.
 const UNCHECKED_MAX_BYTES: usize = 256 * 1024;
+
+/// A patch saves at least one part in so many of the whole blob: others would double the bundle for next to nothing, and a device
+/// would read the base for it.
+const SAVING_MIN_PART: u64 = 32;
 
 /// Fewest threads.
 const THREADS_MIN: usize = 2;
@@ -121,7 +125,7 @@ pub struct Update<'u> {
 }
 
 impl Update<'_> {
-    /// Makes the patches that cost less than the whole blob, and gives them to `take` in the order of the blobs. `number` is the
+    /// Makes the patches that are worthwhile, and gives them to `take` in the order of the blobs. `number` is the
     /// base's, for `watch`.
     ///
     /// # Errors
@@ -264,9 +268,7 @@ impl<'u> Maker<'u> {
             return Ok(attempt.best);
         }
         let small = plan.size <= WINDOW_BYTES;
-        let sketch = small
-            .then(|| plan.read_all().map(|bytes| Sketch::of(&bytes)))
-            .transpose()?;
+        let sketch = small.then(|| sketch_of(plan)).transpose()?;
         let by_path = self
             .new_paths
             .get(stored.digest.as_bytes())
@@ -299,6 +301,14 @@ impl<'u> Maker<'u> {
         };
         Ok(contents.candidates(sketch))
     }
+}
+
+/// The sketch of a new blob, read once more.
+fn sketch_of(plan: &BlobPlan<'_>) -> Result<Sketch, Error> {
+    let mut sketcher = Sketcher::default();
+    std::io::copy(&mut plan.open()?, &mut sketcher)
+        .map_err(FileOperation::Read.on(Path::new(&plan.describe())))?;
+    Ok(sketcher.finish())
 }
 
 /// A blob and the best patch of it so far.
@@ -336,7 +346,8 @@ impl Attempt<'_> {
         {
             return Ok(());
         }
-        let limit = self.best.as_ref().map_or(self.whole, Patch::cost);
+        let worthwhile = self.whole - self.whole / SAVING_MIN_PART;
+        let limit = self.best.as_ref().map_or(worthwhile, Patch::cost);
         let Some(ranges) = self.ranges(&content)? else {
             return Ok(());
         };

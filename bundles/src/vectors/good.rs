@@ -128,14 +128,9 @@ fn alternative(base: &Base<'_>) -> Vec<u8> {
         blob.alternatives = 1;
         let after = position + 1 + blob.ranges as usize;
         let stored_bytes = patch.iter().map(|range| range.len() as u64).sum();
-        let mut offset = draft.records[..after]
-            .iter()
-            .rev()
-            .find_map(end_of_range)
-            .unwrap_or(0);
-        draft
-            .data
-            .splice(offset as usize..offset as usize, patch.concat());
+        // Behind all whole ranges.
+        let mut offset = draft.data.len() as u64;
+        draft.data.extend(patch.concat());
         let mut added = vec![Record::Alternative(Alternative {
             method: METHOD,
             base_role: Role::Object,
@@ -149,16 +144,8 @@ fn alternative(base: &Base<'_>) -> Vec<u8> {
             offset += content.len() as u64;
         }
         draft.records.splice(after..after, added);
-        for record in draft.records.iter_mut().skip(after + 1 + patch.len()) {
-            if let Record::Range(range) = record {
-                range.stored_offset += stored_bytes;
-            }
-        }
-        draft
-            .manifest
-            .data_parts
-            .iter_mut()
-            .for_each(|part| *part += stored_bytes);
+        let last_part = draft.manifest.data_parts.last_mut().into_iter();
+        last_part.for_each(|part| *part += stored_bytes);
     })
 }
 
@@ -187,7 +174,7 @@ pub(super) fn patched(mut draft: Draft, change: fn(&mut Alternative, &mut Range)
     let mut range = Range {
         raw_bytes: whole.raw_bytes,
         raw_sha256: whole.raw_sha256,
-        ..stored_range(&instructions, end as u64)
+        ..stored_range(&instructions, draft.data.len() as u64)
     };
     let added = instructions.len() as u64;
     let mut alternative = Alternative {
@@ -199,24 +186,12 @@ pub(super) fn patched(mut draft: Draft, change: fn(&mut Alternative, &mut Range)
         stored_bytes: added,
     };
     change(&mut alternative, &mut range);
-    for record in draft.records.iter_mut().skip(position + 2) {
-        if let Record::Range(range) = record {
-            range.stored_offset += added;
-        }
-    }
-    draft.data.splice(end..end, instructions);
+    draft.data.extend(instructions);
     let records = [Record::Alternative(alternative), Record::Range(range)];
     draft.records.splice(position + 2..position + 2, records);
-    let parts = draft.manifest.data_parts.iter_mut();
-    parts.for_each(|part| *part += added);
+    let last_part = draft.manifest.data_parts.last_mut().into_iter();
+    last_part.for_each(|part| *part += added);
     draft
-}
-
-fn end_of_range(record: &Record) -> Option<u64> {
-    match record {
-        Record::Range(range) => Some(range.stored_offset + u64::from(range.stored_bytes)),
-        Record::Blob(_) | Record::Alternative(_) | Record::Removed(_) => None,
-    }
 }
 
 fn stored_range(content: &[u8], stored_offset: u64) -> Range {

@@ -106,7 +106,8 @@ pub fn verify_patches(path: &Path, bases: &[PathBuf]) -> Result<PatchCheck, Erro
     Ok(all)
 }
 
-/// Checks a bundle that comes as a stream, from a pipe for example; of routes from base releases, that they are whole.
+/// Checks a bundle that comes as a stream, from a pipe for example; of routes from base releases, that they are whole, and of
+/// patches nothing.
 ///
 /// # Errors
 /// As [`verify`].
@@ -155,7 +156,8 @@ where
         audit: true,
         read_back: false,
         budget: None,
-        can_go_back: true,
+        // The bytes of patches stand behind those of all whole blobs; of a stream, whose length is not known, they are gone then.
+        can_go_back: source_bytes.is_some(),
     };
     let mut checker = Checker::new(device.slots.clone()).map_err(Error::Source)?;
     let (mut front, mut output) = (vec![0; FRONT_MAX_BYTES], vec![0; OUTPUT_BYTES]);

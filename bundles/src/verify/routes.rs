@@ -88,11 +88,12 @@ impl DataCheck {
             for (alternative, ranges) in &indexed.alternatives {
                 let mut raw = 0;
                 for range in ranges {
-                    if range.stored_offset != self.next || range.raw_offset != raw {
+                    let joins = range.raw_offset == raw || alternative.method != METHOD_PATCH;
+                    if range.stored_offset != self.next || !joins {
                         return Err(Unsound::PatchPlace { route, digest }.into());
                     }
                     bundle.stored(range)?;
-                    raw += u64::from(range.raw_bytes);
+                    raw = range.raw_offset + u64::from(range.raw_bytes);
                     self.next = end_of(range);
                 }
                 if alternative.method == METHOD_PATCH && raw != indexed.blob.size {
