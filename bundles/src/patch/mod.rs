@@ -46,7 +46,7 @@ use sketch::{Sketch, Sketcher};
 /// Most memory that all threads take together for what they compare: a device's UKI on a laptop, or two large files.
 pub const MEMORY_BYTES: u64 = 1 << 30;
 
-/// Blobs up to this size are compared whole. Of larger ones each [`SEGMENT_BYTES`] are compared with so much of the base.
+/// Blobs up to this size are compared whole. Of larger ones each `SEGMENT_BYTES` are compared with so much of the base.
 pub const WINDOW_BYTES: u64 = 64 << 20;
 
 /// How much of a large blob is compared at once.
