@@ -15,7 +15,7 @@
 use crate::fault::During;
 use crate::file::{
     NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
-    open_own, regular_length, remove,
+    open_own, read_exact, regular_length, remove,
 };
 use crate::path::{BootLayout, STAGED_UKI, Standing, may_boot};
 use core::fmt::Write;
@@ -90,10 +90,16 @@ impl BootSlot {
         self.sync()
     }
 
-    /// Opens the UKI for writing, under its staging name; gives the bytes that are there.
+    /// Opens the UKI for writing, under its staging name; gives the bytes that are there. After a power cut a file on FAT may be longer
+    /// than its clusters say: it could neither be read nor written to its end, so it makes way for a new one.
     pub(crate) fn open_blob(&self, blob: &Blob) -> Result<(OwnedFd, u64), Errno> {
         let file = open_own(self.directory()?, STAGED_UKI)?;
         let left = regular_length(&file)?;
+        if left > 0 && read_exact(&file, left - 1, &mut [0]).is_err() {
+            drop(file);
+            self.remove_blob()?;
+            return Ok((open_own(self.directory()?, STAGED_UKI)?, 0));
+        }
         Ok((file, left.min(blob.size)))
     }
 

@@ -1,6 +1,7 @@
 //! Slots that are block devices, mounted for as long as they are needed.
 
 use crate::fault::During;
+use core::ffi::CStr;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -10,6 +11,10 @@ const SLOT_FLAGS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC)
     .union(MountFlags::NOATIME);
+
+/// A power cut may leave a FAT file that is longer than what its clusters say. The kernel's answer to such a file is to write nothing
+/// more to the whole file system, and the slot could never be updated again; what it cannot read it refuses either way.
+const FAT_OPTIONS: &CStr = c"errors=continue";
 
 /// A mounted slot; unmounted when dropped.
 pub struct Mounted<'p> {
@@ -34,7 +39,8 @@ impl<'p> Mounted<'p> {
         let flags = slot_flags(read_only);
         let mut result = Err(Errno::NODEV);
         for file_system in types {
-            result = mount(device, directory, *file_system, flags, None);
+            let options = (*file_system == "vfat").then_some(FAT_OPTIONS);
+            result = mount(device, directory, *file_system, flags, options);
             // EINVAL: the device holds something else. ENODEV: the kernel does not know the type.
             if !matches!(result, Err(Errno::INVAL | Errno::NODEV)) {
                 break;
