@@ -33,7 +33,7 @@ readonly INITRD_MODULES="virtio_blk i6300esb efivarfs erofs overlay"
 readonly LIGHT_MODULES="vfat nls_ascii nls_cp437 virtio_net"
 readonly ROOT_MODULES="$INITRD_MODULES $LIGHT_MODULES loop autofs4 tun"
 # What v3 lacks. Only libcurl uses it.
-readonly PRUNED='./usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
+readonly PRUNED='/usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
 # No file in the root is younger than this (2026-06-01).
 export SOURCE_DATE_EPOCH=1780272000
 
@@ -157,9 +157,10 @@ rootfs() {
         --aptopt="$work/apt-options" --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook="'$scripts/appliance/customize' \"\$1\" $release '$work/root-modules' '$scripts/appliance'" \
-        $ROOT_SUITE "$work/$version/rootfs.tar" "$work/$version.list"
+        $ROOT_SUITE "$work/$version/whole.tar" "$work/$version.list"
     # Device nodes are the kernel's business; the folder stays.
-    tar --delete --wildcards -f "$work/$version/rootfs.tar" './dev/*'
+    without "$work/$version/whole.tar" "$work/$version/rootfs.tar" '/dev/*'
+    rm "$work/$version/whole.tar"
     describe "$version"
 }
 
@@ -167,10 +168,9 @@ rootfs() {
 broken_rootfs() {
     local tar=$work/v3/rootfs.tar tree=$work/v3-changes names=(./usr/lib/os-release ./usr/lib/twinseal/release)
     mkdir -p "$work/v3" "$tree"
-    cp "$work/v2/rootfs.tar" "$tar"
-    tar -xf "$tar" -C "$tree" "${names[@]}"
+    tar -xf "$work/v2/rootfs.tar" -C "$tree" "${names[@]}"
     sed -i 's/2\.0\.0/3.0.0/' "${names[@]/#/$tree/}"
-    tar --delete --wildcards -f "$tar" "$PRUNED" "${names[@]}"
+    without "$work/v2/rootfs.tar" "$tar" "$PRUNED" "${names[@]#.}"
     tar --append --format=pax --pax-option=delete=atime,delete=ctime --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$tree" -f "$tar" "${names[@]}"
     describe v3
 }
@@ -206,7 +206,7 @@ finish() {
 
 made=$(recipe $(find "$scripts/appliance" -type f | sort))
 is_made "$out" "$made" && exit 0
-need mmdebstrap=mmdebstrap xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
+need mmdebstrap=mmdebstrap mmtarfilter=mmdebstrap xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
 if ((EUID != 0)); then
     need newuidmap=uidmap
     grep -q "^$(id -un):" /etc/subuid || fail "without root, user $(id -un) needs a range in /etc/subuid and /etc/subgid: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"

@@ -94,9 +94,10 @@ root() {
         --setup-hook='mkdir -p "$1/etc/apt/preferences.d"' --setup-hook="cp '$folder/pins' \"\$1/etc/apt/preferences.d/pins\"" \
         --customize-hook='rm "$1/etc/apt/preferences.d/pins"' \
         --customize-hook="'$scripts/appliance/customize' \"\$1\" $release '$folder/root-modules' '$scripts/appliance'" \
-        "${first%% *}" "$folder/rootfs.tar" "$folder/sources.list"
+        "${first%% *}" "$folder/whole.tar" "$folder/sources.list"
     # Device nodes are the kernel's business; the folder stays.
-    tar --delete --wildcards -f "$folder/rootfs.tar" './dev/*'
+    without "$folder/whole.tar" "$folder/rootfs.tar" '/dev/*'
+    rm "$folder/whole.tar"
     mkdir "$folder/dpkg"
     tar -xOf "$folder/rootfs.tar" ./var/lib/dpkg/status >"$folder/dpkg/status"
     tar -xOf "$folder/rootfs.tar" ./usr/lib/os-release >"$folder/os-release"

@@ -146,3 +146,11 @@ unpack() {
         dpkg-deb -x "$path" "$into"
     done
 }
+
+# without IN OUT PATTERN...: copies a tar without the members that match, owners and attributes kept. GNU tar's --delete loses
+# its place in some archives ("Skipping to next header").
+without() {
+    local from=$1 to=$2
+    shift 2
+    mmtarfilter "${@/#/--path-exclude=}" <"$from" >"$to"
+}
