@@ -7,6 +7,7 @@
 //! - [`verity`]: what the kernel says about a sealed file;
 //! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
+//! - [`format`](mod@format): new file systems for slots that lost theirs;
 //! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
@@ -47,6 +48,7 @@ mod cut;
 pub mod efivars;
 mod fault;
 mod file;
+pub mod format;
 pub mod front;
 mod image_slot;
 pub mod loader;
