@@ -8,6 +8,7 @@
 //! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
 //! - [`format`](mod@format): new file systems for slots that lost theirs;
+//! - [`partition`], [`partition_table`]: partitions by label, and the table brought back when it is lost;
 //! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
@@ -57,6 +58,7 @@ pub mod modules;
 pub mod mount;
 mod needed;
 pub mod partition;
+pub mod partition_table;
 mod path;
 pub mod record;
 mod repository;

@@ -315,14 +315,16 @@ fn join(parts: &[&str]) -> Result<Path, Errno> {
     Ok(path)
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+/// The number of 32 bits at an offset; 0 where there are no four bytes.
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     bytes
         .get(offset..)
         .and_then(<[u8]>::first_chunk)
         .map_or(0, |four| u32::from_le_bytes(*four))
 }
 
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+/// The number of 64 bits at an offset; 0 where there are no eight bytes.
+pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     bytes
         .get(offset..)
         .and_then(<[u8]>::first_chunk)
