@@ -9,6 +9,7 @@
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
 //! - [`format`](mod@format): new file systems for slots that lost theirs;
 //! - [`partition`], [`partition_table`]: partitions by label, and the table brought back when it is lost;
+//! - [`media`]: bundles on a stick or another disk;
 //! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
@@ -54,6 +55,7 @@ pub mod front;
 mod image_slot;
 pub mod loader;
 pub mod lock;
+pub mod media;
 pub mod modules;
 pub mod mount;
 mod needed;

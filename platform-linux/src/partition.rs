@@ -88,7 +88,35 @@ impl<'p> BlockDevices<'p> {
     /// Path of the device node of a partition.
     pub fn node(&self, partition: &Partition) -> String<160> {
         // The longest name fits after any folder that is a constant of ours; a path that is cut is found by nobody.
-        join(&[self.dev, "/", &partition.name]).unwrap_or_default()
+        self.node_of(&partition.name)
+    }
+
+    /// Path of the device node of a disk or a partition, by the kernel's name.
+    pub fn node_of(&self, name: &str) -> String<160> {
+        join(&[self.dev, "/", name]).unwrap_or_default()
+    }
+
+    /// The kernel's name of a disk or a partition that comes next after `last`, in the order of names; `None` when there is none.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn name_after(&self, last: Option<&str>) -> Result<Option<DeviceName>, StorageFault> {
+        let directory = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        let mut next: Option<DeviceName> = None;
+        let visited = for_each_entry(&directory, |name| {
+            // A name that does not fit is no device's.
+            let Some(name) = name.to_str().ok().and_then(|name| short(name).ok()) else {
+                return Ok(());
+            };
+            let is_behind = last.is_none_or(|last| name.as_str() > last);
+            if is_behind && next.as_ref().is_none_or(|next| name < *next) {
+                next = Some(name);
+            }
+            Ok(())
+        });
+        visited.map_err(fault_of)?;
+        Ok(next)
     }
 
     /// The partition with this label; `None` when there is none, or there are two. Its GUID is not read from the disk.
