@@ -8,6 +8,7 @@
 //! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
 //! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
+//! - [`network`]: interfaces and whole frames, for the IP stack of a recovery;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
 //! # Invariants
@@ -54,6 +55,7 @@ pub mod lock;
 pub mod modules;
 pub mod mount;
 mod needed;
+pub mod network;
 pub mod partition;
 mod path;
 pub mod record;
