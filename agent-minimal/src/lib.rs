@@ -4,6 +4,7 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
+//! - `net` (feature `net`): a bundle from a web server, for the recovery;
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
@@ -36,6 +37,8 @@ pub mod firmware;
 pub mod gate;
 pub mod handover;
 pub mod init;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod refusal;
 pub mod tree;
 pub mod var;

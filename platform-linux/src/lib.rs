@@ -11,6 +11,7 @@
 //! - [`partition`], [`partition_table`]: partitions by label, and the table brought back when it is lost;
 //! - [`media`]: bundles on a stick or another disk;
 //! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
+//! - [`network`]: interfaces and whole frames, for the IP stack of a recovery;
 //! - `sys`: every `unsafe` block of the workspace.
 //!
 //! # Invariants
@@ -59,6 +60,7 @@ pub mod media;
 pub mod modules;
 pub mod mount;
 mod needed;
+pub mod network;
 pub mod partition;
 pub mod partition_table;
 mod path;
