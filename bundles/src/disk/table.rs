@@ -95,7 +95,7 @@ where
     let mut table = GptConfig::new()
         .writable(true)
         .logical_block_size(LogicalBlockSize::Lb512)
-        .create_from_device(disk, Some(guid("disk", "")))?;
+        .create_from_device(&mut *disk, Some(guid("disk", "")))?;
     table.update_partitions(entries)?;
     table.write()?;
     write_spares(disk, bytes).map_err(gpt::GptError::from)?;
