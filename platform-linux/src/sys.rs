@@ -4,7 +4,7 @@
 //! - Every number and layout here is the kernel's, with its header named, and a test compares it with the published value.
 
 use rustix::fd::AsFd;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::ioctl::{
@@ -89,6 +89,13 @@ struct WatchdogSupport {
     options: u32,
     firmware_version: u32,
     identity: [u8; 32],
+}
+
+/// The descriptors that a program is started with: 0, 1 and 2.
+pub(crate) const fn standard(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: nothing in the workspace closes them. A process may be started without; then the number is that of another file
+    // or of none, and a call with it does something wrong and nothing unsound.
+    unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 /// `struct ifreq` with the flags of an interface (`ifr_flags`).
