@@ -8,7 +8,7 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--good:#6fcf82;--bad:#ff7b7b;--none:#e0c050}}\n\
 body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\n\
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}\n\
-td.name{white-space:nowrap}td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n\
+td.name{white-space:nowrap}th:last-child{text-align:right}td.n{width:4.5rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n\
 .passed{color:var(--good)}.failed,.failed a{color:var(--bad);font-weight:600}.skipped{color:var(--none)}\n\
 pre{overflow-x:auto;border:1px solid var(--line);border-radius:4px;padding:.5rem;font-size:12px;margin:.3rem 0}\n\
 summary{cursor:pointer}section{margin-top:2.2rem}h2{margin-bottom:.2rem}\n";
