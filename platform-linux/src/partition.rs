@@ -164,17 +164,27 @@ impl<'p> BlockDevices<'p> {
         if !FileType::from_raw_mode(about.st_mode).is_block_device() {
             return Err(fault_of(Errno::NOTBLK));
         }
-        let mut number = String::<32>::new();
-        // Two numbers of 32 bits: they fit.
-        let _ = write!(number, "{}:{}", major(about.st_rdev), minor(about.st_rdev));
-        let directory: Path = join(&[self.sys, "/dev/block"]).map_err(fault_of)?;
-        let directory = open_directory_path(&directory).map_err(fault_of)?;
-        let found = self.read(&directory, &number).map_err(fault_of)?;
-        let mut partition = found.ok_or(fault_of(Errno::NOENT))?;
+        let mut partition = self
+            .numbered(about.st_rdev)?
+            .ok_or(fault_of(Errno::NOENT))?;
         if partition.guid.is_none() {
             partition.guid = self.guid_on_disk(&partition)?;
         }
         Ok(partition)
+    }
+
+    /// The partition with the kernel's number of a device (`st_dev` of a file on it); `None` when no partition has it, as with a
+    /// file system of several devices. Its GUID is not read from the disk.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn numbered(&self, device: u64) -> Result<Option<Partition>, StorageFault> {
+        let mut number = String::<32>::new();
+        // Two numbers of 32 bits: they fit.
+        let _ = write!(number, "{}:{}", major(device), minor(device));
+        let directory: Path = join(&[self.sys, "/dev/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        self.read(&directory, &number).map_err(fault_of)
     }
 
     /// The one partition that `is_it` knows.
