@@ -186,7 +186,8 @@ impl Attendant for Listener {
 pub fn patience() -> Patience {
     let milliseconds = Duration::from_millis;
     Patience {
-        carrier: milliseconds(1_000),
+        // The kernel tells of a cable once a second at most.
+        carrier: milliseconds(20_000),
         address: milliseconds(20_000),
         name: milliseconds(10_000),
         connect: milliseconds(3_000),
