@@ -49,6 +49,7 @@ mod fault;
 mod file;
 pub mod front;
 mod image_slot;
+mod listing;
 pub mod loader;
 pub mod lock;
 pub mod modules;

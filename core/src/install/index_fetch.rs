@@ -22,6 +22,7 @@ pub(super) struct IndexFetch {
 }
 
 impl IndexFetch {
+    /// Before the route is chosen, once more after the one that was chosen proved to be none.
     pub fn new(session: &Session<'_>) -> Result<Self, Error> {
         Ok(Self {
             walk: session.walk()?,
@@ -53,7 +54,8 @@ impl IndexFetch {
         storage: &mut S,
     ) -> Result<State, Error> {
         if !self.chosen {
-            session.followed = route::Followed::choose(session.manifest()?, session.held, storage)?;
+            session.followed =
+                route::Followed::choose(session.manifest()?, &session.releases, storage)?;
             self.walk = session.walk()?;
             self.chosen = true;
         }
@@ -103,10 +105,14 @@ impl IndexFetch {
                 .as_ref()
                 .ok_or(crate::error::Misuse::InstallerFailed)?
                 .value();
-            match self.walk.step(&session.block, manifest)? {
+            match self.walk.merged_step(&session.block, manifest, storage)? {
                 Step::Block => {
                     self.tried_scratch = false;
                     return Ok(State::IndexFetch(self));
+                }
+                Step::End if !self.walk.staying_fits() => {
+                    session.releases.drop_running();
+                    return Ok(State::IndexFetch(Self::new(session)?));
                 }
                 Step::End => {
                     check_slots(session, storage)?;
@@ -132,7 +138,11 @@ impl IndexFetch {
                 Step::Removed(removed) if removed.digest.algorithm() as u8 != 1 => {
                     return Err(BundleInvalid::AlgorithmUnsupported.into());
                 }
-                Step::Removed(_) | Step::Blob(_) | Step::Alternative(_) | Step::BlobEnd => {}
+                Step::Removed(_)
+                | Step::Blob(_)
+                | Step::Alternative(_)
+                | Step::Stays(_)
+                | Step::BlobEnd => {}
             }
         }
     }

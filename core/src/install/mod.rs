@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | `Front` | manifest and signatures, verified | `front.rs` |
 //! | `Info` | `info/` entries, checked or passed over | `info.rs` |
-//! | `IndexFetch` | the route chosen (`route.rs`), its index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
+//! | `IndexFetch` | the route chosen (`route.rs`), its index blocks into the scratch area, the whole grammar checked, with the objects that stay (`staying.rs`) | `index_fetch.rs` |
 //! | `OtherRoutes` | after the full route: the routes from base releases, checked by an audit | `other_routes.rs` |
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
@@ -43,12 +43,13 @@ mod present;
 mod removal;
 mod request;
 mod route;
+mod staying;
 mod tally;
 mod transfer;
 mod walk;
 mod ways;
 
-pub use plan::{Plan, PlanSpace};
+pub use plan::{NoBase, Plan, PlanSpace, Start};
 pub use request::{Ahead, Purpose, Request};
 pub use tally::Tally;
 
@@ -157,8 +158,10 @@ struct Session<'w> {
     ways: ways::Ways,
     /// Bytes that the source must give by the plan, and by what was chosen since.
     planned_bytes: u64,
-    /// What the target set holds, by its own front matter.
-    held: Option<&'w Verified<Manifest>>,
+    /// What the sets hold, by their own front matter.
+    releases: route::Releases<'w>,
+    /// Whether the plan was accepted: what is planned anew since must fit by itself.
+    accepted: bool,
     /// The route that is followed; the full one until `IndexFetch` has chosen.
     followed: route::Followed,
 }
@@ -189,6 +192,16 @@ impl Session<'_> {
     /// A walk along the route that is followed, from its start.
     fn walk(&self) -> Result<walk::Walk, Error> {
         Ok(walk::Walk::new(self.manifest()?, &self.followed))
+    }
+
+    /// What stays cannot be had from the running set: everything is planned anew along the full route. After the plan was accepted
+    /// only from a source that can go back, and only within the budget.
+    fn start_over(&mut self) -> Result<State, Error> {
+        self.releases.drop_all();
+        self.present = present::Present::new();
+        self.ways = ways::Ways::new();
+        self.tally.present_bytes = 0;
+        Ok(State::IndexFetch(index_fetch::IndexFetch::new(self)?))
     }
 
     /// A request for (the first piece of) a run of bytes.
@@ -282,7 +295,8 @@ impl<'w> Installer<'w> {
             present: present::Present::new(),
             ways: ways::Ways::new(),
             planned_bytes: 0,
-            held: None,
+            releases: route::Releases::default(),
+            accepted: false,
             followed: route::Followed::default(),
         };
         Ok(Self {
@@ -297,7 +311,16 @@ impl<'w> Installer<'w> {
     /// [`Storage::starts_from`] says yes, the install follows it and does not look at the objects that stay.
     #[must_use]
     pub fn starting_from(mut self, held: &'w Verified<Manifest>) -> Self {
-        self.session.held = Some(held);
+        self.session.releases.target = Some(held);
+        self
+    }
+
+    /// Says what runs: the release that the front matter kept with the running set proves. The caller vouches that it was committed
+    /// there. When the bundle has a route from this release, the install follows it: the objects that stay are those that
+    /// [`Storage::running_object_after`] names. They are copied unless they are at their place, and each copy is checked.
+    #[must_use]
+    pub fn running(mut self, running: &'w Verified<Manifest>) -> Self {
+        self.session.releases.running = Some(running);
         self
     }
 
@@ -447,9 +470,10 @@ impl<'w> Installer<'w> {
         };
         plan.check(self.session.config.budget)?;
         self.session.planned_bytes = plan.source_bytes();
+        self.session.accepted = true;
         self.state = State::Failed;
         storage.prepare(self.session.manifest()?)?;
-        self.state = if self.session.followed.base.is_some() {
+        self.state = if self.session.followed.target_base().is_some() {
             State::Removal(removal::Removal::new(&self.session)?)
         } else {
             State::Transfer(transfer::Transfer::new(&self.session)?)

@@ -13,7 +13,9 @@
 //!   the manifest states.
 
 use super::route::{Base, Followed};
+use super::staying::Staying;
 use crate::error::{BundleInvalid, RecordFault};
+use crate::storage::RunningObject;
 use crate::wire::digest::{BlobDigest, Sha256Digest};
 use crate::wire::index::{
     Alternative, BLOCK_BYTES, Blob, Block, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
@@ -36,6 +38,8 @@ pub(crate) enum Step {
     OtherRange(Range),
     /// An object of the base that this release has not.
     Removed(Removed),
+    /// An object of the running set stays; only [`Walk::merged_step`] comes to it.
+    Stays(RunningObject),
     /// All ranges of the blob, alternatives included, have been passed.
     BlobEnd,
     /// The route has ended.
@@ -55,6 +59,10 @@ pub(crate) struct Walk {
     /// Whether the current block has been taken.
     loaded: bool,
     grammar: Grammar,
+    /// What stays and is not in the route.
+    pub(super) staying: Option<Staying>,
+    /// A step that waits until the objects before it have come.
+    pub(super) held_back: Option<Step>,
 }
 
 /// What the records before say about the next one.
@@ -107,7 +115,7 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    fn checked_add(self, objects: u32, bytes: u64) -> Option<Self> {
+    pub fn checked_add(self, objects: u32, bytes: u64) -> Option<Self> {
         Some(Self {
             objects: self.objects.checked_add(objects)?,
             bytes: self.bytes.checked_add(bytes)?,
@@ -138,6 +146,8 @@ impl Walk {
                 base: followed.base,
                 ..Grammar::default()
             },
+            staying: Staying::new(followed),
+            held_back: None,
         }
     }
 

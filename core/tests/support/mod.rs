@@ -4,20 +4,21 @@
 use ed25519_compact::{KeyPair, Seed};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use twinseal_core::decode::Inflate;
 use twinseal_core::error::{
     Error, Part, StorageError, StorageFault, StorageObject, StorageOperation,
 };
 use twinseal_core::install::{Config, Installer, Plan, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, Source, SourceError, run};
-use twinseal_core::storage::{Location, PatchBase, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, RunningObject, Space, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::verify::hashed::{TREES_MAX_COUNT, Trees};
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::verify::{Verified, verify_manifest};
-use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
+use twinseal_core::wire::digest::{BlobDigest, DigestAlgorithm, Sha256Digest};
 use twinseal_core::wire::index::{
     Alternative, BLOCK_BYTES, Blob, Encoding, METHOD_PATCH, RECORDS_PER_BLOCK, Range, Record,
     Removed, Role, emit_block,
@@ -680,6 +681,10 @@ pub struct Device {
     pub bootable: bool,
     pub staged_uki: Option<Vec<u8>>,
     pub front: Vec<u8>,
+    /// The front matter that is kept with the running set, when its release was committed.
+    pub running_front: Vec<u8>,
+    /// Objects of the running set that are damaged: reading them gives other bytes.
+    pub spoiled: BTreeSet<Vec<u8>>,
     pub prepared: u32,
     pub writes: u32,
     /// Objects and images that were looked up.
@@ -884,7 +889,23 @@ impl Storage for Device {
         let bytes = &self.running[blob.digest.as_bytes()];
         let from = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(from.ok_or(failure(StorageOperation::Read, StorageFault::Short))?);
+        if self.spoiled.contains(blob.digest.as_bytes()) {
+            buffer.iter_mut().for_each(|byte| *byte ^= 1);
+        }
         Ok(())
+    }
+    fn running_object_after(
+        &mut self,
+        after: Option<&BlobDigest>,
+    ) -> Result<Option<RunningObject>, StorageError> {
+        let from = after.map_or(Bound::Unbounded, |after| {
+            Bound::Excluded(after.as_bytes().to_vec())
+        });
+        let next = self.running.range((from, Bound::Unbounded)).next();
+        Ok(next.map(|(digest, bytes)| RunningObject {
+            digest: BlobDigest::new(DigestAlgorithm::Sha256, digest).unwrap(),
+            size: bytes.len() as u64,
+        }))
     }
     fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
         // What stands in the boot slot and in an image slot has no name; the running set's manifest has it.
@@ -1063,10 +1084,13 @@ where
         inflate: &mut inflate,
         zstd: None,
     };
-    let held = proved(&device.front);
+    let (held, running) = (proved(&device.front), proved(&device.running_front));
     let mut installer = Installer::new(config, workspace)?;
     if let Some(held) = &held {
         installer = installer.starting_from(held);
+    }
+    if let Some(running) = &running {
+        installer = installer.running(running);
     }
     let mut plan = None;
     let mut buffer = vec![0; options.request_bytes];
