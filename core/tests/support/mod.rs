@@ -20,8 +20,8 @@ use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::digest::{BlobDigest, DigestAlgorithm, Sha256Digest};
 use twinseal_core::wire::index::{
-    Alternative, BLOCK_BYTES, Blob, Encoding, METHOD_PATCH, RECORDS_PER_BLOCK, Range, Record,
-    Removed, Role, emit_block,
+    Alternative, BLOCK_BYTES, Blob, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
+    emit_block, set_next,
 };
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::*;
@@ -390,7 +390,10 @@ impl Draft {
         let mut raw_offset = 0;
         let mut ranges = Vec::new();
         for piece in content.chunks(self.release.range_bytes) {
-            let range = self.range(piece, raw_offset);
+            let range = Range {
+                raw_sha256: raw_sha256(piece, content),
+                ..self.range(piece, raw_offset)
+            };
             raw_offset += piece.len() as u64;
             ranges.push(Record::Range(range));
         }
@@ -446,7 +449,7 @@ impl Draft {
             stored_bytes += u64::from(range.stored_bytes);
             records.push(Record::Range(Range {
                 raw_bytes: slice.len() as u32,
-                raw_sha256: sha256(slice),
+                raw_sha256: raw_sha256(slice, content),
                 ..range
             }));
         }
@@ -526,6 +529,14 @@ impl Draft {
         };
         (range, stored)
     }
+}
+
+/// The digest of a slice in its range: none when it is all of its blob.
+pub fn raw_sha256(slice: &[u8], blob: &[u8]) -> Sha256Digest {
+    if slice.len() == blob.len() {
+        return Sha256Digest::default();
+    }
+    sha256(slice)
 }
 
 /// Instructions that make `slice` from what stands at the same place in `base`; what is beyond its end is copied.
@@ -611,13 +622,17 @@ pub fn proved(front: &[u8]) -> Option<Verified<Manifest>> {
 
 fn emit_route(records: &[Record]) -> (Vec<u8>, Sha256Digest) {
     let mut blocks = Vec::new();
-    let mut next = Sha256Digest::default();
-    for chunk in records.chunks(RECORDS_PER_BLOCK).rev() {
-        let block = emit_block(chunk, &next);
-        next = sha256(&block);
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (block, count) = emit_block(rest, &Sha256Digest::default());
         blocks.push(block);
+        rest = &rest[count..];
     }
-    blocks.reverse();
+    let mut next = Sha256Digest::default();
+    for block in blocks.iter_mut().rev() {
+        set_next(block, &next);
+        next = sha256(block);
+    }
     (blocks.concat(), next)
 }
 
