@@ -103,7 +103,7 @@ impl Writing {
         };
         if there {
             self.digest = digest;
-            session.tally.present_bytes += u64::from(range.raw_bytes);
+            session.count_present(u64::from(range.raw_bytes));
         }
         Ok(there)
     }

@@ -3,7 +3,7 @@
 use super::plan::Planned;
 use super::route::Leaving;
 use super::ways::{self, Choice, Ways};
-use super::{Plan, Session, State, staying, transfer, walk};
+use super::{Plan, Session, State, other_data, staying, transfer, walk};
 use crate::error::{
     BundleInvalid, Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation,
 };
@@ -76,7 +76,7 @@ impl Planning {
                         return session.start_over();
                     }
                     let planned = self.look_up(session, blob, location);
-                    self.plan.add(&planned, session.config.audit);
+                    self.plan.add(&planned, false, false);
                     return Ok(State::Planning(self));
                 }
                 Step::Alternative(other) => {
@@ -87,7 +87,6 @@ impl Planning {
                     if !session.config.can_go_back {
                         continue;
                     }
-                    planned.stored_bytes = planned.stored_bytes.saturating_add(other.stored_bytes);
                     let number = self.blobs.saturating_sub(1);
                     if planned.location != Location::Absent || !Ways::reaches(number) {
                         continue;
@@ -101,7 +100,9 @@ impl Planning {
                     if let Some(planned) = self.planned.take() {
                         let number = self.blobs.saturating_sub(1);
                         session.ways.keep(number, planned.choice.way);
-                        self.plan.add(&planned, session.config.audit);
+                        let audit = session.config.audit && session.followed.base.is_none();
+                        let is_there = audit && session.audits_what_is_there();
+                        self.plan.add(&planned, audit, is_there);
                     }
                 }
                 Step::Range(_) | Step::OtherRange(_) | Step::Removed(_) => {}
@@ -115,6 +116,8 @@ impl Planning {
                     self.plan.index_bytes = session.route_bytes()?;
                     self.plan.framing_bytes = framing_bytes(session)?;
                     self.plan.bundle_bytes = session.layout()?.bundle_bytes();
+                    let unpassed = other_data::start(session, self.walk.whole_bytes())?;
+                    self.plan.audit_bytes += manifest.data_bytes().saturating_sub(unpassed);
                     return self.decide(session);
                 }
             }
@@ -131,7 +134,6 @@ impl Planning {
             blob,
             location,
             choice: Choice::new(&blob, 0),
-            stored_bytes: blob.stored_bytes,
         }
     }
 
@@ -170,13 +172,16 @@ pub(super) fn read_block<S: Storage>(
         Err(BundleInvalid::IndexBlock { .. }) => {}
         taken => return Ok(taken?),
     }
-    let (operation, object) = (StorageOperation::Read, StorageObject::Scratch);
-    Err(StorageError {
-        operation,
-        object,
+    Err(scratch_damaged().into())
+}
+
+/// The error of a block that is not in the scratch area as it was written there.
+pub(super) const fn scratch_damaged() -> StorageError {
+    StorageError {
+        operation: StorageOperation::Read,
+        object: StorageObject::Scratch,
         fault: StorageFault::Digest,
     }
-    .into())
 }
 
 /// What was read so far, and what the seams of the data entries will take.
