@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::install::{
-    Decision, Done, Order, Stopped, Target, install, installed_event, journal_release,
+    Decision, Done, Order, Releases, Stopped, Target, install, installed_event, journal_release,
     release_event,
 };
 use crate::journal::Journal;
@@ -144,7 +144,7 @@ fn transfer(
         probe_images: past.is_unfinished(set),
         // A device may be provisioned on another machine than the one that will boot it.
         firmware: None,
-        held: None,
+        held: Releases::default(),
     };
     let accept = |_: &Plan, manifest: &Verified<Manifest>| {
         journal.append(Noted::InstallStarted {

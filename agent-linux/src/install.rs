@@ -71,8 +71,17 @@ pub struct Target<'p> {
     pub probe_images: bool,
     /// What the firmware trusts, when it is asked whether it would start the UKI.
     pub firmware: Option<&'p Trust>,
-    /// The release that the set to write holds, as its kept front matter proves.
-    pub held: Option<&'p Verified<Manifest>>,
+    /// What both sets hold, as far as it is proved.
+    pub held: Releases<'p>,
+}
+
+/// Releases that an update may start from: each proved by the front matter kept with its set, and committed there.
+#[derive(Clone, Copy, Default)]
+pub struct Releases<'p> {
+    /// In the set to write.
+    pub target: Option<&'p Verified<Manifest>>,
+    /// In the set that is read.
+    pub running: Option<&'p Verified<Manifest>>,
 }
 
 /// A set that is complete.
@@ -225,7 +234,7 @@ where
     })
 }
 
-/// The same into a storage of the caller's; `held` is what the set to write holds whole, when that is proved.
+/// The same into a storage of the caller's; `held` is what the sets hold whole, as far as that is proved.
 ///
 /// # Errors
 /// As [`install`].
@@ -234,7 +243,7 @@ pub fn run_installer<D, S>(
     bundle: &mut Bundle,
     crew: &Crew<'_>,
     storage: &mut S,
-    held: Option<&Verified<Manifest>>,
+    held: Releases<'_>,
     outlet: &mut Outlet,
     mut decide: D,
 ) -> Result<Option<Done>, Stopped>
@@ -246,8 +255,11 @@ where
     let config = config(order, bundle.bytes(), bundle.can_go_back());
     let (workspace, request) = buffers.lend();
     let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
-    if let Some(held) = held {
-        installer = installer.starting_from(held);
+    if let Some(target) = held.target {
+        installer = installer.starting_from(target);
+    }
+    if let Some(running) = held.running {
+        installer = installer.running(running);
     }
     if let Some(interrupted) = order.interrupted {
         installer = installer.going_on_from(interrupted);
@@ -358,10 +370,13 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         release: release_event(manifest),
         source_bytes: plan.source_bytes(),
         base: plan.base.as_ref().map(|base| hex(base)),
+        start: plan.start.into(),
+        bundle_bytes: plan.bundle_bytes,
         framing_bytes: plan.framing_bytes,
         index_bytes: plan.index_bytes,
         fetch_bytes: plan.fetch_bytes,
         patch_bytes: plan.patch_bytes,
+        whole_bytes: plan.whole_bytes,
         audit_bytes: plan.audit_bytes,
         write_bytes: plan.write_bytes,
         copy_bytes: plan.copy_bytes,

@@ -23,7 +23,7 @@ use crate::error::AgentError;
 use crate::events::Event;
 use crate::held::Held;
 use crate::install::{
-    Decision, Done, Order, Stopped, Target, install, installed_event, journal_release,
+    Decision, Done, Order, Releases, Stopped, Target, install, installed_event, journal_release,
 };
 use crate::journal::{Journal, Past};
 use crate::marks;
@@ -280,18 +280,25 @@ where
         interrupted: past.interrupted(target),
         read_back: manner.read_back,
     };
-    let held = Held::of(device, &target_set);
+    let held = [
+        Held::of(device, &target_set),
+        Held::of(device, &running_set),
+    ];
     // A route leaves out what the base has: it must have been committed there, and not found wanting since.
-    let base = held
-        .proved()
-        .filter(|_| start.record.is_good(target, &held.facts()));
+    let is_base = |set: Set, held: &Held| start.record.is_good(set, &held.facts());
+    let [in_target, in_running] = &held;
     let slots = Target {
         places: &start.places,
         running: &running_set,
         target: &target_set,
         probe_images: past.is_unfinished(target),
         firmware: trust.as_ref(),
-        held: base,
+        held: Releases {
+            target: in_target.proved().filter(|_| is_base(target, in_target)),
+            running: in_running
+                .proved()
+                .filter(|_| is_base(start.running, in_running)),
+        },
     };
     let ended = install(&order, &mut bundle, &slots, outlet, decide);
     if let Some(traffic) = bundle.traffic() {

@@ -1,5 +1,5 @@
-//! An update follows the route from a base release only where the target set's front matter proves that it holds the base, and
-//! the boot record says that the base was committed there.
+//! An update follows the route from a base release only where the front matter of the running set or of the target set proves that it
+//! holds the base, and the boot record says that the base was committed there.
 
 mod support;
 
@@ -76,39 +76,70 @@ fn what_both_sets_were_provisioned_with_is_a_base() {
     assert_eq!(board.status()["sets"][1]["bootable"], true);
 }
 
+/// Where the plan says that the route starts.
+fn start(board: &Board, release: &Release) -> String {
+    plan(board, release)["start"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn the_release_before_last_is_a_base_when_it_was_committed() {
     let board = Board::sealed().booted(&bundle(&Release::sealed(1)));
-    assert_eq!(
-        plan(&board, &after(2, 1))["base"],
-        Value::Null,
-        "set b is empty"
-    );
     board.install(&bundle(&Release::sealed(2)));
-    let uncommitted = plan(&board, &after(3, 2));
-    assert_eq!(
-        uncommitted["base"],
-        Value::Null,
-        "its trial is still to come"
-    );
+    let uncommitted = start(&board, &after(3, 2));
+    assert_eq!(uncommitted, "no-route-from", "its trial is still to come");
     assert!(board.select().starts_with("b "));
     board.ok(&["mark-good"]);
     let release = after(3, 1);
-    assert!(
-        plan(&board, &release)["base"].is_string(),
-        "set a holds release 1"
-    );
-    assert_eq!(
-        plan(&board, &after(3, 2))["base"],
-        Value::Null,
-        "the running set is no base"
-    );
+    let held = start(&board, &release);
+    assert_eq!(held, "target", "set a holds release 1");
     board.install(&bundle(&release));
     assert_holds(&board, "a", &release);
 }
 
 #[test]
-fn a_base_that_is_not_proved_is_not_used() {
+fn what_runs_is_a_base_whatever_the_other_set_holds() {
+    let board = Board::sealed().booted(&bundle(&Release::sealed(1)));
+    let release = after(2, 1);
+    let seen = plan(&board, &release);
+    assert_eq!(seen["start"], "running", "set b is empty");
+    assert!(
+        seen["base"].is_string() && seen["index_bytes"] == 4096,
+        "{seen}"
+    );
+    let text = board.ok(&["plan", &board.text("bundle.tseal")]);
+    assert!(text.contains("from the running set's release"), "{text}");
+    let installed = board.install(&bundle(&release));
+    let kept: usize = release.objects.iter().take(4).map(Vec::len).sum();
+    assert_eq!(installed["copied_bytes"], kept, "what both releases have");
+    assert_holds(&board, "b", &release);
+    assert!(board.select().starts_with("b "));
+    board.ok(&["mark-good"]);
+    let next = Release {
+        base: Some(Box::new(release)),
+        ..Release::sealed(3)
+    };
+    assert_eq!(start(&board, &next), "running", "set a holds release 1");
+    board.install(&bundle(&next));
+    assert_holds(&board, "a", &next);
+}
+
+#[test]
+fn a_running_set_with_one_object_too_many_is_no_base() {
+    let board = Board::sealed().booted(&bundle(&Release::sealed(1)));
+    let stranger = verity(b"a stranger").to_string();
+    let folder = board.path(&format!("root-a/composefs/objects/{}", &stranger[..2]));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(&stranger[2..]), "a stranger").unwrap();
+    let release = after(2, 1);
+    assert_eq!(start(&board, &release), "set-differs");
+    let text = board.ok(&["plan", &board.text("bundle.tseal")]);
+    assert!(text.contains("not what its release says"), "{text}");
+    board.install(&bundle(&release));
+    assert_holds(&board, "b", &release);
+}
+
+#[test]
+fn a_base_that_is_not_proved_in_the_target_set_is_copied() {
     let unsigned = |board: &Board| {
         let other = Release::sealed(1).bundle(&[&key(2)]);
         let front = fs::read(board.path("root-b/twinseal/manifest.tar")).unwrap();
@@ -132,7 +163,7 @@ fn a_base_that_is_not_proved_is_not_used() {
         let board = twice_provisioned();
         spoil(&board);
         let release = after(2, 1);
-        assert_eq!(plan(&board, &release)["base"], Value::Null);
+        assert_eq!(start(&board, &release), "running", "which holds it too");
         board.install(&bundle(&release));
         assert_holds(&board, "b", &release);
     }

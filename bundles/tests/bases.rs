@@ -146,7 +146,7 @@ fn a_route_that_says_something_else_than_the_full_one_is_found() {
             if let Record::Range(range) = record
                 && range.encoding != Encoding::Stored
             {
-                range.raw_sha256 = [7; 32];
+                range.stored_sha256 = [7; 32];
             }
         }
     });

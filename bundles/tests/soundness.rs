@@ -117,7 +117,7 @@ fn add_object(draft: &mut Draft) -> BlobDigest {
         stored_offset: offset,
         stored_bytes: bytes as u32,
         stored_sha256: sha256,
-        raw_sha256: sha256,
+        raw_sha256: [0; 32],
     };
     draft
         .records

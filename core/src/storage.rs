@@ -36,6 +36,15 @@ pub struct PatchBase<'m> {
     pub slot: Option<&'m str>,
 }
 
+/// An object of the running set, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningObject {
+    /// Its name.
+    pub digest: BlobDigest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
 /// Room for an update in the target set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Space {
@@ -160,6 +169,21 @@ pub trait Storage {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), StorageError>;
+
+    /// The first object of the running set whose digest comes after `after`, by its bytes, or the first of all; `None` behind the last.
+    /// Goes by names and sizes and reads no content: the installer checks what it copies. The composefs image may be among them.
+    ///
+    /// A storage that cannot list its objects says `None`: then no route from what runs is followed.
+    ///
+    /// # Errors
+    /// When the device cannot tell.
+    fn running_object_after(
+        &mut self,
+        after: Option<&BlobDigest>,
+    ) -> Result<Option<RunningObject>, StorageError> {
+        let _ = after;
+        Ok(None)
+    }
 
     /// Whether the device has the base of a patch, of the right size, where it stays as it is until the install has ended: in the
     /// running set, or in the target set if nothing of this install changes or removes it there. Costs a look, not a read of the
@@ -316,6 +340,13 @@ pub trait StorageLayer {
         self.below()?.read_running(blob, offset, buffer)
     }
 
+    fn running_object_after(
+        &mut self,
+        after: Option<&BlobDigest>,
+    ) -> Result<Option<RunningObject>, StorageError> {
+        self.below()?.running_object_after(after)
+    }
+
     fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
         self.below()?.has_base(base)
     }
@@ -414,6 +445,13 @@ impl<L: StorageLayer> Storage for L {
         buffer: &mut [u8],
     ) -> Result<(), StorageError> {
         L::read_running(self, blob, offset, buffer)
+    }
+
+    fn running_object_after(
+        &mut self,
+        after: Option<&BlobDigest>,
+    ) -> Result<Option<RunningObject>, StorageError> {
+        L::running_object_after(self, after)
     }
 
     fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {

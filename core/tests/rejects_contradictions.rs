@@ -197,10 +197,10 @@ fn a_uki_that_seals_nothing_or_is_none_is_refused() {
 #[test]
 fn the_formats_that_have_only_a_place_are_named() {
     let release = Release::sealed(1);
-    let bundle = release.build_with(|_| {}, |manifest| manifest.format = 2);
+    let bundle = release.build_with(|_| {}, |manifest| manifest.format = 3);
     assert_eq!(
         refused(&bundle),
-        invalid(BundleInvalid::FormatUnsupported { found: 2 })
+        invalid(BundleInvalid::FormatUnsupported { found: 3 })
     );
     let sha512 = BlobDigest::new(DigestAlgorithm::Sha512, &[7; 64]).unwrap();
     let bundle = release.build_with(
@@ -349,7 +349,7 @@ fn the_chain_must_end_with_the_route() {
     let one_block_more = small().build_with(|_| {}, |manifest| manifest.routes[0].blocks += 1);
     assert!(!refused(&one_block_more).1);
     let long = Release {
-        range_bytes: 1000,
+        range_bytes: 500,
         ..small()
     };
     let one_block_less = long.build_with(|_| {}, |manifest| manifest.routes[0].blocks -= 1);
@@ -368,8 +368,9 @@ fn ranges_that_do_not_give_what_the_index_says_are_refused() {
             for record in records {
                 if let Record::Range(range) = record
                     && range.encoding == Encoding::Deflate
+                    && range.has_raw_sha256()
                 {
-                    range.raw_sha256 = [0; 32];
+                    range.raw_sha256 = [1; 32];
                 }
             }
         },

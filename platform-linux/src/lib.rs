@@ -55,6 +55,7 @@ pub mod file;
 pub mod format;
 pub mod front;
 mod image_slot;
+mod listing;
 pub mod loader;
 pub mod lock;
 pub mod media;

@@ -108,7 +108,7 @@ impl Repository {
     }
 
     /// Size of the regular file of an object, in one system call: every object of a set is asked for in every install.
-    fn length(&self, digest: &BlobDigest) -> Result<Option<u64>, Errno> {
+    pub(crate) fn length(&self, digest: &BlobDigest) -> Result<Option<u64>, Errno> {
         let name = ObjectName::new(digest);
         let stat = |shard: &OwnedFd| statat(shard, name.rest(), AtFlags::SYMLINK_NOFOLLOW);
         let stat = match self.in_shard(&name, stat) {

@@ -8,6 +8,7 @@ use crate::fault::During;
 use crate::file::{identity, open_directory_path, read_exact};
 use crate::front::{remove_front, write_front};
 use crate::image_slot;
+use crate::listing::Listing;
 use crate::needed::Needed;
 use crate::path::BootLayout;
 use crate::repository::Repository;
@@ -17,7 +18,7 @@ use crate::staged::{Backing, EarlySync, Staged, object_of};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
-use twinseal_core::storage::{Location, PatchBase, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, RunningObject, Space, Storage};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::{Manifest, PayloadKind};
@@ -88,6 +89,7 @@ pub struct LinuxStorage<'p> {
     /// The object of the running set that was read last.
     copied: Option<(BlobDigest, OwnedFd)>,
     bases: Bases,
+    listing: Listing,
 }
 
 impl<'p> LinuxStorage<'p> {
@@ -122,6 +124,7 @@ impl<'p> LinuxStorage<'p> {
             staged: None,
             copied: None,
             bases: Bases::new(),
+            listing: Listing::new(),
         })
     }
 
@@ -365,6 +368,18 @@ impl Storage for LinuxStorage<'_> {
             .ok_or(Errno::NOENT)
             .during(StorageOperation::Open, object)?;
         read_exact(file, offset, buffer).during(StorageOperation::Read, object)
+    }
+
+    fn running_object_after(
+        &mut self,
+        after: Option<&BlobDigest>,
+    ) -> Result<Option<RunningObject>, StorageError> {
+        let running = self.running.as_ref();
+        let found = running.map(|running| self.listing.after(running, after));
+        found
+            .transpose()
+            .map(Option::flatten)
+            .during(StorageOperation::Read, StorageObject::Object)
     }
 
     fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {

@@ -14,6 +14,7 @@ pub use history::{Entry, Happened, Journal, SetAside};
 
 use serde::Serialize;
 use std::io::{self, Write};
+use twinseal_core::install::{self, NoBase};
 
 /// Anything that a command tells.
 #[derive(Clone, Debug, Serialize)]
@@ -84,10 +85,13 @@ pub struct Plan {
     pub release: Release,
     pub source_bytes: u64,
     pub base: Option<String>,
+    pub start: Start,
+    pub bundle_bytes: u64,
     pub framing_bytes: u64,
     pub index_bytes: u64,
     pub fetch_bytes: u64,
     pub patch_bytes: u64,
+    pub whole_bytes: u64,
     pub audit_bytes: u64,
     pub write_bytes: u64,
     pub copy_bytes: u64,
@@ -102,6 +106,35 @@ pub struct Plan {
     pub boot_free_bytes: Option<u64>,
     pub root_free_bytes: Option<u64>,
     pub budget_bytes: Option<u64>,
+}
+
+/// Where the release is that the route starts from, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of core's start, which has the text"
+)]
+pub enum Start {
+    Target,
+    Running,
+    NoRoutes,
+    NothingProved,
+    NoRouteFrom,
+    SetDiffers,
+}
+
+impl From<install::Start> for Start {
+    fn from(start: install::Start) -> Self {
+        match start {
+            install::Start::Target => Self::Target,
+            install::Start::Running => Self::Running,
+            install::Start::Nothing(NoBase::NoRoutes) => Self::NoRoutes,
+            install::Start::Nothing(NoBase::NothingProved) => Self::NothingProved,
+            install::Start::Nothing(NoBase::NoRouteFrom) => Self::NoRouteFrom,
+            install::Start::Nothing(NoBase::SetDiffers) => Self::SetDiffers,
+        }
+    }
 }
 
 /// What an install, or a look at every object, is doing.

@@ -12,7 +12,7 @@ use crate::cli::RepairArguments;
 use crate::crew::with_crew;
 use crate::device::text;
 use crate::error::AgentError;
-use crate::install::{Decision, Order, run_installer};
+use crate::install::{Decision, Order, Releases, run_installer};
 use crate::report::Outlet;
 use crate::slots::OpenSet;
 use crate::source::Bundle;
@@ -74,7 +74,7 @@ pub(super) fn replace(
             &mut bundle,
             crew,
             &mut storage,
-            None,
+            Releases::default(),
             outlet,
             accept,
         )

@@ -3,7 +3,7 @@
 use super::count;
 use crate::events::{
     Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, Plan, RebootNeeded,
-    Release, Selected, SetStatus, Status,
+    Release, Selected, SetStatus, Start, Status,
 };
 use indicatif::BinaryBytes;
 
@@ -243,12 +243,20 @@ fn kinds_text(plan: &Plan) -> String {
 
 fn route_text(plan: &Plan) -> String {
     let index = bytes(plan.index_bytes);
-    match &plan.base {
-        Some(base) => format!(
+    let base = plan.base.as_deref().unwrap_or_default();
+    let whole = |why: &str| format!("{index} of index, every object: {why}");
+    match plan.start {
+        Start::Target => format!(
             "{index} of index, from the release {base} in set {}; {} of its objects go",
             plan.set, plan.removed_blobs
         ),
-        None => format!("{index} of index, every object"),
+        Start::Running => format!("{index} of index, from the running set's release {base}"),
+        Start::NoRoutes => whole("the bundle has no routes from other releases"),
+        Start::NothingProved => whole("it is not proved what this device holds"),
+        Start::NoRouteFrom => whole("the bundle has no route from what this device holds"),
+        Start::SetDiffers => {
+            whole("a set is not what its release says; `twinseal check` says more")
+        }
     }
 }
 

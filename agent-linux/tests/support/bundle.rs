@@ -7,7 +7,7 @@ use twinseal_core::error::Part;
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
 use twinseal_core::wire::index::{
-    BLOCK_BYTES, Blob, Encoding, RECORDS_PER_BLOCK, Range, Record, Removed, Role, emit_block,
+    BLOCK_BYTES, Blob, Encoding, Range, Record, Removed, Role, emit_block, set_next,
 };
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::{
@@ -212,7 +212,11 @@ impl Release {
                 stored_offset: data.len() as u64,
                 stored_bytes: stored.len() as u32,
                 stored_sha256: Sha256::digest(&stored).into(),
-                raw_sha256: Sha256::digest(raw).into(),
+                raw_sha256: if raw.len() == bytes.len() {
+                    [0; 32]
+                } else {
+                    Sha256::digest(raw).into()
+                },
             }));
             data.extend_from_slice(&stored);
         }
@@ -342,12 +346,17 @@ fn records_from(full: &[Record], objects: &[Vec<u8>], base: &Release) -> Vec<Rec
 
 /// The records as a chain of index blocks.
 fn blocks(records: &[Record]) -> Vec<[u8; BLOCK_BYTES]> {
-    let mut next = [0; 32];
     let mut blocks: Vec<[u8; BLOCK_BYTES]> = Vec::new();
-    for records in records.chunks(RECORDS_PER_BLOCK).rev() {
-        let block = emit_block(records, &next);
-        next = Sha256::digest(block).into();
-        blocks.insert(0, block);
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (block, count) = emit_block(rest, &[0; 32]);
+        blocks.push(block);
+        rest = &rest[count..];
+    }
+    let mut next = [0; 32];
+    for block in blocks.iter_mut().rev() {
+        set_next(block, &next);
+        next = Sha256::digest(&*block).into();
     }
     blocks
 }

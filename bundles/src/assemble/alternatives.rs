@@ -10,7 +10,7 @@ use twinseal_core::wire::index::{Alternative, METHOD_PATCH, Range};
 
 use super::plan::Plan;
 use super::store::{Stored, stored_bytes};
-use super::writer::DataWriter;
+use super::writer::{DataWriter, whole_has_no_digest};
 use crate::error::Error;
 use crate::patch::{Patch, Update, Watch};
 
@@ -60,6 +60,7 @@ fn write(patch: &Patch, writer: &mut DataWriter<'_>) -> Result<(Alternative, Vec
         ranges.push(writer.push(encoded, raw_offset)?);
         raw_offset += u64::from(encoded.raw_bytes);
     }
+    whole_has_no_digest(&mut ranges);
     let alternative = Alternative {
         method: METHOD_PATCH,
         base_role: patch.base.role,

@@ -6,7 +6,7 @@ use std::iter::repeat;
 use sha2::{Digest, Sha256};
 use twinseal_core::wire::digest::Sha256Digest;
 use twinseal_core::wire::index::{
-    Alternative, BLOCK_BYTES, Blob, RECORDS_PER_BLOCK, Range, Record, Removed, Role, emit_block,
+    Alternative, BLOCK_BYTES, Blob, Range, Record, Removed, Role, emit_block, set_next,
 };
 use twinseal_core::wire::manifest::Route;
 
@@ -116,17 +116,21 @@ pub fn routes(
 /// The blocks of a route, chained from the last to the first, and what the manifest says about it.
 pub fn full_route(records: &[Record]) -> (Vec<u8>, Route) {
     let mut next = Sha256Digest::default();
-    let mut blocks: Vec<[u8; BLOCK_BYTES]> =
-        Vec::with_capacity(records.len().div_ceil(RECORDS_PER_BLOCK));
-    for run in records.chunks(RECORDS_PER_BLOCK).rev() {
-        let block = emit_block(run, &next);
-        next = Sha256::digest(block).into();
+    let mut blocks: Vec<[u8; BLOCK_BYTES]> = Vec::new();
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (block, count) = emit_block(rest, &next);
+        rest = rest.get(count..).unwrap_or(&[]);
         blocks.push(block);
+    }
+    for block in blocks.iter_mut().rev() {
+        set_next(block, &next);
+        next = Sha256::digest(&*block).into();
     }
     let route = Route {
         base: None,
         blocks: blocks.len() as u32,
         first_block: next,
     };
-    (blocks.into_iter().rev().flatten().collect(), route)
+    (blocks.into_iter().flatten().collect(), route)
 }

@@ -17,7 +17,7 @@ use twinseal_core::wire::manifest::Needs;
 use super::encode::{Encoded, Encoder, EncodingOptions};
 use super::pieces::{Piece, Pieces};
 use super::plan::{BlobPlan, Target};
-use super::writer::DataWriter;
+use super::writer::{DataWriter, whole_has_no_digest};
 use crate::error::Error;
 
 /// Bytes of pieces in a batch. Large enough that threads seldom wait for each other at its end.
@@ -193,7 +193,11 @@ impl<'d> BlobWriter<'d> {
 
     fn finish(self, blobs: &[BlobPlan<'_>], digests: Vec<BlobDigest>) -> Result<Stored, Error> {
         let (parts, needs) = self.data.finish()?;
-        let all = blobs.iter().zip(digests).zip(self.ranges);
+        let mut ranges = self.ranges;
+        ranges
+            .iter_mut()
+            .for_each(|ranges| whole_has_no_digest(ranges));
+        let all = blobs.iter().zip(digests).zip(ranges);
         let blobs = all.map(|((plan, digest), ranges)| StoredBlob {
             target: plan.target.clone(),
             digest,

@@ -8,12 +8,20 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use twinseal_core::wire::digest::Sha256Digest;
 use twinseal_core::wire::index::Range;
 use twinseal_core::wire::manifest::Needs;
 
 use super::encode::Encoded;
 use super::store::Stored;
 use crate::error::{Error, FileOperation};
+
+/// The only range of a blob, or of its patch, has no digest of what it gives: that is the blob's.
+pub(super) fn whole_has_no_digest(ranges: &mut [Range]) {
+    if let [range] = ranges {
+        range.raw_sha256 = Sha256Digest::default();
+    }
+}
 
 /// Writes ranges back to back.
 pub(super) struct DataWriter<'d> {

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use twinseal_core::wire::index::{BLOCK_BYTES, Blob, RECORDS_PER_BLOCK, Role};
+use twinseal_core::wire::index::{Blob, Role};
 
 use crate::assemble::{
     BaseRelease, BlobPlan, Content, Encoded, EncodingOptions, StoredBlob, Target,
@@ -106,9 +106,12 @@ impl Patch {
     }
 }
 
-/// What so many records take in an index.
-pub fn records_bytes(records: usize) -> u64 {
-    (records * BLOCK_BYTES).div_ceil(RECORDS_PER_BLOCK) as u64
+/// A record in an index: its digest, and a few numbers.
+const RECORD_BYTES: u64 = 42;
+
+/// What so many records take in an index, nearly: one that has two digests takes more.
+pub const fn records_bytes(records: usize) -> u64 {
+    records as u64 * RECORD_BYTES
 }
 
 /// What patches are made of.

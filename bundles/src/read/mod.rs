@@ -21,7 +21,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use twinseal_core::error::{BundleInvalid, Field, Part, RecordFault};
 use twinseal_core::wire::digest::Sha256Digest;
-use twinseal_core::wire::index::{Alternative, BLOCK_BYTES, Blob, Block, Range, Record, Removed};
+use twinseal_core::wire::index::{
+    Alternative, BLOCK_BYTES, Blob, Block, Cursor, Range, Record, Removed,
+};
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_core::wire::tar::{
@@ -296,8 +298,11 @@ impl Bundle {
             }
             let view = Block::new(&bytes);
             let fault = |fault| core(BundleInvalid::IndexRecord { block, fault });
-            for record in 0..view.records().map_err(fault)? {
-                view.record(record).and_then(&mut take).map_err(fault)?;
+            let mut cursor = Cursor::new();
+            for _ in 0..view.records().map_err(fault)? {
+                view.record(&mut cursor)
+                    .and_then(&mut take)
+                    .map_err(fault)?;
             }
             expected = view.next();
         }

@@ -64,6 +64,7 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
             decodes,
             base.with_draft(|draft| {
                 ranges_mut(&mut draft.records)
+                    .filter(|range| range.has_raw_sha256())
                     .take(1)
                     .for_each(|range| flip(&mut range.raw_sha256, 0));
             }),

@@ -189,8 +189,8 @@ fn encodings(base: &Base<'_>) -> Vec<Vector> {
         refused(
             "format-2",
             "it has the next format version",
-            BundleInvalid::FormatUnsupported { found: 2 },
-            base.with_manifest(|manifest| manifest.format = 2),
+            BundleInvalid::FormatUnsupported { found: 3 },
+            base.with_manifest(|manifest| manifest.format = 3),
         ),
         refused(
             "manifest-trailing",

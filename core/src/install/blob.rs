@@ -23,13 +23,15 @@ pub(super) struct Writing {
     patch: Option<Alternative>,
     /// Bytes that an earlier attempt may have left.
     left: u64,
-    /// The running digest. An image that will be read back needs none: its digest is taken from the medium.
+    /// The running digest. An image of many ranges that will be read back needs none: its digest is taken from the medium.
     digest: Option<VerityDigest>,
 }
 
 impl Writing {
     pub fn new(blob: Blob, way: Way, left: u64, read_back: bool) -> Self {
-        let from_medium = blob.role == Role::Image && read_back;
+        // One range has no digest but that of its blob.
+        let has_ranges = way == Way::Whole && blob.ranges > 1;
+        let from_medium = blob.role == Role::Image && read_back && has_ranges;
         Self {
             blob,
             way,
@@ -94,7 +96,11 @@ impl Writing {
             digest.iter_mut().for_each(|digest| digest.update(piece));
             offset += piece.len() as u64;
         }
-        let there = sha256.finalize().as_slice() == range.raw_sha256;
+        let there = if range.has_raw_sha256() {
+            sha256.finalize().as_slice() == range.raw_sha256
+        } else {
+            digest.as_ref().map(|digest| digest.clone().finish()) == Some(self.blob.digest)
+        };
         if there {
             self.digest = digest;
             session.count_present(u64::from(range.raw_bytes));
@@ -131,7 +137,7 @@ impl Writing {
         }
         if let Some(other) = &self.patch {
             let base = ways::base_of(other, &self.blob, manifest);
-            let patched = PatchedRange::new(range, base, self.digest.as_mut());
+            let patched = PatchedRange::new(range, base, self.digest.as_mut(), self.blob.digest);
             return patched.make(stored, decoder, workspace.output, storage);
         }
         match decoder {
@@ -193,7 +199,8 @@ impl Writing {
                 done += made as u32;
             }
         }
-        if sha256.finalize().as_slice() == range.raw_sha256 {
+        // Without a digest of its own the range gives its whole blob, whose digest is compared next.
+        if !range.has_raw_sha256() || sha256.finalize().as_slice() == range.raw_sha256 {
             Ok(())
         } else {
             Err(wrong.into())

@@ -22,6 +22,7 @@ pub(super) struct IndexFetch {
 }
 
 impl IndexFetch {
+    /// Before the route is chosen, once more after the one that was chosen proved to be none.
     pub fn new(session: &Session<'_>) -> Result<Self, Error> {
         Ok(Self {
             walk: session.walk()?,
@@ -54,9 +55,11 @@ impl IndexFetch {
     ) -> Result<State, Error> {
         if !self.chosen {
             // An audit of a source that only goes forward: the full route comes first, and says what comes first in the data.
-            let full = session.config.audit && !session.config.can_go_back;
-            let held = session.held.filter(|_| !full);
-            session.followed = route::Followed::choose(session.manifest()?, held, storage)?;
+            if session.config.audit && !session.config.can_go_back {
+                session.releases = route::Releases::default();
+            }
+            session.followed =
+                route::Followed::choose(session.manifest()?, &session.releases, storage)?;
             self.walk = session.walk()?;
             self.chosen = true;
         }
@@ -110,10 +113,14 @@ impl IndexFetch {
                 .as_ref()
                 .ok_or(crate::error::Misuse::InstallerFailed)?
                 .value();
-            match self.walk.step(&session.block, manifest)? {
+            match self.walk.merged_step(&session.block, manifest, storage)? {
                 Step::Block => {
                     self.tried_scratch = false;
                     return Ok(State::IndexFetch(self));
+                }
+                Step::End if !self.walk.staying_fits() => {
+                    session.releases.drop_running();
+                    return Ok(State::IndexFetch(Self::new(session)?));
                 }
                 Step::End => {
                     check_slots(session, storage)?;
@@ -134,7 +141,11 @@ impl IndexFetch {
                 Step::Removed(removed) if removed.digest.algorithm() as u8 != 1 => {
                     return Err(BundleInvalid::AlgorithmUnsupported.into());
                 }
-                Step::Removed(_) | Step::Blob(_) | Step::Alternative(_) | Step::BlobEnd => {}
+                Step::Removed(_)
+                | Step::Blob(_)
+                | Step::Alternative(_)
+                | Step::Stays(_)
+                | Step::BlobEnd => {}
             }
         }
     }

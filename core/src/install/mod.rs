@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | `Front` | manifest and signatures, verified | `front.rs` |
 //! | `Info` | `info/` entries, checked or passed over | `info.rs` |
-//! | `IndexFetch` | the route chosen (`route.rs`), its index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
+//! | `IndexFetch` | the route chosen (`route.rs`), its index blocks into the scratch area, the whole grammar checked, with the objects that stay (`staying.rs`) | `index_fetch.rs` |
 //! | `OtherRoutes` | in an audit: the blocks of the routes that are not followed | `other_routes.rs`, `place.rs` |
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
@@ -49,12 +49,13 @@ mod removal;
 mod request;
 mod route;
 mod session;
+mod staying;
 mod tally;
 mod transfer;
 mod walk;
 mod ways;
 
-pub use plan::{Plan, PlanSpace};
+pub use plan::{NoBase, Plan, PlanSpace, Start};
 pub use request::{Ahead, Purpose, Request};
 pub use tally::Tally;
 
@@ -194,7 +195,8 @@ impl<'w> Installer<'w> {
             present: present::Present::new(),
             ways: ways::Ways::new(),
             planned_bytes: 0,
-            held: None,
+            releases: route::Releases::default(),
+            accepted: false,
             interrupted: None,
             followed: route::Followed::default(),
         };
@@ -210,7 +212,16 @@ impl<'w> Installer<'w> {
     /// [`Storage::starts_from`] says yes, the install follows it and does not look at the objects that stay.
     #[must_use]
     pub fn starting_from(mut self, held: &'w Verified<Manifest>) -> Self {
-        self.session.held = Some(held);
+        self.session.releases.target = Some(held);
+        self
+    }
+
+    /// Says what runs: the release that the front matter kept with the running set proves. The caller vouches that it was committed
+    /// there. When the bundle has a route from this release, the install follows it: the objects that stay are those that
+    /// [`Storage::running_object_after`] names. They are copied unless they are at their place, and each copy is checked.
+    #[must_use]
+    pub fn running(mut self, running: &'w Verified<Manifest>) -> Self {
+        self.session.releases.running = Some(running);
         self
     }
 
@@ -371,9 +382,10 @@ impl<'w> Installer<'w> {
         };
         plan.check(self.session.config.budget)?;
         self.session.planned_bytes = plan.source_bytes();
+        self.session.accepted = true;
         self.state = State::Failed;
         storage.prepare(self.session.manifest()?)?;
-        self.state = if self.session.followed.base.is_some() {
+        self.state = if self.session.followed.target_base().is_some() {
             State::Removal(removal::Removal::new(&self.session)?)
         } else {
             State::Transfer(transfer::Transfer::new(&self.session)?)

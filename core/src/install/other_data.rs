@@ -13,7 +13,7 @@ use super::{Ahead, Need, Purpose, Request, Session, State};
 use crate::error::{BundleInvalid, Error, Misuse, RecordFault};
 use crate::storage::Storage;
 use crate::verify::hashed::HashedBytes;
-use crate::wire::index::{Block, Range, Record};
+use crate::wire::index::{Block, Cursor, Range, Record};
 
 pub(super) struct OtherData {
     seams: Seams,
@@ -26,6 +26,7 @@ pub(super) struct OtherData {
     /// Its records, once it is in the session, and those that were passed.
     records: Option<usize>,
     record: usize,
+    cursor: Cursor,
     /// The range that is asked for.
     range: Option<Range>,
 }
@@ -57,6 +58,7 @@ impl OtherData {
             twice: next == 0,
             records: None,
             record: 0,
+            cursor: Cursor::new(),
             range: None,
         }
         .or_end(session)
@@ -126,7 +128,7 @@ impl OtherData {
         };
         self.records = Some(records);
         while self.record < records {
-            let record = Block::new(&session.block).record(self.record);
+            let record = Block::new(&session.block).record(&mut self.cursor);
             self.record += 1;
             if let Record::Range(range) = record.map_err(fault)?
                 && range.stored_offset == self.next
@@ -145,7 +147,7 @@ impl OtherData {
             next = Place::first_of(0, manifest);
         }
         self.place = next.ok_or(fault(RecordFault::Tiling))?;
-        (self.records, self.record) = (None, 0);
+        (self.records, self.record, self.cursor) = (None, 0, Cursor::new());
         Ok(State::OtherData(self))
     }
 }

@@ -9,6 +9,7 @@ use crate::error::{BundleInvalid, Error};
 use crate::patch::{PatchDecoder, PatchError, PatchFault};
 use crate::storage::{PatchBase, RangeDecoder, Storage};
 use crate::verify::digest::VerityDigest;
+use crate::wire::digest::BlobDigest;
 use crate::wire::index::Range;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +28,8 @@ pub(super) struct PatchedRange<'r> {
     pub base: PatchBase<'r>,
     /// The running digest of the blob, where one is taken on the way.
     pub digest: Option<&'r mut VerityDigest>,
+    /// What it must be in the end.
+    blob_digest: BlobDigest,
     patch: PatchDecoder,
     sha256: Sha256,
     /// Bytes of the slice that are written.
@@ -52,11 +55,13 @@ impl<'r> PatchedRange<'r> {
         range: &'r Range,
         base: PatchBase<'r>,
         digest: Option<&'r mut VerityDigest>,
+        blob_digest: BlobDigest,
     ) -> Self {
         Self {
             range,
             base,
             digest,
+            blob_digest,
             patch: PatchDecoder::new(base.size, range.raw_bytes),
             sha256: Sha256::new(),
             done: 0,
@@ -79,12 +84,22 @@ impl<'r> PatchedRange<'r> {
             Some(decoder) => self.decode(stored, decoder, instructions, made, storage),
         };
         match followed.and_then(|()| self.end(made, storage)) {
-            Ok(()) if self.sha256.finalize().as_slice() == self.range.raw_sha256 => {
-                Ok(Outcome::Written)
-            }
+            Ok(()) if self.is_right() => Ok(Outcome::Written),
             Ok(()) | Err(Stopped::BaseDamaged) => Ok(Outcome::BaseDamaged),
             Err(Stopped::Error(error)) => Err(error),
         }
+    }
+
+    /// Whether the slice has its digest; one that is the whole blob has the blob's.
+    fn is_right(&self) -> bool {
+        if self.range.has_raw_sha256() {
+            return self.sha256.clone().finalize().as_slice() == self.range.raw_sha256;
+        }
+        let digest = self
+            .digest
+            .as_ref()
+            .map(|digest| (*digest).clone().finish());
+        digest == Some(self.blob_digest)
     }
 
     /// Follows instructions that are decoded piece by piece, to the end of the stream.

@@ -7,12 +7,48 @@ use crate::storage::{Location, Space};
 use crate::wire::digest::Sha256Digest;
 use crate::wire::index::{Blob, Role};
 
+/// What the route that is followed starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Start {
+    /// The release that the target set holds: what stays is at its place.
+    Target,
+    /// The release that runs: what stays is copied from there, or at its place already.
+    Running,
+    /// Nothing: every blob is listed, which costs a longer index, and mostly every changed blob whole.
+    Nothing(NoBase),
+}
+
+/// Why no route from a base release is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum NoBase {
+    /// The bundle has no route from any release.
+    NoRoutes,
+    /// It is not proved what this device holds.
+    NothingProved,
+    /// The bundle has no route from what this device holds.
+    NoRouteFrom,
+    /// There is a route, but the set is not what its release says: an object is missing, or there is one too many.
+    SetDiffers,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self::Nothing(NoBase::NoRoutes)
+    }
+}
+
 /// The plan of an install. All sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Plan {
-    /// SHA-256 of the manifest of the release that the target set holds and the route starts from; `None` for the full route.
+    /// SHA-256 of the manifest of the release that the route starts from; `None` for the full route.
     pub base: Option<Sha256Digest>,
+    /// Where that release is, or why there is none.
+    pub start: Start,
+    /// The whole bundle.
+    pub bundle_bytes: u64,
     /// Bytes of the route through the index that is followed; part of `framing_bytes`, but for what was in the scratch area.
     pub index_bytes: u64,
     /// To fetch: framing (headers, manifest, signatures, `info/`) and index, already fetched or about to be.
@@ -21,6 +57,8 @@ pub struct Plan {
     pub fetch_bytes: u64,
     /// Of these, for blobs that are made by patches of what the device has.
     pub patch_bytes: u64,
+    /// What `fetch_bytes` would be without patches.
+    pub whole_bytes: u64,
     /// To read only for checking: stored bytes that the device does not need (a local bundle is checked whole).
     pub audit_bytes: u64,
     /// To write into the target set, decoded.
@@ -87,6 +125,7 @@ impl Plan {
             }
             Location::Absent => {
                 self.fetch_bytes += choice.stored_bytes;
+                self.whole_bytes += blob.stored_bytes;
                 self.fetch_blobs += 1;
                 if let Way::Patch(_) = choice.way {
                     self.patch_bytes += choice.stored_bytes;
@@ -179,6 +218,7 @@ mod tests {
         plan.add(&patched, true, true);
         plan.add(&planned(Role::Object, Location::Absent), true, true);
         assert_eq!((plan.fetch_bytes, plan.patch_bytes), (47, 7));
+        assert_eq!(plan.whole_bytes, 80);
         assert_eq!((plan.fetch_blobs, plan.patch_blobs), (2, 1));
         assert_eq!((plan.audit_bytes, plan.write_bytes), (40, 200));
         plan = Plan::default();

@@ -3,7 +3,7 @@
 use super::plan::Planned;
 use super::route::Leaving;
 use super::ways::{self, Choice, Ways};
-use super::{Plan, Session, State, other_data, walk};
+use super::{Plan, Session, State, other_data, staying, transfer, walk};
 use crate::error::{
     BundleInvalid, Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation,
 };
@@ -16,8 +16,10 @@ pub(super) struct Planning {
     walk: Walk,
     leaving: Leaving,
     plan: Plan,
-    /// Blobs looked up.
+    /// Blobs of the route that were passed.
     blobs: u32,
+    /// Blobs looked up: those, and the objects that stay.
+    looked_up: u32,
     /// The current blob.
     planned: Option<Planned>,
 }
@@ -27,6 +29,7 @@ impl Planning {
         let base = session.followed.base;
         let plan = Plan {
             base: base.map(|base| base.manifest_sha256),
+            start: session.followed.start,
             ..Plan::default()
         };
         Ok(Self {
@@ -34,6 +37,7 @@ impl Planning {
             leaving: Leaving::new(session.manifest()?, &session.followed),
             plan,
             blobs: 0,
+            looked_up: 0,
             planned: None,
         })
     }
@@ -50,7 +54,7 @@ impl Planning {
                 .as_ref()
                 .ok_or(Misuse::InstallerFailed)?
                 .value();
-            let step = self.walk.step(&session.block, manifest)?;
+            let step = self.walk.merged_step(&session.block, manifest, storage)?;
             if let Some(digest) = self.leaving.at(&step) {
                 let freed = storage.freed_bytes(&digest)?;
                 self.plan.freed_bytes = self.plan.freed_bytes.saturating_add(freed);
@@ -62,15 +66,18 @@ impl Planning {
                 }
                 Step::Blob(blob) => {
                     let location = locate(&blob, manifest, storage)?;
-                    if location == Location::Target {
-                        session.present.add(self.blobs);
-                    }
+                    self.planned = Some(self.look_up(session, blob, location));
                     self.blobs += 1;
-                    self.planned = Some(Planned {
-                        blob,
-                        location,
-                        choice: Choice::new(&blob, 0),
-                    });
+                }
+                Step::Stays(object) => {
+                    let blob = staying::as_blob(&object, manifest);
+                    let location = locate(&blob, manifest, storage)?;
+                    if location == Location::Absent {
+                        return session.start_over();
+                    }
+                    let planned = self.look_up(session, blob, location);
+                    self.plan.add(&planned, false, false);
+                    return Ok(State::Planning(self));
                 }
                 Step::Alternative(other) => {
                     let Some(planned) = &mut self.planned else {
@@ -102,16 +109,42 @@ impl Planning {
                 Step::End => {
                     // Asked last: now the storage knows which of its objects are of no more use.
                     self.plan.set_space(storage.space()?);
-                    self.plan.keep(self.walk.kept());
+                    if session.followed.target_base().is_some() {
+                        self.plan.keep(self.walk.kept());
+                    }
                     self.plan.removed_blobs = self.walk.removed().objects;
                     self.plan.index_bytes = session.route_bytes()?;
                     self.plan.framing_bytes = framing_bytes(session)?;
+                    self.plan.bundle_bytes = session.layout()?.bundle_bytes();
                     let unpassed = other_data::start(session, self.walk.whole_bytes())?;
                     self.plan.audit_bytes += manifest.data_bytes().saturating_sub(unpassed);
-                    return Ok(State::Decision(self.plan));
+                    return self.decide(session);
                 }
             }
         }
+    }
+
+    /// Notes where a blob is.
+    fn look_up(&mut self, session: &mut Session<'_>, blob: Blob, location: Location) -> Planned {
+        if location == Location::Target {
+            session.present.add(self.looked_up);
+        }
+        self.looked_up += 1;
+        Planned {
+            blob,
+            location,
+            choice: Choice::new(&blob, 0),
+        }
+    }
+
+    /// The plan is for the caller to accept, once. What is planned anew after that must fit the room and the budget.
+    fn decide(self, session: &mut Session<'_>) -> Result<State, Error> {
+        if !session.accepted {
+            return Ok(State::Decision(self.plan));
+        }
+        self.plan.check(session.config.budget)?;
+        session.planned_bytes = self.plan.source_bytes();
+        Ok(State::Transfer(transfer::Transfer::new(session)?))
     }
 }
 

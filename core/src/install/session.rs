@@ -1,6 +1,9 @@
 //! What every state of an install works with: the caller's choices and memory, and what is known so far.
 
-use super::{Ahead, Config, Need, Purpose, Request, Tally, Workspace, present, route, walk, ways};
+use super::{
+    Ahead, Config, Need, Purpose, Request, State, Tally, Workspace, index_fetch, present, route,
+    walk, ways,
+};
 use crate::error::{BundleInvalid, Error, Misuse, Part, PolicyRefused};
 use crate::verify::Verified;
 use crate::wire::digest::Sha256Digest;
@@ -26,8 +29,10 @@ pub(super) struct Session<'w> {
     pub ways: ways::Ways,
     /// Bytes that the source must give by the plan, and by what was chosen since.
     pub planned_bytes: u64,
-    /// What the target set holds, by its own front matter.
-    pub held: Option<&'w Verified<Manifest>>,
+    /// What the sets hold, by their own front matter.
+    pub releases: route::Releases<'w>,
+    /// Whether the plan was accepted: what is planned anew since must fit by itself.
+    pub accepted: bool,
     /// The manifest of an install into the target set that began and did not end.
     pub interrupted: Option<Sha256Digest>,
     /// The route that is followed; the full one until `IndexFetch` has chosen.
@@ -67,6 +72,16 @@ impl Session<'_> {
     /// A walk along the route that is followed, from its start.
     pub fn walk(&self) -> Result<walk::Walk, Error> {
         Ok(walk::Walk::new(self.manifest()?, &self.followed))
+    }
+
+    /// What stays cannot be had from the running set: everything is planned anew along the full route. After the plan was accepted
+    /// only from a source that can go back, and only within the budget.
+    pub fn start_over(&mut self) -> Result<State, Error> {
+        self.releases.drop_all();
+        self.present = present::Present::new();
+        self.ways = ways::Ways::new();
+        self.tally.present_bytes = 0;
+        Ok(State::IndexFetch(index_fetch::IndexFetch::new(self)?))
     }
 
     /// A request for (the first piece of) a run of bytes.

@@ -12,9 +12,9 @@ use super::planning::{locate, read_block};
 use super::walk::{Step, Walk};
 use super::ways;
 use super::ways::{Choice, Way};
-use super::{Ahead, Need, Purpose, Request, Session, State};
+use super::{Ahead, Need, Purpose, Request, Session, State, staying};
 use crate::error::{Error, Misuse, PolicyRefused};
-use crate::storage::{Location, Storage};
+use crate::storage::{Location, RunningObject, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::verify::hashed::HashedBytes;
 use crate::wire::digest::BlobDigest;
@@ -25,8 +25,10 @@ use crate::wire::manifest::Manifest;
 /// The work under way.
 pub(super) struct Transfer {
     walk: Walk,
-    /// Blobs begun.
+    /// Blobs of the route that were begun.
     blobs: u32,
+    /// Those, and the objects that stay.
+    looked_up: u32,
     seams: Seams,
     blob: Option<Current>,
     task: Task,
@@ -81,6 +83,26 @@ enum Task {
     },
 }
 
+/// What became of a piece of a copy.
+#[derive(PartialEq, Eq)]
+enum Copied {
+    /// It is written, or the blob is fetched instead.
+    On,
+    /// It is damaged, and the route does not say how to fetch the blob.
+    Lost,
+}
+
+impl Task {
+    /// Before the first byte of a copy.
+    fn copy_of(blob: Blob) -> Self {
+        Self::Copy {
+            blob,
+            done: 0,
+            digest: VerityDigest::new(),
+        }
+    }
+}
+
 /// How far a step along the index went.
 enum Went {
     /// Past a record.
@@ -89,6 +111,8 @@ enum Went {
     Far,
     /// To the end of the route.
     ToEnd,
+    /// To an object that was to stay and is in neither set any more.
+    ToLost(Blob),
 }
 
 /// What follows a blob that has been published.
@@ -105,6 +129,7 @@ impl Transfer {
         Ok(Self {
             walk: session.walk()?,
             blobs: 0,
+            looked_up: 0,
             seams: Seams::new(session)?,
             blob: None,
             task: Task::Walk,
@@ -199,7 +224,10 @@ impl Transfer {
             Task::Walk => return self.walk(session, storage),
             Task::Copy { blob, done, digest } => {
                 self.task = Task::Walk;
-                self.copy(session, storage, blob, done, digest)?;
+                let copied = self.copy(session, storage, blob, done, digest)?;
+                if copied == Copied::Lost {
+                    return start_over(session, &blob);
+                }
             }
             Task::ReadBack {
                 blob,
@@ -230,6 +258,7 @@ impl Transfer {
                     let whole_bytes = self.walk.whole_bytes();
                     return OtherData::after_transfer(session, self.seams, whole_bytes);
                 }
+                Went::ToLost(blob) => return start_over(session, &blob),
             }
         }
         Ok(State::Transfer(self))
@@ -246,7 +275,7 @@ impl Transfer {
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
-        match self.walk.step(&session.block, manifest)? {
+        match self.walk.merged_step(&session.block, manifest, storage)? {
             Step::Block => {
                 read_block(&mut self.walk, &mut session.block, storage)?;
                 return Ok(Went::Far);
@@ -280,10 +309,13 @@ impl Transfer {
                 }
                 Some(Current::Settled { .. }) | None => {}
             },
-            // `Removal` has seen to them.
+            Step::Stays(object) => return self.stay(session, storage, &object),
+            // `Removal` has seen to them, or the storage.
             Step::Removed(_) => {}
             Step::End => {
-                session.count_present(self.walk.kept().bytes);
+                if session.followed.target_base().is_some() {
+                    session.count_present(self.walk.kept().bytes);
+                }
                 return Ok(Went::ToEnd);
             }
         }
@@ -302,9 +334,10 @@ impl Transfer {
             .as_ref()
             .ok_or(Misuse::InstallerFailed)?
             .value();
-        let present = session.present.contains(self.blobs);
+        let present = session.present.contains(self.looked_up);
         let way = session.ways.of(self.blobs);
         self.blobs += 1;
+        self.looked_up += 1;
         (self.alternatives, self.given_up, self.fetched_bytes) = (0, 0, 0);
         self.blob_start = (way != Way::Whole).then(|| self.walk.again());
         let location = if present {
@@ -321,11 +354,7 @@ impl Transfer {
             }
             Location::Running => {
                 storage.open(&blob, manifest)?;
-                self.task = Task::Copy {
-                    blob,
-                    done: 0,
-                    digest: VerityDigest::new(),
-                };
+                self.task = Task::copy_of(blob);
             }
             Location::Absent => {
                 let left = storage.open(&blob, manifest)?;
@@ -338,6 +367,36 @@ impl Transfer {
             }
         }
         Ok(())
+    }
+
+    /// An object stays: it is there, or is copied from the running set.
+    fn stay<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+        object: &RunningObject,
+    ) -> Result<Went, Error> {
+        let present = session.present.contains(self.looked_up);
+        self.looked_up += 1;
+        let manifest = session.manifest()?;
+        let blob = staying::as_blob(object, manifest);
+        let location = if present {
+            Location::Target
+        } else {
+            locate(&blob, manifest, storage)?
+        };
+        match location {
+            Location::Target => {
+                session.count_present(blob.size);
+                Ok(Went::On)
+            }
+            Location::Running => {
+                storage.open(&blob, manifest)?;
+                self.task = Task::copy_of(blob);
+                Ok(Went::Far)
+            }
+            Location::Absent => Ok(Went::ToLost(blob)),
+        }
     }
 
     /// A range that stores the current blob whole: asked for, found in the target set, only checked, or passed over.
@@ -462,7 +521,7 @@ impl Transfer {
         blob: Blob,
         done: u64,
         mut digest: VerityDigest,
-    ) -> Result<(), Error> {
+    ) -> Result<Copied, Error> {
         let piece = blob::piece(session.workspace.output, blob.size - done);
         let readable = storage.read_running(&blob, done, piece).is_ok();
         if readable {
@@ -474,13 +533,17 @@ impl Transfer {
         let done = done + piece.len() as u64;
         if readable && done < blob.size {
             self.task = Task::Copy { blob, done, digest };
-            return Ok(());
+            return Ok(Copied::On);
         }
         if readable && digest.finish() == blob.digest {
-            return self.settle(session, storage, blob, Over::Copy);
+            self.settle(session, storage, blob, Over::Copy)?;
+            return Ok(Copied::On);
         }
         session.tally.damaged_blobs += 1;
         storage.discard()?;
+        if blob.ranges == 0 && session.followed.running_base().is_some() {
+            return Ok(Copied::Lost);
+        }
         let manifest = session
             .manifest
             .as_ref()
@@ -493,7 +556,7 @@ impl Transfer {
             0,
             session.config.read_back,
         )));
-        Ok(())
+        Ok(Copied::On)
     }
 
     /// All bytes of a blob are written: bring them to the medium, then read them back or publish at once.
@@ -574,4 +637,12 @@ impl Transfer {
         };
         Ok(())
     }
+}
+
+/// An object that was to stay is damaged in the running set: the full route says how to fetch it.
+fn start_over(session: &mut Session<'_>, lost: &Blob) -> Result<State, Error> {
+    if session.config.can_go_back {
+        return session.start_over();
+    }
+    Err(PolicyRefused::BaseDamaged { base: lost.digest }.into())
 }

@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - Whole ranges come in the order of the data, and so do those of alternatives; ranges tile their blob without a gap; a walk that ends has seen every payload of the
-//!   manifest exactly once. The ranges of a patch tile its blob too.
+//!   manifest exactly once. The ranges of a patch tile its blob too. A range has a digest of what it gives, unless that is its whole
+//!   blob.
 //! - Full route: the whole ranges tile the data from its start on, and there are as many objects as the manifest states. The only
 //!   route of a bundle tiles the data to its end.
 //! - The ranges of all alternatives of a route ascend in the data, after the whole ranges.
@@ -13,10 +14,13 @@
 //!   the manifest states.
 
 use super::route::{Base, Followed};
+use super::staying::Staying;
 use crate::error::{BundleInvalid, RecordFault};
+use crate::storage::RunningObject;
 use crate::wire::digest::{BlobDigest, Sha256Digest};
 use crate::wire::index::{
-    Alternative, BLOCK_BYTES, Blob, Block, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
+    Alternative, BLOCK_BYTES, Blob, Block, Cursor, Encoding, METHOD_PATCH, Range, Record, Removed,
+    Role,
 };
 use crate::wire::manifest::{Manifest, PayloadKind};
 use sha2::{Digest, Sha256};
@@ -36,6 +40,8 @@ pub(crate) enum Step {
     OtherRange(Range),
     /// An object of the base that this release has not.
     Removed(Removed),
+    /// An object of the running set stays; only [`Walk::merged_step`] comes to it.
+    Stays(RunningObject),
     /// All ranges of the blob, alternatives included, have been passed.
     BlobEnd,
     /// The route has ended.
@@ -48,13 +54,20 @@ pub(crate) struct Walk {
     block: u32,
     blocks: u32,
     expected: Sha256Digest,
-    record: usize,
+    /// The next record of the current block, and how many are left.
+    cursor: Cursor,
+    records_left: usize,
+    /// Records of the current block.
     records: usize,
-    /// The record to go on with in the block that is needed next: beyond the first only after [`Walk::again`].
-    first_record: usize,
+    /// Where to go on in the block that is needed next, and the records before: only after [`Walk::again`] it is not the start.
+    first: (Cursor, usize),
     /// Whether the current block has been taken.
     loaded: bool,
     grammar: Grammar,
+    /// What stays and is not in the route.
+    pub(super) staying: Option<Staying>,
+    /// A step that waits until the objects before it have come.
+    pub(super) held_back: Option<Step>,
 }
 
 /// What the records before say about the next one.
@@ -107,7 +120,7 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    fn checked_add(self, objects: u32, bytes: u64) -> Option<Self> {
+    pub fn checked_add(self, objects: u32, bytes: u64) -> Option<Self> {
         Some(Self {
             objects: self.objects.checked_add(objects)?,
             bytes: self.bytes.checked_add(bytes)?,
@@ -130,14 +143,17 @@ impl Walk {
             block: 0,
             blocks: route.map_or(0, |route| route.blocks),
             expected: route.map_or(Sha256Digest::default(), |route| route.first_block),
-            record: 0,
+            cursor: Cursor::new(),
+            records_left: 0,
             records: 0,
-            first_record: 0,
+            first: (Cursor::new(), 0),
             loaded: false,
             grammar: Grammar {
                 base: followed.base,
                 ..Grammar::default()
             },
+            staying: Staying::new(followed),
+            held_back: None,
         }
     }
 
@@ -182,10 +198,13 @@ impl Walk {
         if Sha256::digest(block).as_slice() != self.expected {
             return Err(BundleInvalid::IndexBlock { block: self.block });
         }
-        self.records = Block::new(block)
+        let records = Block::new(block)
             .records()
             .map_err(|fault| self.fault(fault))?;
-        self.record = core::mem::take(&mut self.first_record);
+        let (cursor, passed) = core::mem::take(&mut self.first);
+        self.cursor = cursor;
+        self.records_left = records.saturating_sub(passed);
+        self.records = records;
         self.loaded = true;
         Ok(())
     }
@@ -194,7 +213,8 @@ impl Walk {
     pub fn again(&self) -> Self {
         let mut again = self.clone();
         if again.loaded {
-            (again.first_record, again.loaded) = (again.record, false);
+            let passed = again.records.saturating_sub(again.records_left);
+            (again.first, again.loaded) = ((again.cursor, passed), false);
         }
         again
     }
@@ -212,7 +232,7 @@ impl Walk {
             self.grammar.close_blob();
             return Ok(Step::BlobEnd);
         }
-        if self.loaded && self.record == self.records {
+        if self.loaded && self.records_left == 0 {
             self.expected = Block::new(block).next();
             self.loaded = false;
             self.block += 1;
@@ -229,9 +249,9 @@ impl Walk {
         if !self.loaded {
             return Ok(Step::Block);
         }
-        let record = Block::new(block).record(self.record);
-        self.record += 1;
-        record
+        self.records_left -= 1;
+        Block::new(block)
+            .record(&mut self.cursor)
             .and_then(|record| self.grammar.take(record, manifest))
             .map_err(|fault| self.fault(fault))
     }
@@ -402,6 +422,10 @@ impl Grammar {
             || (self.ranges_left == 0 && end != blob.size)
         {
             return Err(RecordFault::Tiling);
+        }
+        // The blob's own digest is the digest of a range that gives all of it.
+        if range.gives_all(blob.size) == range.has_raw_sha256() {
+            return Err(RecordFault::Digest);
         }
         self.raw_next = end;
         Ok(match self.run {

@@ -394,11 +394,13 @@ pub(crate) mod tests {
     fn another_format_is_named() {
         let mut buffer = [0; MANIFEST_MAX_BYTES];
         let mut manifest = example();
-        manifest.format = 2;
+        manifest.format = FORMAT_VERSION + 1;
         let bytes = manifest.emit(&mut buffer).unwrap();
         assert_eq!(
             Manifest::parse(bytes),
-            Err(BundleInvalid::FormatUnsupported { found: 2 })
+            Err(BundleInvalid::FormatUnsupported {
+                found: FORMAT_VERSION + 1
+            })
         );
     }
 

@@ -4,23 +4,24 @@
 use ed25519_compact::{KeyPair, Seed};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use twinseal_core::decode::Inflate;
 use twinseal_core::error::{
     Error, Part, StorageError, StorageFault, StorageObject, StorageOperation,
 };
 use twinseal_core::install::{Config, Installer, Plan, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, Source, SourceError, run};
-use twinseal_core::storage::{Location, PatchBase, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, RunningObject, Space, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::verify::hashed::{TREES_MAX_COUNT, Trees};
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::verify::{Verified, verify_manifest};
-use twinseal_core::wire::digest::{BlobDigest, Sha256Digest};
+use twinseal_core::wire::digest::{BlobDigest, DigestAlgorithm, Sha256Digest};
 use twinseal_core::wire::index::{
-    Alternative, BLOCK_BYTES, Blob, Encoding, METHOD_PATCH, RECORDS_PER_BLOCK, Range, Record,
-    Removed, Role, emit_block,
+    Alternative, BLOCK_BYTES, Blob, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
+    emit_block, set_next,
 };
 use twinseal_core::wire::layout::Layout;
 use twinseal_core::wire::manifest::*;
@@ -389,7 +390,10 @@ impl Draft {
         let mut raw_offset = 0;
         let mut ranges = Vec::new();
         for piece in content.chunks(self.release.range_bytes) {
-            let range = self.range(piece, raw_offset);
+            let range = Range {
+                raw_sha256: raw_sha256(piece, content),
+                ..self.range(piece, raw_offset)
+            };
             raw_offset += piece.len() as u64;
             ranges.push(Record::Range(range));
         }
@@ -445,7 +449,7 @@ impl Draft {
             stored_bytes += u64::from(range.stored_bytes);
             records.push(Record::Range(Range {
                 raw_bytes: slice.len() as u32,
-                raw_sha256: sha256(slice),
+                raw_sha256: raw_sha256(slice, content),
                 ..range
             }));
         }
@@ -525,6 +529,14 @@ impl Draft {
         };
         (range, stored)
     }
+}
+
+/// The digest of a slice in its range: none when it is all of its blob.
+pub fn raw_sha256(slice: &[u8], blob: &[u8]) -> Sha256Digest {
+    if slice.len() == blob.len() {
+        return Sha256Digest::default();
+    }
+    sha256(slice)
 }
 
 /// Instructions that make `slice` from what stands at the same place in `base`; what is beyond its end is copied.
@@ -610,13 +622,17 @@ pub fn proved(front: &[u8]) -> Option<Verified<Manifest>> {
 
 fn emit_route(records: &[Record]) -> (Vec<u8>, Sha256Digest) {
     let mut blocks = Vec::new();
-    let mut next = Sha256Digest::default();
-    for chunk in records.chunks(RECORDS_PER_BLOCK).rev() {
-        let block = emit_block(chunk, &next);
-        next = sha256(&block);
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (block, count) = emit_block(rest, &Sha256Digest::default());
         blocks.push(block);
+        rest = &rest[count..];
     }
-    blocks.reverse();
+    let mut next = Sha256Digest::default();
+    for block in blocks.iter_mut().rev() {
+        set_next(block, &next);
+        next = sha256(block);
+    }
     (blocks.concat(), next)
 }
 
@@ -680,6 +696,10 @@ pub struct Device {
     pub bootable: bool,
     pub staged_uki: Option<Vec<u8>>,
     pub front: Vec<u8>,
+    /// The front matter that is kept with the running set, when its release was committed.
+    pub running_front: Vec<u8>,
+    /// Objects of the running set that are damaged: reading them gives other bytes.
+    pub spoiled: BTreeSet<Vec<u8>>,
     pub prepared: u32,
     pub writes: u32,
     /// Objects and images that were looked up.
@@ -884,7 +904,23 @@ impl Storage for Device {
         let bytes = &self.running[blob.digest.as_bytes()];
         let from = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(from.ok_or(failure(StorageOperation::Read, StorageFault::Short))?);
+        if self.spoiled.contains(blob.digest.as_bytes()) {
+            buffer.iter_mut().for_each(|byte| *byte ^= 1);
+        }
         Ok(())
+    }
+    fn running_object_after(
+        &mut self,
+        after: Option<&BlobDigest>,
+    ) -> Result<Option<RunningObject>, StorageError> {
+        let from = after.map_or(Bound::Unbounded, |after| {
+            Bound::Excluded(after.as_bytes().to_vec())
+        });
+        let next = self.running.range((from, Bound::Unbounded)).next();
+        Ok(next.map(|(digest, bytes)| RunningObject {
+            digest: BlobDigest::new(DigestAlgorithm::Sha256, digest).unwrap(),
+            size: bytes.len() as u64,
+        }))
     }
     fn has_base(&mut self, base: &PatchBase<'_>) -> Result<bool, StorageError> {
         // What stands in the boot slot and in an image slot has no name; the running set's manifest has it.
@@ -1066,10 +1102,13 @@ where
         inflate: &mut inflate,
         zstd: None,
     };
-    let held = proved(&device.front);
+    let (held, running) = (proved(&device.front), proved(&device.running_front));
     let mut installer = Installer::new(config, workspace)?;
     if let Some(held) = &held {
         installer = installer.starting_from(held);
+    }
+    if let Some(running) = &running {
+        installer = installer.running(running);
     }
     if let Some(interrupted) = options.interrupted {
         installer = installer.going_on_from(interrupted);

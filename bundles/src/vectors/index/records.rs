@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use twinseal_core::error::{BundleInvalid, RecordFault};
 use twinseal_core::wire::digest::BlobDigest;
-use twinseal_core::wire::index::{BLOCK_BYTES, BLOCK_HEADER_BYTES, Blob, RECORD_BYTES, Role};
+use twinseal_core::wire::index::{BLOCK_BYTES, BLOCK_HEADER_BYTES, Blob, Block, Cursor, Role};
 use twinseal_core::wire::manifest::PayloadKind;
 
 use super::{blobs_mut, by_blob, fault, has_role, ranges_mut, retile};
@@ -107,9 +107,10 @@ pub(super) fn payloads(base: &Base<'_>) -> Vec<Vector> {
 }
 
 pub(super) fn bytes(base: &Base<'_>) -> Vec<Vector> {
-    // The first record is the UKI's blob, the second its range.
+    // The first record is the UKI's blob, the second its range; the head of each is its first byte.
     let blob = BLOCK_HEADER_BYTES;
-    let range = blob + RECORD_BYTES;
+    let range = second_record(base);
+    let head = |kind: u8, role: u8, high: u8| kind | role << 3 | high << 6;
     let set = |name, what, refusal, position: usize, value: u8| {
         refused(
             name,
@@ -126,49 +127,80 @@ pub(super) fn bytes(base: &Base<'_>) -> Vec<Vector> {
             "a record is of an unknown kind",
             RecordFault::Kind,
             blob,
-            9,
+            head(5, 1, 1),
         ),
         set(
             "record-role",
             "a blob has an unknown role",
             RecordFault::Role,
-            blob + 1,
-            9,
+            blob,
+            head(1, 7, 1),
         ),
         set(
             "record-digest",
             "a blob has a digest of an unknown algorithm",
             RecordFault::Digest,
-            blob + 3,
-            9,
+            blob,
+            head(1, 1, 3),
         ),
-        set(
-            "record-reserved",
-            "a reserved byte of a record is not zero",
-            RecordFault::Reserved,
-            blob + 27,
-            1,
+        refused(
+            "record-number",
+            "a number is longer than it must be",
+            fault(RecordFault::Reserved),
+            with_block(base, |block| {
+                // The number of ranges of the UKI, behind head and payload: a byte more, and one of the zeros at the end less.
+                let ranges = block.get(blob + 2).copied().unwrap_or(0);
+                block
+                    .splice(blob + 2..blob + 3, [ranges | 0x80, 0])
+                    .for_each(drop);
+                block.truncate(BLOCK_BYTES);
+            }),
         ),
         set(
             "record-encoding",
             "a range has an unknown encoding",
             RecordFault::Encoding,
-            range + 1,
-            9,
+            range,
+            head(3, 7, 0),
         ),
         set(
             "record-flag",
             "a range has a flag that means nothing yet",
             RecordFault::Reserved,
-            range + 2,
-            1,
+            range,
+            head(3, 2, 2),
         ),
-        set(
+        refused(
             "record-oversize",
             "a range is larger than the format allows",
-            RecordFault::Size,
-            range + 27,
-            1,
+            fault(RecordFault::Size),
+            base.with_records(|records| {
+                ranges_mut(records)
+                    .take(1)
+                    .for_each(|range| range.stored_bytes = u32::MAX);
+            }),
+        ),
+        refused(
+            "range-digest-surplus",
+            "a range that gives its whole blob has a digest besides the blob's",
+            fault(RecordFault::Digest),
+            base.with_records(|records| {
+                ranges_mut(records)
+                    .filter(|range| !range.has_raw_sha256())
+                    .take(1)
+                    .for_each(|range| range.raw_sha256 = range.stored_sha256);
+            }),
+        ),
+        refused(
+            "range-digest-missing",
+            "a range that gives a part of its blob has no digest of it",
+            fault(RecordFault::Digest),
+            base.with_records(|records| {
+                ranges_mut(records)
+                    .filter(|range| range.has_raw_sha256())
+                    .take(1)
+                    .for_each(|range| range.raw_sha256 = [0; 32]);
+            }),
         ),
         refused(
             "range-empty",
@@ -199,8 +231,8 @@ pub(super) fn bytes(base: &Base<'_>) -> Vec<Vector> {
         ),
         set(
             "block-overfull",
-            "a block says that it has more records than fit",
-            RecordFault::Block,
+            "a block says that it has more records than there are",
+            RecordFault::Kind,
             32,
             200,
         ),
@@ -234,6 +266,17 @@ pub(super) fn bytes(base: &Base<'_>) -> Vec<Vector> {
             )
         },
     ]
+}
+
+/// Where the second record of the index stands in its block.
+fn second_record(base: &Base<'_>) -> usize {
+    let framed = base.draft.clone().index();
+    let mut cursor = Cursor::new();
+    if let Some(block) = framed.blocks.first_chunk() {
+        // The good bundle's index is good.
+        let _ = Block::new(block).record(&mut cursor);
+    }
+    cursor.position()
 }
 
 /// The bundle with another last block, and the manifest's digest of it right.
