@@ -64,6 +64,7 @@ pub(super) fn replace(
         },
         budget: arguments.budget,
         audit: false,
+        interrupted: None,
         read_back: true,
     };
     let accept = |_: &_, _: &_| Ok(Decision::Accept);
