@@ -1,5 +1,5 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
-.PHONY: demo test mcu bench bench-bytes soak clean
+.PHONY: demo test mcu minimal bench bench-bytes soak clean
 
 # From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
 BOARD ?= uefi
@@ -21,6 +21,11 @@ test:
 mcu:
 	@scripts/deps.sh nostd board
 	@./ci.sh no-std
+
+# The small static agent without a C library, the /init of an initramfs: target/device/bin/twinseal-minimal.
+minimal:
+	@scripts/device-programs.sh twinseal-minimal
+	@scripts/footprint.sh
 
 # Speed, memory and bytes against others, as ratios in one run.
 bench:

@@ -14,39 +14,37 @@ pub const INIT_DEFAULT: &str = "/sbin/init";
 
 /// What the command line says to `/init`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandLine {
+pub struct CommandLine<'l> {
     /// `composefs=`; `None` when it is missing, stands twice, or is no digest.
     pub seal: Option<BlobDigest>,
     /// `twinseal.watchdog=SECONDS`; 0 leaves the watchdog alone.
     pub watchdog_seconds: u32,
     /// `init=`: the first program of the system.
-    pub init: String,
+    pub init: &'l str,
 }
 
-impl CommandLine {
+impl<'l> CommandLine<'l> {
     /// Reads what `/proc/cmdline` gives. Of a word that stands several times the last one counts, as for the kernel; a number
     /// that cannot be read leaves the default.
-    pub fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
+    pub fn parse(bytes: &'l [u8]) -> Self {
         let mut quoted = false;
-        let words = text.split(|letter: char| {
-            quoted ^= letter == '"';
+        let words = bytes.split(|letter| {
+            quoted ^= *letter == b'"';
             !quoted && letter.is_ascii_whitespace()
         });
         let mut line = Self {
             seal: seal_of_command_line(bytes),
             watchdog_seconds: WATCHDOG_DEFAULT_SECONDS,
-            init: INIT_DEFAULT.to_owned(),
+            init: INIT_DEFAULT,
         };
-        for word in words {
+        for word in words.filter_map(|word| core::str::from_utf8(word).ok()) {
             if let Some(seconds) = word.strip_prefix("twinseal.watchdog=") {
                 line.watchdog_seconds = seconds.parse().unwrap_or(WATCHDOG_DEFAULT_SECONDS);
             }
-            if let Some(init) = word
-                .strip_prefix("init=")
-                .filter(|init| init.starts_with('/'))
+            if let Some(init) = word.strip_prefix("init=")
+                && init.starts_with('/')
             {
-                init.clone_into(&mut line.init);
+                line.init = init;
             }
         }
         line
@@ -56,16 +54,15 @@ impl CommandLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
 
     #[test]
     fn words_are_read_and_defaults_stay() {
         let seal = "1f".repeat(32);
-        let line = CommandLine::parse(format!("console=ttyS0 composefs={seal}\n").as_bytes());
+        let text = format!("console=ttyS0 composefs={seal}\n");
+        let line = CommandLine::parse(text.as_bytes());
         assert_eq!(line.seal, Some(BlobDigest::sha256([0x1f; 32])));
-        assert_eq!(
-            (line.watchdog_seconds, line.init.as_str()),
-            (60, "/sbin/init")
-        );
+        assert_eq!((line.watchdog_seconds, line.init), (60, "/sbin/init"));
         let line = CommandLine::parse(b"twinseal.watchdog=0 init=/bin/sh init=/usr/lib/first");
         assert_eq!((line.seal, line.watchdog_seconds), (None, 0));
         assert_eq!(line.init, "/usr/lib/first");
@@ -74,10 +71,7 @@ mod tests {
     #[test]
     fn quoted_and_unreadable_words_change_nothing() {
         let line = CommandLine::parse(b"a=\"b init=/x\" twinseal.watchdog=soon init=relative");
-        assert_eq!(
-            (line.watchdog_seconds, line.init.as_str()),
-            (60, "/sbin/init")
-        );
+        assert_eq!((line.watchdog_seconds, line.init), (60, "/sbin/init"));
         let twice = format!("composefs={0} composefs={0}", "1f".repeat(32));
         assert_eq!(CommandLine::parse(twice.as_bytes()).seal, None);
     }

@@ -4,17 +4,20 @@
 //! - A device that cannot have its data still starts. What stands for them is gone with the power, and a mark in `/run` says so:
 //!   who reads the boot record there must not take "no record" for the device's own word.
 
-use crate::console::say;
+use crate::console::{say, words_of};
 use crate::devices::{Devices, mount_ext4};
+use crate::files::{self, OwnPath, is_directory};
 use crate::refusal::Refusal;
 use crate::var;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
-use std::fs;
-use std::path::Path;
+use twinseal_platform_linux::file::join;
 
 /// Where the data are mounted; `/run` moves with it into the system.
 pub const DATA: &str = "/run/twinseal/data";
+
+/// The agent's state, in the device's `/var`.
+pub const STATE: &str = "/run/twinseal/data/var/lib/twinseal";
 
 /// There, and empty, when memory stands for the data partition.
 const VOLATILE: &str = "/run/twinseal/data-volatile";
@@ -22,12 +25,13 @@ const VOLATILE: &str = "/run/twinseal/data-volatile";
 /// Mounts the data partition, or memory in its place.
 pub fn mount_data(devices: &Devices<'_>) {
     let mounted = match devices.node("data") {
-        Some(node) => mount_ext4(&node, Path::new(DATA), MountFlags::NOATIME),
+        Some(node) => mount_ext4(&node, DATA, MountFlags::NOATIME),
         None => Err(Errno::NODEV),
     };
     if let Err(errno) = mounted {
         say(format_args!(
-            "The data partition cannot be mounted ({errno}); /var and /etc are lost with the power."
+            "The data partition cannot be mounted ({}); /var and /etc are lost with the power.",
+            words_of(errno)
         ));
         stand_in();
     }
@@ -38,54 +42,61 @@ pub fn mount_data(devices: &Devices<'_>) {
 ///
 /// # Errors
 /// [`Refusal::Directory`] when the sealed root has no `/var`.
-pub fn show_var(root: &Path) -> Result<(), Refusal> {
+pub fn show_var(root: &str) -> Result<(), Refusal> {
     let directory = "/var";
     let refused = |errno| Refusal::Directory { directory, errno };
-    let sealed = root.join("var");
-    if !sealed.is_dir() {
+    let sealed: OwnPath = join(&[root, directory]).map_err(refused)?;
+    if !is_directory(&sealed) {
         return Err(refused(Errno::NOTDIR));
     }
-    let var = Path::new(DATA).join("var");
+    let var: OwnPath = join(&[DATA, directory]).map_err(refused)?;
     fill(&sealed);
-    if !var.is_dir() {
+    if !is_directory(&var) {
         say(format_args!(
             "The data partition has no /var and takes none; /var and /etc are lost with the power."
         ));
         stand_in();
         fill(&sealed);
     }
-    mount_bind(var, sealed).map_err(refused)
+    mount_bind(var.as_str(), sealed.as_str()).map_err(refused)
 }
 
-fn fill(sealed: &Path) {
-    match var::fill(Path::new(DATA), sealed, &mut || Ok(())) {
+fn fill(sealed: &str) {
+    match var::fill(DATA, sealed, &mut || Ok(())) {
         Ok(true) => say(format_args!("/var filled from the sealed image")),
         Ok(false) => {}
-        Err(error) => say(format_args!("/var cannot be filled: {error}")),
+        Err(errno) => say(format_args!("/var cannot be filled: {}", words_of(errno))),
     }
 }
 
 /// Mounts memory where the data would be, over what is there, and marks that.
 fn stand_in() {
     mark(VOLATILE);
-    let _ = fs::create_dir_all(DATA);
+    let _ = files::make_directories(DATA);
     if let Err(errno) = mount("tmpfs", DATA, "tmpfs", MountFlags::empty(), None) {
-        say(format_args!("No memory for /var either: {errno}"));
+        say(format_args!(
+            "No memory for /var either: {}",
+            words_of(errno)
+        ));
     }
 }
 
 /// Makes an empty file that says something to the system.
 pub fn mark(path: &str) {
-    let folder = Path::new(path).parent().map_or(Ok(()), fs::create_dir_all);
-    if let Err(error) = folder.and_then(|()| fs::write(path, "")) {
-        say(format_args!("{path} cannot be made: {error}"));
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let made = files::make_directories(folder).and_then(|()| files::write(path, b""));
+    if let Err(errno) = made {
+        say(format_args!("{path} cannot be made: {}", words_of(errno)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::Path;
     use std::process::Command;
+    use std::string::String;
 
     /// Where the second half of the test runs, the sealed root.
     const INSIDE: &str = "TWINSEAL_TEST_ROOT";
@@ -120,7 +131,7 @@ mod tests {
 
     fn data_take_no_var(root: &Path) {
         assert!(!Path::new(VOLATILE).exists());
-        assert_eq!(show_var(root), Ok(()));
+        assert_eq!(show_var(root.to_str().unwrap()), Ok(()));
         assert!(Path::new(VOLATILE).exists());
         let settings = fs::read_to_string(root.join("var/lib/settings")).unwrap();
         assert_eq!(settings, "sealed");
@@ -135,7 +146,7 @@ mod tests {
             directory: "/var",
             errno: Errno::NOTDIR,
         };
-        assert_eq!(show_var(root.path()), Err(refused));
+        assert_eq!(show_var(root.path().to_str().unwrap()), Err(refused));
     }
 
     #[test]

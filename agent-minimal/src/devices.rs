@@ -6,15 +6,17 @@
 //! # Invariants
 //! - Where the stub says what it was loaded from, no partition of another disk is mounted, whatever its label.
 
+use crate::clock::{Moment, sleep};
+use crate::files::{self, OwnPath};
 use crate::refusal::Refusal;
+use core::time::Duration;
+use heapless::{String, Vec};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::efivars::{LOADER_VENDOR, Variables};
+use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
 use twinseal_platform_linux::partition::{BlockDevices, Partition, guid_of_text};
 
@@ -28,8 +30,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// partitions the second is that of the boot loader, so the first counts when it is there (systemd-stub(7)).
 const STARTED_FROM: [&str; 2] = ["StubDevicePartUUID", "LoaderDevicePartUUID"];
 
-/// Attributes and the 36 letters of a GUID in UTF-16, with a NUL, and room to see that there is more.
-const VARIABLE_BYTES: usize = 4 + 2 * 37 + 2;
+/// Letters of a GUID in text.
+const GUID_LETTERS: usize = 36;
+
+/// Attributes and a GUID in UTF-16, with a NUL, and room to see that there is more.
+const VARIABLE_BYTES: usize = 4 + 2 * (GUID_LETTERS + 1) + 2;
+
+/// Path of a device node.
+pub type Node = String<160>;
 
 /// The disk's partitions, as far as the firmware says which disk it is.
 pub struct Devices<'p> {
@@ -54,16 +62,16 @@ impl Devices<'_> {
     }
 
     /// Path of the device node of the partition with a label, waited for; `None` when it does not appear.
-    pub fn node(&self, label: &str) -> Option<String> {
+    pub fn node(&self, label: &str) -> Option<Node> {
         wait(|| self.node_now(label))
     }
 
     /// Only the disk that this system came from has its slots and its data; another one may have the same labels. Nobody says
     /// which disk it is: then a label counts that one partition of all has.
-    fn node_now(&self, label: &str) -> Option<String> {
+    fn node_now(&self, label: &str) -> Option<Node> {
         let disk = self.started.as_ref().map(|started| started.disk.as_str());
         let found = self.devices.by_label_on(disk, label).unwrap_or(None)?;
-        Some(self.devices.node(&found).to_string())
+        Some(self.devices.node(&found))
     }
 
     /// The set whose root slot holds the image; `preferred` when both do.
@@ -74,12 +82,13 @@ impl Devices<'_> {
         &self,
         seal: &BlobDigest,
         preferred: Set,
-        probe: &Path,
+        probe: &str,
     ) -> Result<Set, Refusal> {
         let holds = |set: &Set| {
             let mounted = self.mount_root_slot(*set, probe).is_ok();
-            let image = format!("composefs/images/{}", seal.to_hex());
-            let found = mounted && fs::symlink_metadata(probe.join(image)).is_ok();
+            let image = join(&[probe, "/composefs/images/", &seal.to_hex()]);
+            let is_there = |path: OwnPath| matches!(files::about(path.as_str()), Ok(Some(_)));
+            let found = mounted && image.is_ok_and(is_there);
             if mounted {
                 let _ = unmount(probe, UnmountFlags::DETACH);
             }
@@ -88,17 +97,15 @@ impl Devices<'_> {
         [preferred, preferred.other()]
             .into_iter()
             .find(holds)
-            .ok_or(Refusal::NoSet {
-                seal: Box::new(*seal),
-            })
+            .ok_or(Refusal::NoSet { seal: *seal })
     }
 
     /// Mounts the root slot of a set, read-only, on `directory`, which is made.
     ///
     /// # Errors
     /// [`Refusal`] when it is not there or cannot be mounted.
-    pub fn mount_root_slot(&self, set: Set, directory: &Path) -> Result<(), Refusal> {
-        let node = self.node(&format!("root-{set}"));
+    pub fn mount_root_slot(&self, set: Set, directory: &str) -> Result<(), Refusal> {
+        let node = self.node(set.of(["root-a", "root-b"]));
         let node = node.ok_or(Refusal::SlotMissing { set })?;
         let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOATIME;
         mount_ext4(&node, directory, flags).map_err(|errno| Refusal::SlotMount { set, errno })
@@ -109,9 +116,9 @@ impl Devices<'_> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn mount_ext4(node: &str, directory: &Path, flags: MountFlags) -> Result<(), Errno> {
+pub fn mount_ext4(node: &str, directory: &str, flags: MountFlags) -> Result<(), Errno> {
     // What cannot be made shows in the mount.
-    let _ = fs::create_dir_all(directory);
+    let _ = files::make_directories(directory);
     mount(node, directory, "ext4", flags, None)
 }
 
@@ -130,24 +137,27 @@ fn guid_of_variable(value: &[u8]) -> Option<[u8; 16]> {
     let units = value
         .chunks_exact(2)
         .map(|two| two.first_chunk().map_or(0, |two| u16::from_le_bytes(*two)));
-    let text: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
-    guid_of_text(String::from_utf16(&text).ok()?.as_bytes())
+    let mut text = Vec::<u8, GUID_LETTERS>::new();
+    for unit in units.take_while(|unit| *unit != 0) {
+        text.push(u8::try_from(unit).ok()?).ok()?;
+    }
+    guid_of_text(&text)
 }
 
 fn set_of_boot_label(label: &str) -> Option<Set> {
     Set::BOTH
         .into_iter()
-        .find(|set| label == format!("boot-{set}"))
+        .find(|set| label == set.of(["boot-a", "boot-b"]))
 }
 
 /// Looks again and again until there is something, or the time is over.
 fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = Instant::now();
+    let start = Moment::now();
     loop {
         match look() {
             Some(found) => return Some(found),
             None if start.elapsed() > APPEAR_MAX => return None,
-            None => std::thread::sleep(LOOK_AGAIN),
+            None => sleep(LOOK_AGAIN),
         }
     }
 }
@@ -155,13 +165,16 @@ fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::{format, vec};
     use tempfile::TempDir;
 
     #[test]
     fn the_stubs_word_is_read() {
         let text = "12345678-9ABC-def0-1122-334455667788";
-        let bytes =
-            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let bytes = |text: &str| -> vec::Vec<u8> {
+            text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+        };
         let guid = guid_of_text(text.as_bytes());
         assert!(guid.is_some());
         assert_eq!(guid_of_variable(&bytes(text)), guid);

@@ -1,23 +1,28 @@
 //! What must be there before anything else is looked at: the kernel's own file systems, its modules, and the watchdog.
 
-use crate::console::{say, words};
+use crate::console::{say, words, words_of};
+use crate::files::{self, OwnPath, is_directory};
+use core::ffi::CStr;
+use core::fmt;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
-use std::fs;
-use std::path::Path;
+use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::modules;
 use twinseal_platform_linux::watchdog::{Armed, WATCHDOG_DEVICE, arm};
 
 /// Mount point, type and options of the kernel's file systems, in their order.
-const FILE_SYSTEMS: [(&str, &str, &str); 4] = [
-    ("/dev", "devtmpfs", "mode=0755"),
-    ("/proc", "proc", ""),
-    ("/sys", "sysfs", ""),
-    ("/run", "tmpfs", "mode=0755"),
+const FILE_SYSTEMS: [(&str, &str, &CStr); 4] = [
+    ("/dev", "devtmpfs", c"mode=0755"),
+    ("/proc", "proc", c""),
+    ("/sys", "sysfs", c""),
+    ("/run", "tmpfs", c"mode=0755"),
 ];
 
 /// Where the initramfs has the modules, and the file that says in which order they are loaded.
 const MODULES: &str = "/modules";
+
+/// Longest list of modules that is read; the modules of an appliance's disk are about twenty names of twenty letters.
+const ORDER_MAX_BYTES: usize = 16 * 1024;
 
 const VARIABLES: &str = twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
 
@@ -25,40 +30,42 @@ const VARIABLES: &str = twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
 pub fn prepare() {
     for (place, kind, options) in FILE_SYSTEMS {
         if let Err(errno) = mount_kernel(place, kind, options) {
-            say(format_args!("{place} cannot be mounted: {errno}"));
+            say(format_args!(
+                "{place} cannot be mounted: {}",
+                words_of(errno)
+            ));
         }
     }
-    load_modules(Path::new(MODULES));
+    load_modules(MODULES);
     // Without a UEFI firmware there is no such directory.
-    if Path::new(VARIABLES).is_dir()
-        && let Err(errno) = mount_kernel(VARIABLES, "efivarfs", "")
+    if is_directory(VARIABLES)
+        && let Err(errno) = mount_kernel(VARIABLES, "efivarfs", c"")
     {
         say(format_args!(
-            "The firmware's variables cannot be mounted: {errno}"
+            "The firmware's variables cannot be mounted: {}",
+            words_of(errno)
         ));
     }
 }
 
-fn mount_kernel(place: &str, kind: &str, options: &str) -> Result<(), Errno> {
+fn mount_kernel(place: &str, kind: &str, options: &CStr) -> Result<(), Errno> {
     // What cannot be made shows in the mount.
-    let _ = fs::create_dir_all(place);
-    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
-    let flags = MountFlags::NOSUID;
-    match mount(kind, place, kind, flags, Some(options.as_c_str())) {
+    let _ = files::make_directories(place);
+    match mount(kind, place, kind, MountFlags::NOSUID, Some(options)) {
         // A kernel may have mounted /dev already.
         Err(Errno::BUSY) => Ok(()),
         other => other,
     }
 }
 
-fn load_modules(folder: &Path) {
-    let Ok(order) = fs::read_to_string(folder.join("order")) else {
+fn load_modules(folder: &str) {
+    let mut buffer = [0; ORDER_MAX_BYTES];
+    let Some(order) = read_order(folder, &mut buffer) else {
         return;
     };
-    for name in order.split_whitespace() {
-        let path = folder.join(format!("{name}.ko"));
-        let path = path.to_str().unwrap_or_default();
-        if let Err(fault) = modules::load(path) {
+    for name in order.split_ascii_whitespace() {
+        let path: OwnPath = join(&[folder, "/", name, ".ko"]).unwrap_or_default();
+        if let Err(fault) = modules::load(&path) {
             say(format_args!(
                 "The kernel module {name} cannot be loaded: {}",
                 words(fault)
@@ -67,41 +74,51 @@ fn load_modules(folder: &Path) {
     }
 }
 
+fn read_order<'b>(folder: &str, buffer: &'b mut [u8]) -> Option<&'b str> {
+    let path: OwnPath = join(&[folder, "/order"]).ok()?;
+    core::str::from_utf8(files::read(&path, buffer).ok()?).ok()
+}
+
 /// Starts the watchdog, if there is one; 0 seconds leave it alone.
 pub fn arm_watchdog(seconds: u32) {
     if seconds == 0 {
         return;
     }
     match arm(WATCHDOG_DEVICE, seconds) {
-        Ok(armed) => say(format_args!("{}", sentence(&armed))),
+        Ok(armed) => say(format_args!("{}", Sentence(armed))),
         Err(fault) => say(format_args!("No watchdog is armed: {}", words(fault))),
     }
 }
 
-fn sentence(armed: &Armed) -> String {
-    let time = armed.seconds.map_or_else(
-        || "it takes no time from us".to_owned(),
-        |seconds| format!("{seconds} s"),
-    );
-    let until = if armed.keeps_running {
-        ""
-    } else {
-        "; its driver may stop it when the initramfs ends"
-    };
-    format!("watchdog armed, {time}{until}")
+/// What a watchdog does, in words.
+struct Sentence(Armed);
+
+impl fmt::Display for Sentence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.seconds {
+            Some(seconds) => write!(f, "watchdog armed, {seconds} s")?,
+            None => f.write_str("watchdog armed, it takes no time from us")?,
+        }
+        if !self.0.keeps_running {
+            f.write_str("; its driver may stop it when the initramfs ends")?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
 
     #[test]
     fn the_console_says_what_the_watchdog_does() {
         let words = |seconds, keeps_running| {
-            sentence(&Armed {
+            let armed = Armed {
                 seconds,
                 keeps_running,
-            })
+            };
+            Sentence(armed).to_string()
         };
         assert_eq!(words(Some(60), true), "watchdog armed, 60 s");
         assert_eq!(

@@ -17,21 +17,25 @@
 //! A generation is made aside and brought to the medium before it gets its name. A cut leaves the old generation, none, or the new
 //! one, and perhaps something aside that the next boot removes.
 
-use crate::tree::{Step, copy, remove, sync};
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use crate::files::{self, OwnPath};
+use crate::tree::{self, Step, copy, sync};
+use heapless::String;
+use rustix::fs::{CWD, Mode, mkdirat, rename};
+use rustix::io::Errno;
 use twinseal_core::boot::Set;
-use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::digest::{BlobDigest, SHA512_BYTES};
+use twinseal_platform_linux::file::{if_there, join};
+
+/// A digest in hex and the end of its line.
+const MARK_MAX_BYTES: usize = 2 * SHA512_BYTES + 1;
 
 /// The two folders of an overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
     /// The changes.
-    pub upper: PathBuf,
+    pub upper: OwnPath,
     /// The kernel's own.
-    pub work: PathBuf,
+    pub work: OwnPath,
 }
 
 /// Finds the generation of a set and image in `etc`, or makes it.
@@ -39,82 +43,104 @@ pub struct Generation {
 /// # Errors
 /// What cannot be read or made.
 pub fn generation(
-    etc: &Path,
+    etc: &str,
     set: Set,
     seal: &BlobDigest,
     step: Step<'_>,
-) -> io::Result<Generation> {
-    let own = etc.join(set.to_string());
-    let mark = format!("{}\n", seal.to_hex());
-    if !(is_marked(&own, &mark)? && is_directory(&own.join("upper"))?) {
+) -> Result<Generation, Errno> {
+    let own: OwnPath = join(&[etc, set.of(["/a", "/b"])])?;
+    let mark: String<MARK_MAX_BYTES> = join(&[&seal.to_hex(), "\n"])?;
+    let generation = Generation {
+        upper: join(&[&own, "/upper"])?,
+        work: join(&[&own, "/work"])?,
+    };
+    if !(is_marked(&own, &mark)? && is_directory(&generation.upper)?) {
         make(etc, set, &own, &mark, step)?;
     }
-    let work = own.join("work");
-    if !is_directory(&work)? {
-        make_directory(&work)?;
+    if !is_directory(&generation.work)? {
+        make_directory(&generation.work)?;
     }
-    let upper = own.join("upper");
-    Ok(Generation { upper, work })
+    Ok(generation)
 }
 
 /// Whether a generation belongs to the image of a mark. A mark that the medium does not give says neither, and a generation that
 /// may be the right one must not be thrown away for it.
-fn is_marked(own: &Path, mark: &str) -> io::Result<bool> {
-    match fs::read(own.join("seal")) {
-        Ok(found) => Ok(found == mark.as_bytes()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+fn is_marked(own: &str, mark: &str) -> Result<bool, Errno> {
+    let path: OwnPath = join(&[own, "/seal"])?;
+    // One byte more, so that a longer mark is another one.
+    let mut buffer = [0; MARK_MAX_BYTES + 1];
+    let found = if_there(files::read(&path, &mut buffer))?;
+    Ok(found.is_some_and(|found| found == mark.as_bytes()))
 }
 
 /// Whether a directory is there; what cannot be looked at is an error, not absent.
-fn is_directory(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(about) => Ok(about.is_dir()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+fn is_directory(path: &str) -> Result<bool, Errno> {
+    let about = files::about(path)?;
+    Ok(about.is_some_and(|about| files::kind(&about).is_dir()))
 }
 
-fn make(etc: &Path, set: Set, own: &Path, mark: &str, step: Step<'_>) -> io::Result<()> {
-    let new = etc.join(format!("{set}.new"));
-    remove(&new, step)?;
+fn make(etc: &str, set: Set, own: &str, mark: &str, step: Step<'_>) -> Result<(), Errno> {
+    let new: OwnPath = join(&[own, ".new"])?;
+    let inside = |name| join(&[&new, name]);
+    let (upper, work): (OwnPath, OwnPath) = (inside("/upper")?, inside("/work")?);
+    let seal: OwnPath = inside("/seal")?;
+    tree::remove(&new, step)?;
     step()?;
-    fs::create_dir_all(etc)?;
+    files::make_directories(etc)?;
     make_directory(&new)?;
-    let others = etc.join(set.other().to_string()).join("upper");
+    let others: OwnPath = join(&[etc, set.other().of(["/a", "/b"]), "/upper"])?;
     if is_directory(&others)? {
-        copy(&others, &new.join("upper"), &|_| false, step)?;
+        copy(&others, &upper, &|_| false, step)?;
     } else {
         step()?;
-        make_directory(&new.join("upper"))?;
+        make_directory(&upper)?;
     }
     step()?;
-    make_directory(&new.join("work"))?;
-    fs::write(new.join("seal"), mark)?;
+    make_directory(&work)?;
+    files::write(&seal, mark.as_bytes())?;
     sync(etc)?;
-    remove(own, step)?;
+    tree::remove(own, step)?;
     step()?;
-    fs::rename(&new, own)?;
+    rename(new.as_str(), own)?;
     sync(etc)
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o755).create(path)
+fn make_directory(path: &str) -> Result<(), Errno> {
+    mkdirat(CWD, path, Mode::from_raw_mode(0o755))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tree::tests::{cut_after, listing};
+    use std::fs;
     use std::os::unix::fs::FileTypeExt;
+    use std::path::{Path, PathBuf};
+    use std::{format, println};
     use tempfile::TempDir;
+
+    /// The generation in a folder.
+    fn generation(
+        etc: &Path,
+        set: Set,
+        seal: &BlobDigest,
+        step: Step<'_>,
+    ) -> Result<Folders, Errno> {
+        let made = super::generation(etc.to_str().unwrap(), set, seal, step)?;
+        let [upper, work] = [made.upper, made.work].map(|path| PathBuf::from(path.as_str()));
+        Ok(Folders { upper, work })
+    }
+
+    struct Folders {
+        upper: PathBuf,
+        work: PathBuf,
+    }
 
     fn seal(byte: u8) -> BlobDigest {
         BlobDigest::sha256([byte; 32])
     }
 
-    fn never() -> impl FnMut() -> io::Result<()> {
+    fn never() -> impl FnMut() -> Result<(), Errno> {
         || Ok(())
     }
 
@@ -173,7 +199,7 @@ mod tests {
         let before = listing(etc.path());
         for seal in [seal(1), seal(2)] {
             let refused = generation(etc.path(), Set::A, &seal, &mut never());
-            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::IsADirectory);
+            assert_eq!(refused.err(), Some(Errno::ISDIR));
             assert_eq!(listing(etc.path()), before);
         }
         // The other set's changes cannot be looked at: a generation without them would lose the device's settings.

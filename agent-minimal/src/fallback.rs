@@ -5,8 +5,8 @@
 //!   manifest kept in its root slot, whose digest must be the one that the record committed.
 //! - Nothing of that manifest is read before its digest is right.
 
+use crate::files::OwnPath;
 use sha2::{Digest, Sha256};
-use std::path::Path;
 use twinseal_core::boot::record::{BootRecord, Loaded};
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::Part;
@@ -31,7 +31,7 @@ pub enum Next {
 /// variables would start it for ever.
 pub fn decide<F>(loaded: Option<&Loaded>, set: Set, is_over: bool, front: F) -> Next
 where
-    F: FnOnce() -> Option<String>,
+    F: FnOnce() -> Option<OwnPath>,
 {
     let Some(Loaded::Record(record)) = loaded else {
         return Next::Restart;
@@ -41,17 +41,15 @@ where
         return Next::Restart;
     }
     match front() {
-        Some(front) if may_boot(record, set.other(), Path::new(&front)) => Next::Other(set.other()),
+        Some(front) if may_boot(record, set.other(), &front) => Next::Other(set.other()),
         _ => Next::Restart,
     }
 }
 
 /// Whether what a set holds was committed there and is no downgrade.
-fn may_boot(record: &BootRecord, set: Set, front: &Path) -> bool {
-    let mut buffer = vec![0; FRONT_MAX_BYTES];
-    let length = front
-        .to_str()
-        .and_then(|front| read_front(front, &mut buffer).unwrap_or(None));
+fn may_boot(record: &BootRecord, set: Set, front: &str) -> bool {
+    let mut buffer = [0; FRONT_MAX_BYTES];
+    let length = read_front(front, &mut buffer).unwrap_or(None);
     let Some(manifest) = length
         .and_then(|length| buffer.get(..length))
         .and_then(first_entry)
@@ -85,6 +83,7 @@ mod tests {
     use super::*;
     use crate::gate::tests::{MANIFEST, record_with_trial_of_b};
     use std::fs;
+    use std::vec::Vec;
     use tempfile::TempDir;
     use twinseal_core::boot::trial::mark_bad;
     use twinseal_core::wire::digest::BlobDigest;
@@ -144,14 +143,14 @@ mod tests {
     fn front(manifest: &[u8]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         let size = manifest.len() as u64;
-        let padding = vec![0; padding_bytes(size) as usize];
+        let padding = std::vec![0; padding_bytes(size) as usize];
         let tar = [&emit_header("manifest", size)[..], manifest, &padding].concat();
         fs::write(folder.path().join("manifest.tar"), tar).unwrap();
         folder
     }
 
     fn next(record: &BootRecord, set: Set, is_over: bool, front: &TempDir) -> Next {
-        let path = front.path().to_str().map(str::to_owned);
+        let path = front.path().to_str().unwrap().try_into().ok();
         decide(Some(&Loaded::Record(*record)), set, is_over, || path)
     }
 

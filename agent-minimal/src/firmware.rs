@@ -35,7 +35,9 @@ where
 
 fn boot_partitions(devices: &Devices<'_>) -> Result<[BootPartition; 2], StorageError> {
     let partition = |set: Set| {
-        let node = devices.node(&format!("boot-{set}")).unwrap_or_default();
+        let node = devices
+            .node(set.of(["boot-a", "boot-b"]))
+            .unwrap_or_default();
         BootPartition::of_device(&node)
     };
     Ok([partition(Set::A)?, partition(Set::B)?])
@@ -44,7 +46,9 @@ fn boot_partitions(devices: &Devices<'_>) -> Result<[BootPartition; 2], StorageE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
     use std::fs;
+    use std::vec::Vec;
     use tempfile::TempDir;
 
     const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";

@@ -11,15 +11,16 @@
 //! # Power loss
 //! `boot-attempt` is removed durably before the set starts; a cut in between costs the attempt, as every start does.
 
+use crate::files::{self, OwnPath};
 use crate::refusal::Refusal;
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use rustix::fs::{fsync, unlink};
+use rustix::io::Errno;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::select::select;
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_platform_linux::FileRecordStore;
+use twinseal_platform_linux::file::{if_there, join, open_directory_path};
 
 /// What the boot record says about starting a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Gate {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn read_record(state: &Path) -> Result<Option<Loaded>, StorageError> {
+pub fn read_record(state: &str) -> Result<Option<Loaded>, StorageError> {
     match open_record(state)? {
         Some(mut store) => record::load(&mut store).map(Some),
         None => Ok(None),
@@ -60,7 +61,7 @@ pub fn read_record(state: &Path) -> Result<Option<Loaded>, StorageError> {
 ///
 /// # Errors
 /// [`Refusal`] when the trial is used up, or its attempt cannot be spent.
-pub fn pass(state: &Path, loaded: Option<&Loaded>, set: Set) -> Result<Gate, Refusal> {
+pub fn pass(state: &str, loaded: Option<&Loaded>, set: Set) -> Result<Gate, Refusal> {
     let Some(Loaded::Record(record)) = loaded else {
         return Ok(Gate::Open);
     };
@@ -75,15 +76,16 @@ pub fn pass(state: &Path, loaded: Option<&Loaded>, set: Set) -> Result<Gate, Ref
 }
 
 /// Removes `boot-attempt`, durably; gives whether it was there.
-fn take_payment(state: &Path) -> io::Result<bool> {
-    match fs::remove_file(state.join("boot-attempt")) {
-        Ok(()) => File::open(state)?.sync_all().map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+fn take_payment(state: &str) -> Result<bool, Errno> {
+    let path: OwnPath = join(&[state, "/boot-attempt"])?;
+    if if_there(unlink(path.as_str()))?.is_none() {
+        return Ok(false);
     }
+    fsync(open_directory_path(state)?)?;
+    Ok(true)
 }
 
-fn spend(state: &Path, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
+fn spend(state: &str, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
     let not_stored = |error| Refusal::AttemptNotStored { set, error };
     // The firmware started this set by its signature; which manifest it holds is checked when it is committed.
     let facts = SetFacts {
@@ -107,19 +109,11 @@ fn spend(state: &Path, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
 }
 
 /// Opens the record's file, and never makes one: that would be a record of nothing.
-fn open_record(state: &Path) -> Result<Option<FileRecordStore>, StorageError> {
-    let path = state.join("boot-record");
-    let there = path.try_exists().map_err(|error| {
-        unreadable(
-            error
-                .raw_os_error()
-                .map_or(StorageFault::Short, StorageFault::Code),
-        )
-    })?;
-    match path.to_str() {
-        Some(text) if there => FileRecordStore::open(text).map(Some),
-        _ => Ok(None),
-    }
+fn open_record(state: &str) -> Result<Option<FileRecordStore>, StorageError> {
+    let unreadable = |errno: Errno| unreadable(StorageFault::Code(errno.raw_os_error()));
+    let path: OwnPath = join(&[state, "/boot-record"]).map_err(unreadable)?;
+    let there = files::exists(&path).map_err(unreadable)?;
+    there.then(|| FileRecordStore::open(&path)).transpose()
 }
 
 const fn unreadable(fault: StorageFault) -> StorageError {

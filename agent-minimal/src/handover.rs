@@ -4,18 +4,16 @@
 //! - Only the file system that the initramfs lies in is emptied, and only when that is memory: nothing behind a mount is touched,
 //!   and nothing on a medium.
 
+use crate::files::{OWN_PATH_MAX_BYTES, OwnPath, WalkPath, is_directory};
+use crate::process::Process;
 use crate::refusal::Refusal;
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fstatfs, openat, statat, unlinkat,
-};
+use crate::tree::DEPTH_MAX;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fstatfs, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot};
-use std::ffi::OsString;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
+use twinseal_platform_linux::file::{for_each_entry, join, open_directory_path};
 
 /// What goes along, with all that is mounted below.
 const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
@@ -28,28 +26,26 @@ const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
 ///
 /// # Errors
 /// [`Refusal`] says what is missing in the sealed root.
-pub fn start(root: &Path, init: &str, arguments: Vec<OsString>) -> Refusal {
-    match switch(root) {
-        Err(refusal) => refusal,
-        Ok(()) => {
-            let error = Command::new(init).args(arguments).exec();
-            let code = error.raw_os_error().unwrap_or(0);
-            Refusal::Start { code }
-        }
+pub fn start(root: &str, init: &str, process: &dyn Process) -> Refusal {
+    if let Err(refusal) = switch(root) {
+        return refusal;
+    }
+    let errno = match WalkPath::new(init) {
+        Ok(program) => process.execute(program.as_c_str()),
+        Err(errno) => errno,
+    };
+    Refusal::Start {
+        code: errno.raw_os_error(),
     }
 }
 
-fn switch(root: &Path) -> Result<(), Refusal> {
+fn switch(root: &str) -> Result<(), Refusal> {
     check(root)?;
-    let old = openat(
-        CWD,
-        "/",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
+    let old = open_directory_path("/");
     for directory in MOVED {
-        let new = root.join(directory.trim_start_matches('/'));
-        mount_move(directory, new).map_err(|errno| Refusal::Directory { directory, errno })?;
+        let moved = join::<OWN_PATH_MAX_BYTES>(&[root, directory])
+            .and_then(|new| mount_move(directory, new.as_str()));
+        moved.map_err(|errno| Refusal::Directory { directory, errno })?;
     }
     let entered = chdir(root).and_then(|()| mount_move(".", "/"));
     let entered = entered.and_then(|()| chroot(".")).and_then(|()| chdir("/"));
@@ -59,15 +55,18 @@ fn switch(root: &Path) -> Result<(), Refusal> {
         && is_memory(&old)
     {
         // Memory that stays in use is all that a failure costs.
-        let _ = empty(&old);
+        let _ = empty(&old, DEPTH_MAX);
     }
     Ok(())
 }
 
 /// Looks before anything is moved: without `/dev` and `/sys` a refusal can neither be said nor told to the firmware.
-fn check(root: &Path) -> Result<(), Refusal> {
-    let is_missing = |directory: &&str| !root.join(directory.trim_start_matches('/')).is_dir();
-    match MOVED.into_iter().find(is_missing) {
+fn check(root: &str) -> Result<(), Refusal> {
+    let is_there = |directory: &str| {
+        let path: Result<OwnPath, Errno> = join(&[root, directory]);
+        path.is_ok_and(|path| is_directory(&path))
+    };
+    match MOVED.into_iter().find(|directory| !is_there(directory)) {
         Some(directory) => {
             let errno = Errno::NOTDIR;
             Err(Refusal::Directory { directory, errno })
@@ -82,29 +81,25 @@ fn is_memory(directory: &OwnedFd) -> bool {
     fstatfs(directory).is_ok_and(|about| IN_MEMORY.contains(&(about.f_type as u32)))
 }
 
-/// Removes all that lies in the same file system as `directory`.
-fn empty(directory: &OwnedFd) -> Result<(), Errno> {
+/// Removes all that lies in the same file system as `directory`, as far as it goes down.
+fn empty(directory: &OwnedFd, levels: usize) -> Result<(), Errno> {
+    let levels = levels.checked_sub(1).ok_or(Errno::LOOP)?;
     let device = fstat(directory)?.st_dev;
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
+    for_each_entry(directory, |name| {
         let about = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if about.st_dev != device {
-            continue;
+            return Ok(());
         }
         let mut flags = AtFlags::empty();
         if FileType::from_raw_mode(about.st_mode).is_dir() {
             let below = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            empty(&openat(directory, name, below, Mode::empty())?)?;
+            empty(&openat(directory, name, below, Mode::empty())?, levels)?;
             flags = AtFlags::REMOVEDIR;
         }
         // A directory that is a mount point stays.
         let _ = unlinkat(directory, name, flags);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -122,9 +117,9 @@ mod tests {
             directory: "/run",
             errno: Errno::NOTDIR,
         };
-        assert_eq!(check(root.path()), Err(refused));
+        assert_eq!(check(root.path().to_str().unwrap()), Err(refused));
         fs::create_dir(root.path().join("run")).unwrap();
-        assert_eq!(check(root.path()), Ok(()));
+        assert_eq!(check(root.path().to_str().unwrap()), Ok(()));
     }
 
     #[test]
@@ -142,7 +137,7 @@ mod tests {
         fs::write(root.join("deep/er/file"), "x").unwrap();
         fs::write(temporary.path().join("outside"), "x").unwrap();
         std::os::unix::fs::symlink("..", root.join("deep/up")).unwrap();
-        empty(&File::open(&root).unwrap().into()).unwrap();
+        empty(&File::open(&root).unwrap().into(), DEPTH_MAX).unwrap();
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
         assert!(temporary.path().join("outside").exists());
     }

@@ -9,25 +9,28 @@
 //! # Power loss
 //! Only the gate, `/var` and `/etc` write, each in steps that the next boot takes up.
 
+use crate::clock::{Moment, sleep};
 use crate::command_line::CommandLine;
-use crate::console::{say, words};
-use crate::data::{self, DATA};
+use crate::console::{say, words, words_of};
+use crate::data::{self, STATE};
 use crate::devices::Devices;
 use crate::fallback::{self, Next};
+use crate::files::{self, OwnPath};
 use crate::gate::{self, Gate};
+use crate::process::Process;
 use crate::refusal::Refusal;
 use crate::{early, etc_overlay, firmware, handover};
+use core::fmt;
+use core::time::Duration;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
 use twinseal_core::wire::digest::BlobDigest;
+use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::restart::restart;
 use twinseal_platform_linux::sealed::SealedRoot;
 
@@ -42,8 +45,12 @@ const ON_TRIAL: &str = "/run/twinseal/on-trial";
 
 const ROOT: &str = "/sysroot";
 
-/// The agent's state on the data partition.
-const STATE: &str = "var/lib/twinseal";
+/// Where the kernel shows what it was told.
+const COMMAND_LINE: &str = "/proc/cmdline";
+
+/// Longest command line that is read: the longest of any architecture (`COMMAND_LINE_SIZE`, 4096 on s390), which is more than
+/// what a UKI may have.
+const COMMAND_LINE_MAX_BYTES: usize = 4096;
 
 /// Before a restart: long enough to read the console, and for a bench to see it.
 const BEFORE_RESTART: Duration = Duration::from_secs(2);
@@ -56,21 +63,18 @@ struct Known {
 }
 
 /// Starts the sealed system, or restarts the machine.
-pub fn run() -> ! {
-    let start = Instant::now();
-    std::panic::set_hook(Box::new(|fault| {
-        say(format_args!("REFUSED: This program has a fault: {fault}"));
-        wait_and_restart("restarting");
-    }));
+pub fn run(process: &dyn Process) -> ! {
+    let start = Moment::now();
     early::prepare();
-    let line = CommandLine::parse(&fs::read("/proc/cmdline").unwrap_or_default());
+    let mut buffer = [0; COMMAND_LINE_MAX_BYTES];
+    let line = CommandLine::parse(files::read(COMMAND_LINE, &mut buffer).unwrap_or_default());
     early::arm_watchdog(line.watchdog_seconds);
     let mut known = Known {
         devices: Devices::find(),
         set: None,
         loaded: None,
     };
-    let refusal = boot(start, &line, &mut known);
+    let refusal = boot(start, &line, &mut known, process);
     say(format_args!("REFUSED: {refusal}"));
     match next(&known, &refusal) {
         Next::Other(set) if firmware::boot_next(&known.devices, set) => {
@@ -80,33 +84,40 @@ pub fn run() -> ! {
     }
 }
 
+/// What a panic does in the first process.
+pub fn refuse_fault(fault: &dyn fmt::Display) -> ! {
+    say(format_args!("REFUSED: This program has a fault: {fault}"));
+    wait_and_restart("restarting")
+}
+
 /// All steps behind the watchdog. Comes back only with a refusal.
-fn boot(start: Instant, line: &CommandLine, known: &mut Known) -> Refusal {
+fn boot(
+    start: Moment,
+    line: &CommandLine<'_>,
+    known: &mut Known,
+    process: &dyn Process,
+) -> Refusal {
     match prepare_root(start, line, known) {
         Err(refusal) => refusal,
-        Ok(()) => {
-            let arguments = std::env::args_os().skip(1).collect();
-            handover::start(Path::new(ROOT), &line.init, arguments)
-        }
+        Ok(()) => handover::start(ROOT, line.init, process),
     }
 }
 
-fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result<(), Refusal> {
+fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Result<(), Refusal> {
     let seal = line.seal.ok_or(Refusal::NoSeal)?;
-    let state = Path::new(DATA).join(STATE);
     data::mount_data(&known.devices);
-    known.loaded = gate::read_record(&state).unwrap_or_else(|error| {
+    known.loaded = gate::read_record(STATE).unwrap_or_else(|error| {
         say(format_args!("The boot record cannot be read: {error}"));
         None
     });
     let devices = &known.devices;
     let set = match devices.started_set() {
         Some(set) => set,
-        None => devices.set_with_image(&seal, default_set(known), Path::new(ROOT_SLOT))?,
+        None => devices.set_with_image(&seal, default_set(known), ROOT_SLOT)?,
     };
     known.set = Some(set);
     say(format_args!("set {set}, seal {}", seal.to_hex()));
-    let gate = gate::pass(&state, known.loaded.as_ref(), set)?;
+    let gate = gate::pass(STATE, known.loaded.as_ref(), set)?;
     if gate.is_trial() {
         data::mark(ON_TRIAL);
     }
@@ -115,14 +126,21 @@ fn prepare_root(start: Instant, line: &CommandLine, known: &mut Known) -> Result
         Gate::Paid => say(format_args!("set {set} is on trial")),
         Gate::Spent { left } => say(format_args!("set {set} is on trial, attempts left: {left}")),
     }
-    known.devices.mount_root_slot(set, Path::new(ROOT_SLOT))?;
+    known.devices.mount_root_slot(set, ROOT_SLOT)?;
     mount_sealed(&seal)?;
-    let seconds = start.elapsed().as_secs_f64();
-    say(format_args!("sealed root mounted in {seconds:.3} s"));
-    data::show_var(Path::new(ROOT))?;
-    prepare_etc(&state.join("etc"), set, &seal);
-    if let Err(error) = fs::write(RUNNING_SET, format!("{set}\n")) {
-        say(format_args!("{RUNNING_SET} cannot be written: {error}"));
+    let time = start.elapsed();
+    say(format_args!(
+        "sealed root mounted in {}.{:03} s",
+        time.as_secs(),
+        time.subsec_millis()
+    ));
+    data::show_var(ROOT)?;
+    prepare_etc(set, &seal);
+    if let Err(errno) = files::write(RUNNING_SET, set.of([b"a\n", b"b\n"])) {
+        say(format_args!(
+            "{RUNNING_SET} cannot be written: {}",
+            words_of(errno)
+        ));
     }
     Ok(())
 }
@@ -137,35 +155,37 @@ fn default_set(known: &Known) -> Set {
 
 fn mount_sealed(seal: &BlobDigest) -> Result<(), Refusal> {
     // What cannot be made shows in the mounts.
-    let _ = fs::create_dir_all(IMAGE);
-    let _ = fs::create_dir_all(ROOT);
+    let _ = files::make_directories(IMAGE);
+    let _ = files::make_directories(ROOT);
     let root = SealedRoot {
         slot: ROOT_SLOT,
         image: IMAGE,
         target: ROOT,
     };
-    root.mount(seal)
-        .map_err(|refused| Refusal::Seal(Box::new(refused)))
+    root.mount(seal).map_err(Refusal::Seal)
 }
 
-fn prepare_etc(etc: &Path, set: Set, seal: &BlobDigest) {
-    let prepared = etc_overlay::generation(etc, set, seal, &mut || Ok(()))
-        .and_then(|generation| Ok(mount_etc(&generation)?));
-    if let Err(error) = prepared {
+fn prepare_etc(set: Set, seal: &BlobDigest) {
+    let etc: Result<OwnPath, Errno> = join(&[STATE, "/etc"]);
+    let prepared = etc
+        .and_then(|etc| etc_overlay::generation(&etc, set, seal, &mut || Ok(())))
+        .and_then(|generation| mount_etc(&generation));
+    if let Err(errno) = prepared {
         say(format_args!(
-            "/etc stays as it is sealed, it cannot be changed: {error}"
+            "/etc stays as it is sealed, it cannot be changed: {}",
+            words_of(errno)
         ));
     }
 }
 
 /// Renames and changes of mode alone are written as whole files, for the sealed layer below is another one after an update.
 fn mount_etc(generation: &etc_overlay::Generation) -> Result<(), Errno> {
-    let etc: PathBuf = Path::new(ROOT).join("etc");
+    let etc: OwnPath = join(&[ROOT, "/etc"])?;
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "twinseal-etc")?;
-    fsconfig_set_string(&context, "lowerdir+", &etc)?;
-    fsconfig_set_string(&context, "upperdir", &generation.upper)?;
-    fsconfig_set_string(&context, "workdir", &generation.work)?;
+    fsconfig_set_string(&context, "lowerdir+", etc.as_str())?;
+    fsconfig_set_string(&context, "upperdir", generation.upper.as_str())?;
+    fsconfig_set_string(&context, "workdir", generation.work.as_str())?;
     for key in ["metacopy", "redirect_dir", "index"] {
         fsconfig_set_string(&context, key, "off")?;
     }
@@ -173,7 +193,7 @@ fn mount_etc(generation: &etc_overlay::Generation) -> Result<(), Errno> {
     let attributes = MountAttrFlags::empty();
     let overlay = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&overlay, "", rustix::fs::CWD, &etc, flags)
+    move_mount(&overlay, "", rustix::fs::CWD, etc.as_str(), flags)
 }
 
 fn next(known: &Known, refusal: &Refusal) -> Next {
@@ -182,22 +202,22 @@ fn next(known: &Known, refusal: &Refusal) -> Next {
     };
     let is_over = refusal.ends_trial();
     fallback::decide(known.loaded.as_ref(), set, is_over, || {
-        let slot = Path::new(OTHER_SLOT);
-        known.devices.mount_root_slot(set.other(), slot).ok()?;
-        Some(format!("{OTHER_SLOT}/twinseal"))
+        let mounted = known.devices.mount_root_slot(set.other(), OTHER_SLOT);
+        mounted.ok()?;
+        join(&[OTHER_SLOT, "/twinseal"]).ok()
     })
 }
 
 /// A first process that ends takes the kernel with it: when the machine does not restart, the watchdog decides.
 fn wait_and_restart(sentence: &str) -> ! {
     say(format_args!("{sentence}"));
-    std::thread::sleep(BEFORE_RESTART);
+    sleep(BEFORE_RESTART);
     let fault = restart();
     say(format_args!(
         "The machine does not restart: {}. Switch it off and on.",
         words(fault)
     ));
     loop {
-        std::thread::sleep(Duration::from_secs(3600));
+        sleep(Duration::from_secs(3600));
     }
 }

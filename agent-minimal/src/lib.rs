@@ -4,6 +4,8 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
+//! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
+//! - `net` (feature `net`): a bundle from a web server, for the recovery;
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
@@ -12,7 +14,12 @@
 //!   runs by then. A record that cannot be read speaks of none: that is said, and the set starts.
 //! - What is not essential (a module, the watchdog, the data partition) never stops a boot: it is said on the console, and
 //!   memory that stands for the data is marked in `/run`, so that nobody takes it for the device's state.
+#![no_std]
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal has two digests, once in a boot, and there is no heap to put them in"
+)]
 #![cfg_attr(
     not(test),
     warn(
@@ -25,6 +32,10 @@
     )
 )]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod clock;
 pub mod command_line;
 pub mod console;
 pub mod data;
@@ -32,10 +43,14 @@ pub mod devices;
 pub mod early;
 pub mod etc_overlay;
 pub mod fallback;
+pub mod files;
 pub mod firmware;
 pub mod gate;
 pub mod handover;
 pub mod init;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod process;
 pub mod refusal;
 pub mod tree;
 pub mod var;

@@ -19,7 +19,7 @@ pub enum Refusal {
     #[error("No root slot holds the composefs image {}, and the firmware does not say what it booted.", .seal.to_hex())]
     NoSet {
         /// The seal.
-        seal: Box<BlobDigest>,
+        seal: BlobDigest,
     },
     /// A slot did not appear.
     #[error("There is no partition with the label root-{set}.")]
@@ -51,7 +51,7 @@ pub enum Refusal {
     },
     /// The image is not what the seal says.
     #[error(transparent)]
-    Seal(Box<SealRefused>),
+    Seal(SealRefused),
     /// The sealed root lacks a directory, or something cannot be mounted there.
     #[error("{directory} of the sealed root cannot be used (error {}); it must be an empty directory.", .errno.raw_os_error())]
     Directory {
@@ -82,6 +82,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
     use twinseal_core::error::{StorageFault, StorageObject, StorageOperation};
 
     #[test]
@@ -101,15 +102,11 @@ mod tests {
     #[test]
     fn a_refusal_is_a_sentence_with_its_facts() {
         let [expected, found] = [0x1f, 0x2e].map(|byte| BlobDigest::sha256([byte; 32]));
-        let seal =
-            Refusal::Seal(Box::new(SealRefused::OtherDigest { expected, found })).to_string();
+        let seal = Refusal::Seal(SealRefused::OtherDigest { expected, found }).to_string();
         assert!(seal.contains(&"1f".repeat(32)) && seal.contains(&"2e".repeat(32)));
         let set = Refusal::NoAttemptLeft { set: Set::B }.to_string();
         assert_eq!(set, "Set b is on trial and has no boot attempt left.");
-        let none = Refusal::NoSet {
-            seal: Box::new(expected),
-        }
-        .to_string();
+        let none = Refusal::NoSet { seal: expected }.to_string();
         assert!(none.contains(&"1f".repeat(32)));
     }
 }

@@ -14,71 +14,88 @@
 //! What is missing is copied aside and brought to the medium, then moved into place, one rename for each entry or whole
 //! directory. A cut leaves some of it in place; the next boot copies what is still missing.
 
-use crate::tree::{Step, copy, remove, sync};
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use crate::files::{self, OwnPath, WalkPath, is_directory};
+use crate::tree::{self, Step, copy, remove, sync};
+use core::ffi::CStr;
+use rustix::fs::{CWD, Mode, Stat, mkdirat, rename};
+use rustix::io::Errno;
+use twinseal_platform_linux::file::{for_each_entry, join};
 
 /// Fills `data/var` from the image's `/var`; gives whether there was something to do.
 ///
 /// # Errors
 /// What cannot be copied; the next boot tries again.
-pub fn fill(data: &Path, sealed_var: &Path, step: Step<'_>) -> io::Result<bool> {
-    let filled = data.join("var-filled");
-    let (var, new) = (data.join("var"), data.join("var.new"));
-    if filled.try_exists()? && var.is_dir() {
+pub fn fill(data: &str, sealed_var: &str, step: Step<'_>) -> Result<bool, Errno> {
+    let below = |name| join(&[data, name]);
+    let (var, new): (OwnPath, OwnPath) = (below("/var")?, below("/var.new")?);
+    let filled: OwnPath = below("/var-filled")?;
+    if files::exists(&filled)? && is_directory(&var) {
         return Ok(false);
     }
     remove(&new, step)?;
-    if sealed_var.is_dir() {
-        let skip = |below: &Path| is_there_whole(&var.join(below), &sealed_var.join(below));
+    if is_directory(sealed_var) {
+        let skip = |below: &CStr| is_there_whole(&var, sealed_var, below);
         copy(sealed_var, &new, &skip, step)?;
         sync(data)?;
-        place(&new, &var, step)?;
+        place(&mut WalkPath::new(&new)?, &mut WalkPath::new(&var)?, step)?;
     }
-    if !var.is_dir() {
+    if !is_directory(&var) {
         step()?;
-        fs::create_dir(&var)?;
+        mkdirat(CWD, var.as_str(), Mode::from_raw_mode(0o755))?;
     }
     step()?;
     remove(&new, step)?;
     sync(data)?;
     step()?;
-    File::create(&filled)?.sync_all()?;
-    File::open(data)?.sync_all()?;
+    files::make_durably(&filled, data)?;
     Ok(true)
 }
 
-/// Whether the device has an entry. A directory may be there in part.
-fn is_there_whole(device: &Path, image: &Path) -> bool {
-    let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
-    let both_directories = is_directory(device) && is_directory(image);
-    !both_directories && fs::symlink_metadata(device).is_ok()
+/// Whether the device has an entry. A directory may be there in part. What cannot be looked at is not there, and shows when it is
+/// placed.
+fn is_there_whole(var: &str, sealed_var: &str, below: &CStr) -> bool {
+    let about = |root: &str| -> Option<Stat> {
+        let mut path = WalkPath::new(root).ok()?;
+        path.enter(below).ok()?;
+        files::about(path.as_c_str()).ok()?
+    };
+    let is_directory = |about: &Stat| files::kind(about).is_dir();
+    about(var).is_some_and(|device| {
+        let image = about(sealed_var);
+        !(is_directory(&device) && image.as_ref().is_some_and(is_directory))
+    })
 }
 
 /// Moves an entry to its place: as a whole when nothing is there, otherwise what is in it.
-fn place(new: &Path, to: &Path, step: Step<'_>) -> io::Result<()> {
-    match fs::symlink_metadata(to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            step()?;
-            fs::rename(new, to)
-        }
-        Err(error) => Err(error),
-        Ok(_) => {
-            for entry in fs::read_dir(new)? {
-                let name = entry?.file_name();
-                place(&new.join(&name), &to.join(&name), step)?;
-            }
-            Ok(())
-        }
+fn place(new: &mut WalkPath, to: &mut WalkPath, step: Step<'_>) -> Result<(), Errno> {
+    if files::about(to.as_c_str())?.is_none() {
+        step()?;
+        return rename(new.as_c_str(), to.as_c_str());
     }
+    // Both are directories, or the entry would not have been copied.
+    let directory = tree::open_directory(new.as_c_str())?;
+    for_each_entry(directory, |name| {
+        let lengths = (new.enter(name)?, to.enter(name)?);
+        place(new, to, step)?;
+        new.leave(lengths.0);
+        to.leave(lengths.1);
+        Ok(())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tree::tests::{cut_after, listing};
+    use std::fs;
+    use std::path::Path;
+    use std::string::String;
+    use std::vec::Vec;
     use tempfile::TempDir;
+
+    fn fill(data: &Path, sealed_var: &Path, step: Step<'_>) -> Result<bool, Errno> {
+        super::fill(data.to_str().unwrap(), sealed_var.to_str().unwrap(), step)
+    }
 
     fn image() -> TempDir {
         let image = tempfile::tempdir().unwrap();
@@ -163,7 +180,7 @@ mod tests {
             assert!(!data.path().join("var.new").exists(), "cut {cuts}");
             cuts += 1;
         }
-        println!("{cuts} cuts");
+        std::println!("{cuts} cuts");
         assert!(cuts > 10);
     }
 }

@@ -3,6 +3,7 @@
 use crate::fault::fault_of;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
+use heapless::String;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, Dev, FileType, Mode, OFlags, RawDir, fstat, fsync, mkdirat, openat, statat,
@@ -26,11 +27,10 @@ pub(crate) const NO_LINKS: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK);
 
 /// Reads until `buffer` is full or the file ends; gives the bytes read.
-pub(crate) fn read_up_to<Fd: AsFd>(
-    file: Fd,
-    offset: u64,
-    buffer: &mut [u8],
-) -> Result<usize, Errno> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_up_to<Fd: AsFd>(file: Fd, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match retry_on_intr(|| pread(&file, &mut *rest, offset + done as u64))? {
@@ -66,7 +66,10 @@ pub(crate) fn read_or_zeros<Fd: AsFd>(
 }
 
 /// Writes all of `bytes`.
-pub(crate) fn write_all<Fd: AsFd>(file: Fd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn write_all<Fd: AsFd>(file: Fd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         match retry_on_intr(|| pwrite(&file, rest, offset + done as u64))? {
@@ -77,8 +80,24 @@ pub(crate) fn write_all<Fd: AsFd>(file: Fd, offset: u64, bytes: &[u8]) -> Result
     Ok(())
 }
 
+/// Puts a path together from its parts.
+///
+/// # Errors
+/// `ENAMETOOLONG` when it does not fit.
+pub fn join<const N: usize>(parts: &[&str]) -> Result<String<N>, Errno> {
+    let mut path = String::new();
+    parts
+        .iter()
+        .try_for_each(|part| path.push_str(part))
+        .map_err(|_| Errno::NAMETOOLONG)?;
+    Ok(path)
+}
+
 /// Opens a directory that the configuration names; symbolic links on the way are the owner's business.
-pub(crate) fn open_directory_path(path: &str) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_directory_path(path: &str) -> Result<OwnedFd, Errno> {
     openat(
         CWD,
         path,
@@ -126,7 +145,10 @@ pub(crate) fn identity<Fd: AsFd>(file: Fd) -> Result<(Dev, u64), Errno> {
 }
 
 /// `None` for what is not there.
-pub(crate) fn if_there<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+///
+/// # Errors
+/// Every other one.
+pub fn if_there<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NOENT) => Ok(None),
@@ -186,7 +208,10 @@ pub(crate) fn sync_parent(path: &str) -> Result<(), Errno> {
 }
 
 /// Calls `visit` for every entry of a directory, `.` and `..` left out. An entry may be removed while it is visited.
-pub(crate) fn for_each_entry<Fd: AsFd, V>(directory: Fd, mut visit: V) -> Result<(), Errno>
+///
+/// # Errors
+/// What the kernel says, and what `visit` says.
+pub fn for_each_entry<Fd: AsFd, V>(directory: Fd, mut visit: V) -> Result<(), Errno>
 where
     V: FnMut(&CStr) -> Result<(), Errno>,
 {

@@ -7,8 +7,10 @@
 //! - [`verity`]: what the kernel says about a sealed file;
 //! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
+//! - [`file`], [`standard`]: whole reads and writes, directories entry by entry, the files a program is started with;
 //! - [`sealed`], [`modules`], [`watchdog`], [`restart`]: what an initramfs needs to start a sealed system;
-//! - `sys`: every `unsafe` block of the workspace.
+//! - [`network`]: interfaces and whole frames, for the IP stack of a recovery;
+//! - `sys`: every `unsafe` block, but for the entry point of the small agent.
 //!
 //! # Invariants
 //! - The running set is opened for reading only, and a configuration in which both sets share a slot is refused.
@@ -46,7 +48,7 @@ mod boot_slot;
 mod cut;
 pub mod efivars;
 mod fault;
-mod file;
+pub mod file;
 pub mod front;
 mod image_slot;
 pub mod loader;
@@ -54,6 +56,7 @@ pub mod lock;
 pub mod modules;
 pub mod mount;
 mod needed;
+pub mod network;
 pub mod partition;
 mod path;
 pub mod record;
@@ -63,6 +66,7 @@ mod root_slot;
 pub mod scratch;
 pub mod sealed;
 mod staged;
+pub mod standard;
 pub mod storage;
 #[allow(unsafe_code, reason = "the one module of the workspace that may")]
 mod sys;

@@ -9,7 +9,7 @@
 //!   a partition of the same label takes nothing away then.
 
 use crate::fault::fault_of;
-use crate::file::{for_each_entry, if_there, open_directory_path, read_exact, read_up_to};
+use crate::file::{for_each_entry, if_there, join, open_directory_path, read_exact, read_up_to};
 use core::fmt::Write;
 use heapless::String;
 use rustix::fd::{AsFd, OwnedFd};
@@ -136,17 +136,27 @@ impl<'p> BlockDevices<'p> {
         if !FileType::from_raw_mode(about.st_mode).is_block_device() {
             return Err(fault_of(Errno::NOTBLK));
         }
-        let mut number = String::<32>::new();
-        // Two numbers of 32 bits: they fit.
-        let _ = write!(number, "{}:{}", major(about.st_rdev), minor(about.st_rdev));
-        let directory = join(&[self.sys, "/dev/block"]).map_err(fault_of)?;
-        let directory = open_directory_path(&directory).map_err(fault_of)?;
-        let found = self.read(&directory, &number).map_err(fault_of)?;
-        let mut partition = found.ok_or(fault_of(Errno::NOENT))?;
+        let mut partition = self
+            .numbered(about.st_rdev)?
+            .ok_or(fault_of(Errno::NOENT))?;
         if partition.guid.is_none() {
             partition.guid = self.guid_on_disk(&partition)?;
         }
         Ok(partition)
+    }
+
+    /// The partition with the kernel's number of a device (`st_dev` of a file on it); `None` when no partition has it, as with a
+    /// file system of several devices. Its GUID is not read from the disk.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn numbered(&self, device: u64) -> Result<Option<Partition>, StorageFault> {
+        let mut number = String::<32>::new();
+        // Two numbers of 32 bits: they fit.
+        let _ = write!(number, "{}:{}", major(device), minor(device));
+        let directory: Path = join(&[self.sys, "/dev/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        self.read(&directory, &number).map_err(fault_of)
     }
 
     /// The one partition that `is_it` knows.
@@ -154,7 +164,7 @@ impl<'p> BlockDevices<'p> {
     where
         F: FnMut(&mut Partition) -> Result<bool, Errno>,
     {
-        let directory = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
+        let directory: Path = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
         let directory = open_directory_path(&directory).map_err(fault_of)?;
         let mut found = None;
         let mut several = false;
@@ -207,7 +217,7 @@ impl<'p> BlockDevices<'p> {
 
     /// The GUID in the GPT of the partition's disk; `None` when there is no GPT, or none that agrees with the kernel.
     fn guid_on_disk(&self, partition: &Partition) -> Result<Option<[u8; 16]>, StorageFault> {
-        let path = join(&[self.dev, "/", &partition.disk]).map_err(fault_of)?;
+        let path: Path = join(&[self.dev, "/", &partition.disk]).map_err(fault_of)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let disk = openat(CWD, path.as_str(), flags, Mode::empty()).map_err(fault_of)?;
         guid_in_table(disk, partition)
@@ -283,7 +293,7 @@ fn answer<'b>(
     path: &[&str],
     buffer: &'b mut [u8],
 ) -> Result<Option<&'b str>, Errno> {
-    let path = join(path)?;
+    let path: Path = join(path)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let Some(file) = if_there(openat(directory, path.as_str(), flags, Mode::empty()))? else {
         return Ok(None);
@@ -304,15 +314,6 @@ fn number_u64(text: &str) -> Result<u64, Errno> {
 
 fn short<const N: usize>(text: &str) -> Result<String<N>, Errno> {
     String::try_from(text).map_err(|_| Errno::NAMETOOLONG)
-}
-
-fn join(parts: &[&str]) -> Result<Path, Errno> {
-    let mut path = Path::new();
-    parts
-        .iter()
-        .try_for_each(|part| path.push_str(part))
-        .map_err(|_| Errno::NAMETOOLONG)?;
-    Ok(path)
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {

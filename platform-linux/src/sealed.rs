@@ -13,6 +13,7 @@
 )]
 
 use crate::fault::{During, fault_of};
+use crate::file::join;
 use crate::path::{COMPOSEFS, IMAGES, OBJECTS, ObjectName};
 use crate::sys;
 use crate::verity::measure;
@@ -134,7 +135,8 @@ impl SealedRoot<'_> {
             }
         };
         let name = ObjectName::new(&expected);
-        let path = join(&[self.slot, "/", COMPOSEFS, "/", IMAGES, "/", name.hex()]);
+        let path: Result<Path, Errno> =
+            join(&[self.slot, "/", COMPOSEFS, "/", IMAGES, "/", name.hex()]);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let opened = path.and_then(|path| openat(CWD, path.as_str(), flags, Mode::empty()));
         let image = match opened {
@@ -177,7 +179,7 @@ impl SealedRoot<'_> {
     }
 
     fn mount_overlay(&self) -> Result<(), Errno> {
-        let objects = join(&[self.slot, "/", COMPOSEFS, "/", OBJECTS])?;
+        let objects: Path = join(&[self.slot, "/", COMPOSEFS, "/", OBJECTS])?;
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_flag(&context, "ro")?;
         for (key, value) in [
@@ -204,15 +206,6 @@ fn attach(context: &OwnedFd, directory: &str) -> Result<(), Errno> {
     let here: BorrowedFd<'_> = CWD;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&mount, "", here, directory, flags)
-}
-
-fn join(parts: &[&str]) -> Result<Path, Errno> {
-    let mut path = Path::new();
-    parts
-        .iter()
-        .try_for_each(|part| path.push_str(part))
-        .map_err(|_| Errno::NAMETOOLONG)?;
-    Ok(path)
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! The system calls that have no safe form in `rustix`: a few `ioctl`s.
+//! The system calls that have no safe form in `rustix`: a few `ioctl`s, and the address of a packet socket.
 //!
 //! # Invariants
 //! - Every number and layout here is the kernel's, with its header named, and a test compares it with the published value.
 
 use rustix::fd::AsFd;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::ioctl::{
     Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, Updater, ioctl, opcode,
 };
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 
 /// Longest digest that the kernel gives (SHA-512).
 pub(crate) const VERITY_DIGEST_MAX_BYTES: usize = 64;
@@ -40,6 +41,18 @@ const FREE_LOOP: Opcode = 0x4C82;
 
 /// `LOOP_SET_FD` of `linux/loop.h`: the argument is a file descriptor.
 const SET_LOOP_FILE: Opcode = 0x4C00;
+
+/// `SIOCGIFFLAGS` of `linux/sockios.h`, which has no direction and no size in its numbers.
+const INTERFACE_FLAGS: Opcode = 0x8913;
+
+/// `SIOCSIFFLAGS` of `linux/sockios.h`.
+const SET_INTERFACE_FLAGS: Opcode = 0x8914;
+
+/// `SIOCGIFHWADDR` of `linux/sockios.h`.
+const INTERFACE_ADDRESS: Opcode = 0x8927;
+
+/// `AF_PACKET` of `linux/socket.h`.
+const PACKET_FAMILY: u16 = 17;
 
 /// `struct fsverity_enable_arg`.
 #[repr(C)]
@@ -73,6 +86,125 @@ struct WatchdogSupport {
     options: u32,
     firmware_version: u32,
     identity: [u8; 32],
+}
+
+/// The descriptors that a program is started with: 0, 1 and 2.
+pub(crate) const fn standard(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: nothing in the workspace closes them. A process may be started without; then the number is that of another file
+    // or of none, and a call with it does something wrong and nothing unsound.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// `struct ifreq` with the flags of an interface (`ifr_flags`).
+#[repr(C)]
+struct FlagsRequest {
+    name: [u8; 16],
+    flags: u16,
+    /// The rest of the union, which has the size of its largest member, `struct ifmap`.
+    rest: [u8; REQUEST_UNION_BYTES - 2],
+}
+
+/// `struct ifreq` with the hardware address of an interface (`ifr_hwaddr`, a `struct sockaddr`).
+#[repr(C)]
+struct AddressRequest {
+    name: [u8; 16],
+    /// `ARPHRD_*` of `linux/if_arp.h`.
+    kind: u16,
+    address: [u8; 6],
+    rest: [u8; REQUEST_UNION_BYTES - 8],
+}
+
+/// The union of `struct ifreq`: `struct ifmap` has two `unsigned long`, a `short` and four `char`, and is as aligned as the first.
+const REQUEST_UNION_BYTES: usize = if size_of::<usize>() == 8 { 24 } else { 16 };
+
+/// `struct sockaddr_ll` of `linux/if_packet.h`: all packets of one interface.
+#[repr(C)]
+pub(crate) struct PacketAddress {
+    family: u16,
+    /// In network byte order.
+    protocol: u16,
+    interface: i32,
+    hardware_type: u16,
+    packet_type: u8,
+    address_bytes: u8,
+    address: [u8; 8],
+}
+
+impl PacketAddress {
+    /// Packets of a protocol (`ETH_P_*`) on the interface with an index.
+    pub(crate) const fn new(protocol: u16, interface: u32) -> Self {
+        Self {
+            family: PACKET_FAMILY,
+            protocol: protocol.to_be(),
+            interface: interface.cast_signed(),
+            hardware_type: 0,
+            packet_type: 0,
+            address_bytes: 0,
+            address: [0; 8],
+        }
+    }
+}
+
+// SAFETY: the closure is given a pointer to a whole `struct sockaddr_ll` that lives during the call, and its size.
+unsafe impl SocketAddrArg for PacketAddress {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        f(
+            core::ptr::from_ref(self).cast(),
+            size_of::<Self>() as SocketAddrLen,
+        )
+    }
+}
+
+/// Flags of a network interface (`IFF_*`), asked through any socket.
+pub(crate) fn interface_flags<Fd: AsFd>(socket: Fd, name: [u8; 16]) -> Result<u16, Errno> {
+    let mut request = FlagsRequest {
+        name,
+        flags: 0,
+        rest: [0; _],
+    };
+    // SAFETY: the opcode is valid, and for it the kernel reads and writes one `struct ifreq`.
+    let call = unsafe { Updater::<INTERFACE_FLAGS, FlagsRequest>::new(&mut request) };
+    // SAFETY: the structure has the kernel's size, and all of it are plain integers; other kinds of files refuse the call.
+    unsafe { ioctl(socket, call) }?;
+    Ok(request.flags)
+}
+
+/// Sets the flags of a network interface.
+pub(crate) fn set_interface_flags<Fd: AsFd>(
+    socket: Fd,
+    name: [u8; 16],
+    flags: u16,
+) -> Result<(), Errno> {
+    let request = FlagsRequest {
+        name,
+        flags,
+        rest: [0; _],
+    };
+    // SAFETY: the opcode is valid, and for it the kernel reads one `struct ifreq`.
+    let call = unsafe { Setter::<SET_INTERFACE_FLAGS, FlagsRequest>::new(request) };
+    // SAFETY: the kernel only reads the structure, which has the size that it expects.
+    unsafe { ioctl(socket, call) }
+}
+
+/// Kind (`ARPHRD_*`) and hardware address of a network interface.
+pub(crate) fn interface_address<Fd: AsFd>(
+    socket: Fd,
+    name: [u8; 16],
+) -> Result<(u16, [u8; 6]), Errno> {
+    let mut request = AddressRequest {
+        name,
+        kind: 0,
+        address: [0; 6],
+        rest: [0; _],
+    };
+    // SAFETY: the opcode is valid, and for it the kernel reads and writes one `struct ifreq`.
+    let call = unsafe { Updater::<INTERFACE_ADDRESS, AddressRequest>::new(&mut request) };
+    // SAFETY: the structure has the kernel's size, and all of it are plain integers; other kinds of files refuse the call.
+    unsafe { ioctl(socket, call) }?;
+    Ok((request.kind, request.address))
 }
 
 /// Size of a block device in bytes.
@@ -204,7 +336,13 @@ mod tests {
             [0x8028_5700, 0x8004_5705, 0xc004_5706]
         );
         #[cfg(target_pointer_width = "64")]
-        assert_eq!(BLOCK_DEVICE_BYTES, 0x8008_1272);
+        {
+            assert_eq!(BLOCK_DEVICE_BYTES, 0x8008_1272);
+            assert_eq!(size_of::<FlagsRequest>(), 40);
+            assert_eq!(size_of::<AddressRequest>(), 40);
+        }
+        assert_eq!(size_of::<PacketAddress>(), 20);
+        assert_eq!(core::mem::offset_of!(PacketAddress, address), 12);
     }
 
     #[test]
@@ -215,5 +353,8 @@ mod tests {
         assert_eq!(watchdog_options(&file), Err(Errno::NOTTY));
         assert_eq!(set_watchdog_seconds(&file, 60), Err(Errno::NOTTY));
         assert_eq!(keep_watchdog_alive(&file), Err(Errno::NOTTY));
+        assert_eq!(interface_flags(&file, [0; 16]), Err(Errno::NOTTY));
+        assert_eq!(set_interface_flags(&file, [0; 16], 0), Err(Errno::NOTTY));
+        assert_eq!(interface_address(&file, [0; 16]), Err(Errno::NOTTY));
     }
 }

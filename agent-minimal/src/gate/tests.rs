@@ -1,6 +1,8 @@
 //! The gate on a folder with the agent's state.
 
 use super::*;
+use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
 
@@ -20,6 +22,14 @@ pub(crate) fn record_with_trial(committed: [u8; 32]) -> BootRecord {
     };
     let selection = select(&Loaded::Blank, [facts(1), facts(2)], 0);
     *selection.record().unwrap()
+}
+
+fn read_record(state: &Path) -> Result<Option<Loaded>, StorageError> {
+    super::read_record(state.to_str().unwrap())
+}
+
+fn pass(state: &Path, loaded: Option<&Loaded>, set: Set) -> Result<Gate, Refusal> {
+    super::pass(state.to_str().unwrap(), loaded, set)
 }
 
 struct State {

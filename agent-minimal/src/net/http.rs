@@ -1,0 +1,432 @@
+//! A bundle on a web server, read by ranges (RFC 9110, sections 13 and 14).
+//!
+//! Reads in a row go on with the running answer. It is asked for in windows that double as long as reads follow each other, so that
+//! jumping ahead wastes no more than was read before; a small gap is read and dropped, and so is any gap of a server without ranges.
+//!
+//! # Invariants
+//! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another validator
+//!   ends the read. This saves bytes only: what is installed is authenticated anyway.
+//! - A read that failed goes on where it stood, in the middle of a range too.
+
+use super::clock::Moment;
+use super::connection::Pace;
+use super::head::{Head, HeadBytes, Validator, take_head};
+use super::stack::pause;
+use super::{NetProblem, Stack, Url};
+use core::fmt::Write;
+use core::time::Duration;
+use heapless::String;
+use twinseal_core::source::{Source, SourceError};
+
+/// Longest request: the longest address and the longest validator fit in.
+pub const REQUEST_MAX_BYTES: usize = 1280;
+
+/// First window of a row of reads.
+const WINDOW_MIN_BYTES: u64 = 64 * 1024;
+
+/// Largest window.
+const WINDOW_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Up to here a gap is read and dropped: about what a new connection costs.
+const GAP_MAX_BYTES: u64 = 4096;
+
+/// Addresses that a server may send to in a row. Stops a loop.
+pub const REDIRECTS_MAX: u32 = 5;
+
+/// Answers that are none yet (100 to 199) before the one that counts. Stops a server that sends nothing else.
+const INTERIM_MAX: u32 = 4;
+
+/// A bundle on a web server.
+pub struct Web<'s, 'm> {
+    stack: &'s mut Stack<'m>,
+    url: Url,
+    /// Where the server sent to.
+    target: Url,
+    about: Option<About>,
+    running: Option<Running>,
+    is_connected: bool,
+    window_bytes: u64,
+    pace: Pace,
+    retry: Retry,
+    /// The read ended early: what was asked for lies past the end.
+    ended: bool,
+}
+
+/// What the first answer said about the bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct About {
+    bytes: Option<u64>,
+    validator: Option<Validator>,
+    ranges: bool,
+}
+
+/// The answer whose body is being read.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    position: u64,
+    /// Behind its last byte; unknown for a server that gives no length.
+    end: Option<u64>,
+    stays_open: bool,
+}
+
+/// What is left of the patience with failed reads.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    tried: u32,
+    pause: Duration,
+    bytes_since: u64,
+}
+
+impl<'s, 'm> Web<'s, 'm> {
+    /// Opens a bundle: asks for its start.
+    ///
+    /// # Errors
+    /// [`NetProblem`] when the server cannot be reached within the patience, or gives no bytes.
+    pub fn open(stack: &'s mut Stack<'m>, url: &Url) -> Result<Self, NetProblem> {
+        let mut web = Self {
+            retry: Retry::new(stack.patience.pause),
+            stack,
+            url: url.clone(),
+            target: url.clone(),
+            about: None,
+            running: None,
+            is_connected: false,
+            window_bytes: WINDOW_MIN_BYTES,
+            pace: Pace::default(),
+            ended: false,
+        };
+        web.persist(0, |web, _| web.request(0, WINDOW_MIN_BYTES))?;
+        Ok(web)
+    }
+
+    /// Length of the bundle, when the server says it.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        self.about.as_ref().and_then(|about| about.bytes)
+    }
+
+    fn has_ranges(&self) -> bool {
+        self.about.as_ref().is_some_and(|about| about.ranges)
+    }
+
+    /// Does `work`, and does it again after a pause as long as that may help. `work` is given how far it was and says so.
+    fn persist<F>(&mut self, offset: u64, mut work: F) -> Result<(), NetProblem>
+    where
+        F: FnMut(&mut Self, &mut usize) -> Result<(), NetProblem>,
+    {
+        let mut done = 0;
+        loop {
+            let Err(problem) = work(self, &mut done) else {
+                return Ok(());
+            };
+            self.running = None;
+            self.is_connected = false;
+            let patience = &self.stack.patience;
+            if self.ended || !problem.may_pass() || !self.retry.is_left(patience) {
+                return Err(problem);
+            }
+            let (time, at) = (self.retry.pause, offset.saturating_add(done as u64));
+            let (number, of) = (self.retry.tried, patience.tries);
+            let seconds = time.as_secs();
+            self.stack.attendant.say(format_args!(
+                "{problem}, at byte {at} of {}; try {number} of {of} follows in {seconds} s",
+                self.url
+            ));
+            self.wait(time);
+            self.retry.pause = (time * 2).min(self.stack.patience.pause_max);
+            // An address that a server sent to need not be good for ever.
+            self.target.clone_from(&self.url);
+        }
+    }
+
+    /// Waits, and lets the stack go on meanwhile.
+    fn wait(&mut self, time: Duration) {
+        let end = Moment::now().after(time);
+        loop {
+            match self.stack.turn(end, NetProblem::Silent) {
+                Ok(()) => {}
+                Err(NetProblem::Silent) => return,
+                // The interface is down, and fails again at once: nothing is there to wait for.
+                Err(_) => pause(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// Reads what is missing of `buffer`.
+    fn read_on(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+        done: &mut usize,
+    ) -> Result<(), NetProblem> {
+        while let Some(rest) = buffer.get_mut(*done..).filter(|rest| !rest.is_empty()) {
+            let position = offset.saturating_add(*done as u64);
+            self.go_to(position, rest.len() as u64)?;
+            let taken = self.take_body(rest)?;
+            // What is only dropped is no progress: a server without ranges would be asked for the same bytes for ever.
+            self.retry.progress(taken as u64, &self.stack.patience);
+            *done += taken;
+        }
+        Ok(())
+    }
+
+    /// Takes bytes of the running answer; 0 at its end.
+    fn take_body(&mut self, room: &mut [u8]) -> Result<usize, NetProblem> {
+        let running = self.running.as_mut().ok_or(NetProblem::Answer)?;
+        // What follows the answer on the same connection is another answer.
+        let left = running.end.map(|end| end.saturating_sub(running.position));
+        let most = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let length = room.len().min(most);
+        let room = room.get_mut(..length).unwrap_or_default();
+        let taken = match room.is_empty() {
+            true => 0,
+            false => self.stack.receive(room, &mut self.pace)?,
+        };
+        running.position = running.position.saturating_add(taken as u64);
+        if taken == 0 {
+            self.end_of_answer()?;
+        }
+        Ok(taken)
+    }
+
+    /// An answer without further bytes: the end of a window, of the bundle, or of the connection.
+    fn end_of_answer(&mut self) -> Result<(), NetProblem> {
+        let Some(running) = self.running.take() else {
+            return Ok(());
+        };
+        self.is_connected &= running.stays_open;
+        match running.end {
+            Some(end) if running.position < end => Err(NetProblem::Cut),
+            Some(end) if self.bytes().is_none_or(|bytes| end < bytes) && self.has_ranges() => {
+                Ok(())
+            }
+            _ => self.past_the_end(),
+        }
+    }
+
+    const fn past_the_end(&mut self) -> Result<(), NetProblem> {
+        self.ended = true;
+        Err(NetProblem::Answer)
+    }
+
+    /// Makes the running answer stand at `position`, with a new request when it must.
+    fn go_to(&mut self, position: u64, wanted_bytes: u64) -> Result<(), NetProblem> {
+        if self.bytes().is_some_and(|bytes| position >= bytes) {
+            return self.past_the_end();
+        }
+        let gap = self.running.and_then(|running| {
+            let gap = position.checked_sub(running.position)?;
+            let is_inside = running.end.is_none_or(|end| position < end);
+            Some((gap, is_inside))
+        });
+        match gap {
+            Some((gap, true)) if gap <= GAP_MAX_BYTES || !self.has_ranges() => {
+                self.drop_bytes(position)
+            }
+            gap => {
+                let in_a_row = gap.is_some_and(|(gap, _)| gap <= GAP_MAX_BYTES);
+                self.window_bytes = match in_a_row {
+                    true => (self.window_bytes * 2).min(WINDOW_MAX_BYTES),
+                    false => WINDOW_MIN_BYTES,
+                };
+                self.request(position, self.window_bytes.max(wanted_bytes))?;
+                self.drop_bytes(position)
+            }
+        }
+    }
+
+    fn drop_bytes(&mut self, position: u64) -> Result<(), NetProblem> {
+        let mut dropped = [0; 2048];
+        while let Some(running) = self.running
+            && running.position < position
+        {
+            let gap = usize::try_from(position - running.position).unwrap_or(usize::MAX);
+            let length = gap.min(dropped.len());
+            self.take_body(dropped.get_mut(..length).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a range; the answer becomes the running one.
+    fn request(&mut self, position: u64, window_bytes: u64) -> Result<(), NetProblem> {
+        let is_read_whole = self
+            .running
+            .take()
+            .is_none_or(|running| running.stays_open && running.end == Some(running.position));
+        self.is_connected &= is_read_whole && self.stack.is_connected();
+        let last = position.saturating_add(window_bytes).saturating_sub(1);
+        let mut leads = 0;
+        loop {
+            let head = self.ask(position, last)?;
+            match head.status {
+                301 | 302 | 303 | 307 | 308 => {
+                    leads += 1;
+                    self.follow(&head, leads)?;
+                }
+                _ => return self.take(position, last, head),
+            }
+        }
+    }
+
+    /// Goes where the server sends to.
+    fn follow(&mut self, head: &Head, leads: u32) -> Result<(), NetProblem> {
+        if leads > REDIRECTS_MAX {
+            return Err(NetProblem::Redirects);
+        }
+        let location = head.location.as_deref();
+        let target = self
+            .target
+            .follow(location.ok_or(NetProblem::RedirectUnusable)?)?;
+        // The body of this answer is not read, so the connection serves no other one.
+        self.is_connected =
+            head.stays_open && head.length == Some(0) && target.is_beside(&self.target);
+        self.target = target;
+        Ok(())
+    }
+
+    /// Sends one request and reads the head of its answer.
+    fn ask(&mut self, first: u64, last: u64) -> Result<Head, NetProblem> {
+        let request = self.text(first, last)?;
+        if !self.is_connected {
+            let address = self.stack.address_of(self.target.host())?;
+            self.stack.connect(address, self.target.port())?;
+            self.is_connected = true;
+        }
+        self.stack.send_all(request.as_bytes())?;
+        let end = Moment::now().after(self.stack.patience.head);
+        let mut bytes = HeadBytes::new();
+        for _ in 0..=INTERIM_MAX {
+            bytes.clear();
+            self.stack
+                .receive_until(end, NetProblem::HeadSilent, |came| {
+                    take_head(&mut bytes, came)
+                })?;
+            let head = Head::parse(&bytes)?;
+            if head.status >= 200 {
+                return Ok(head);
+            }
+        }
+        Err(NetProblem::HeadUnreadable)
+    }
+
+    fn text(&self, first: u64, last: u64) -> Result<String<REQUEST_MAX_BYTES>, NetProblem> {
+        let mut text = String::new();
+        let (host, port, path) = (self.target.host(), self.target.port(), self.target.path());
+        let written = write!(
+            text,
+            "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: twinseal/{}\r\n\
+             Accept-Encoding: identity\r\nRange: bytes={first}-{last}\r\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        let about = self.about.as_ref();
+        let validator = about.and_then(|about| about.validator.as_ref());
+        written
+            .and_then(|()| match validator {
+                Some(validator) => write!(text, "If-Range: {validator}\r\n\r\n"),
+                None => text.write_str("\r\n"),
+            })
+            .map_err(|_| NetProblem::Answer)?;
+        Ok(text)
+    }
+
+    fn take(&mut self, position: u64, last: u64, head: Head) -> Result<(), NetProblem> {
+        let (start, end, bytes, ranges) = match head.status {
+            206 => {
+                let range = head.range.ok_or(NetProblem::Answer)?;
+                let bytes = range.end - range.start;
+                let fits = range.start == position
+                    && range.end <= last.saturating_add(1)
+                    && head.length.is_none_or(|length| length == bytes);
+                fits.then_some((range.start, Some(range.end), range.bytes, true))
+                    .ok_or(NetProblem::Answer)?
+            }
+            200 => (0, head.length, head.length, false),
+            // Nothing is there: the bundle ends before, or is empty.
+            416 if self.about.is_some() || position == 0 => return self.past_the_end(),
+            other => return Err(NetProblem::Status(other)),
+        };
+        if head.is_coded {
+            return Err(NetProblem::Chunked);
+        }
+        self.know(About {
+            bytes,
+            validator: head.validator,
+            ranges,
+        })?;
+        self.running = Some(Running {
+            position: start,
+            end,
+            stays_open: head.stays_open,
+        });
+        Ok(())
+    }
+
+    /// Compares what an answer says about the bundle with what is known.
+    fn know(&mut self, about: About) -> Result<(), NetProblem> {
+        match &self.about {
+            None => self.about = Some(about),
+            Some(before) if before.ranges && !about.ranges => return Err(NetProblem::Changed),
+            Some(before) if before.differs(&about) => return Err(NetProblem::Changed),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Source for Web<'_, '_> {
+    type Error = NetProblem;
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError<NetProblem>> {
+        self.ended = false;
+        let read = self.persist(offset, |web, done| web.read_on(offset, buffer, done));
+        match read {
+            Err(_) if self.ended => Err(SourceError::Ended),
+            other => other.map_err(SourceError::Source),
+        }
+    }
+
+    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<NetProblem>> {
+        if let Some(bytes) = self.bytes() {
+            return Ok(bytes == offset);
+        }
+        match self.read_at(offset, &mut [0]) {
+            Ok(()) => Ok(false),
+            Err(SourceError::Ended) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl About {
+    /// Whether it is another bundle; what only one of them says does not count.
+    fn differs(&self, other: &Self) -> bool {
+        let bytes = self.bytes.zip(other.bytes);
+        let validator = self.validator.as_ref().zip(other.validator.as_ref());
+        bytes.is_some_and(|(one, two)| one != two) || validator.is_some_and(|(one, two)| one != two)
+    }
+}
+
+impl Retry {
+    const fn new(pause: Duration) -> Self {
+        Self {
+            tried: 0,
+            pause,
+            bytes_since: 0,
+        }
+    }
+
+    /// Counts what came; enough of it gives all tries back.
+    const fn progress(&mut self, bytes: u64, patience: &super::Patience) {
+        self.bytes_since = self.bytes_since.saturating_add(bytes);
+        if self.bytes_since >= patience.progress_bytes {
+            (self.tried, self.pause) = (0, patience.pause);
+        }
+    }
+
+    /// Spends a try; `false` when none is left.
+    const fn is_left(&mut self, patience: &super::Patience) -> bool {
+        self.bytes_since = 0;
+        self.tried += 1;
+        self.tried <= patience.tries
+    }
+}

@@ -1,0 +1,43 @@
+//! From a server's name to its address.
+
+use super::clock::Moment;
+use super::{NetProblem, Stack};
+use core::net::Ipv4Addr;
+use smoltcp::socket::dns::{GetQueryResultError, Socket};
+use smoltcp::wire::{DnsQueryType, IpAddress};
+
+impl Stack<'_> {
+    /// The address of a server; what is an address already is not asked for.
+    ///
+    /// # Errors
+    /// [`NetProblem`] when nobody knows the name, or nobody answers.
+    pub fn address_of(&mut self, host: &str) -> Result<Ipv4Addr, NetProblem> {
+        if let Ok(address) = host.parse() {
+            return Ok(address);
+        }
+        if !self.has_name_server {
+            return Err(NetProblem::NoNameServer);
+        }
+        let end = Moment::now().after(self.patience.name);
+        let resolver = self.sockets.get_mut::<Socket<'_>>(self.dns);
+        let query = resolver
+            .start_query(self.interface.context(), host, DnsQueryType::A)
+            .map_err(|_| NetProblem::NameUnknown)?;
+        loop {
+            let turned = self.turn(end, NetProblem::NameSilent);
+            let resolver = self.sockets.get_mut::<Socket<'_>>(self.dns);
+            if let Err(problem) = turned {
+                resolver.cancel_query(query);
+                return Err(problem);
+            }
+            match resolver.get_query_result(query) {
+                Err(GetQueryResultError::Pending) => {}
+                Err(GetQueryResultError::Failed) => return Err(NetProblem::NameUnknown),
+                Ok(addresses) => {
+                    let address = addresses.iter().map(|IpAddress::Ipv4(one)| *one).next();
+                    return address.ok_or(NetProblem::NameUnknown);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The interface, its address, and the sockets on it.
+//!
+//! # Invariants
+//! - One turn does a bounded amount of work, however much comes in.
+//! - An address that is lost is used no more; whoever waits for something then waits in vain, and is told.
+
+use super::clock::Moment;
+use super::frames::{RECEIVE_MAX_BYTES, SEND_MAX_BYTES, Wire};
+use super::{Attendant, NetProblem, Patience, Setting};
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use heapless::Vec;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::thread::{Timespec, nanosleep};
+use smoltcp::config::DNS_MAX_SERVER_COUNT;
+use smoltcp::iface::{
+    Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet, SocketStorage,
+};
+use smoltcp::socket::{dhcpv4, dns, tcp};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr};
+use twinseal_platform_linux::network::{self, Interfaces, PacketSocket};
+
+/// What a server may send before it must wait for us: what the fastest of slow links carries in one way and back.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// Room for two requests.
+const OUT_BYTES: usize = 2 * super::http::REQUEST_MAX_BYTES;
+
+/// Sockets: TCP, DNS and DHCP.
+const SOCKETS: usize = 3;
+
+/// Frames of one turn. Stops a flood from keeping the rest waiting.
+const FRAMES_MAX: usize = 64;
+
+/// Longest turn, so that the attendant has a word each second.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
+/// Pause between two looks at a cable. The kernel would tell by a socket of another kind; this is only waited for once.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// First DHCP request to the next. Servers answer within milliseconds; a frame is lost while a switch learns.
+const ASK_AGAIN_SECONDS: u64 = 3;
+
+/// Ports that are given to nobody (RFC 6335, section 6): connections start there.
+const PORTS_FROM: u16 = 49_152;
+
+/// The large buffers of a [`Stack`]: about 132 KiB.
+#[derive(Debug)]
+pub struct Buffers {
+    receive: [u8; RECEIVE_MAX_BYTES],
+    send: [u8; SEND_MAX_BYTES],
+    window: [u8; WINDOW_BYTES],
+    out: [u8; OUT_BYTES],
+    queries: [Option<dns::DnsQuery>; 1],
+}
+
+impl Buffers {
+    /// Empty ones.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            receive: [0; _],
+            send: [0; _],
+            window: [0; _],
+            out: [0; _],
+            queries: [const { None }; _],
+        }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Room for the state of the sockets of a [`Stack`].
+#[derive(Debug, Default)]
+pub struct Storage<'m>([SocketStorage<'m>; SOCKETS]);
+
+/// An IP stack on one interface.
+pub struct Stack<'m> {
+    pub(super) interface: Interface,
+    pub(super) sockets: SocketSet<'m>,
+    pub(super) tcp: SocketHandle,
+    pub(super) dns: SocketHandle,
+    dhcp: Option<SocketHandle>,
+    wire: Wire<'m>,
+    pub(super) has_name_server: bool,
+    next_port: u16,
+    /// How long to wait for what.
+    pub patience: Patience,
+    /// Who is told.
+    pub attendant: &'m dyn Attendant,
+}
+
+impl<'m> Stack<'m> {
+    /// Waits for an interface with a carrier and gives it an address. `round` counts such calls: of several interfaces with a
+    /// carrier each one has its turn.
+    ///
+    /// # Errors
+    /// [`NetProblem`] when there is no interface, no carrier or no address within the patience.
+    pub fn open(
+        buffers: &'m mut Buffers,
+        storage: &'m mut Storage<'m>,
+        setting: Setting,
+        round: usize,
+        patience: Patience,
+        attendant: &'m dyn Attendant,
+    ) -> Result<Self, NetProblem> {
+        let found = with_carrier(round, patience, attendant)?;
+        let name = found.name.as_str();
+        let socket = PacketSocket::open(&found).map_err(link)?;
+        let mut wire = Wire::new(socket, &mut buffers.receive, &mut buffers.send);
+        let mut config = Config::new(EthernetAddress(found.address).into());
+        config.random_seed = random();
+        let interface = Interface::new(config, &mut wire, Moment::now().into());
+        let mut sockets = SocketSet::new(&mut storage.0[..]);
+        let connection = tcp::Socket::new(
+            tcp::SocketBuffer::new(&mut buffers.window[..]),
+            tcp::SocketBuffer::new(&mut buffers.out[..]),
+        );
+        let mut stack = Self {
+            interface,
+            tcp: sockets.add(connection),
+            dns: sockets.add(dns::Socket::new(&[], &mut buffers.queries[..])),
+            dhcp: None,
+            sockets,
+            wire,
+            has_name_server: false,
+            next_port: PORTS_FROM | (random() & 0x3fff) as u16,
+            patience,
+            attendant,
+        };
+        match setting {
+            Setting::Dynamic => stack.ask_for_address(name)?,
+            Setting::Fixed {
+                address,
+                gateway,
+                name_server,
+            } => stack.take(address, gateway, name_server.as_slice()),
+        }
+        if let Some(IpCidr::Ipv4(address)) = stack.interface.ip_addrs().first() {
+            attendant.say(format_args!("the address on {name} is {address}"));
+        }
+        Ok(stack)
+    }
+
+    fn ask_for_address(&mut self, name: &str) -> Result<(), NetProblem> {
+        self.attendant
+            .say(format_args!("asking for an address on {name}"));
+        let mut client = dhcpv4::Socket::new();
+        let mut retry = client.get_retry_config();
+        retry.discover_timeout = smoltcp::time::Duration::from_secs(ASK_AGAIN_SECONDS);
+        retry.initial_request_timeout = smoltcp::time::Duration::from_secs(ASK_AGAIN_SECONDS);
+        client.set_retry_config(retry);
+        self.dhcp = Some(self.sockets.add(client));
+        let end = Moment::now().after(self.patience.address);
+        while self.interface.ip_addrs().is_empty() {
+            self.turn(end, NetProblem::NoAddress)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, address: Ipv4Cidr, gateway: Option<Ipv4Addr>, name_servers: &[Ipv4Addr]) {
+        self.interface.update_ip_addrs(|addresses| {
+            addresses.clear();
+            // There is room for two.
+            let _ = addresses.push(IpCidr::Ipv4(address));
+        });
+        let routes = self.interface.routes_mut();
+        routes.remove_default_ipv4_route();
+        if let Some(gateway) = gateway {
+            // There is room for two.
+            let _ = routes.add_default_ipv4_route(gateway);
+        }
+        let servers: Vec<IpAddress, DNS_MAX_SERVER_COUNT> = name_servers
+            .iter()
+            .take(DNS_MAX_SERVER_COUNT)
+            .map(|server| IpAddress::Ipv4(*server))
+            .collect();
+        self.has_name_server = !servers.is_empty();
+        self.sockets
+            .get_mut::<dns::Socket<'_>>(self.dns)
+            .update_servers(&servers);
+    }
+
+    /// Waits for the next thing to happen, and no longer than to `end`; lets all sockets do what they have to.
+    ///
+    /// # Errors
+    /// `late` when `end` has passed; [`NetProblem::Link`] when the interface fails.
+    pub fn turn(&mut self, end: Moment, late: NetProblem) -> Result<(), NetProblem> {
+        self.attendant.alive();
+        let now = Moment::now();
+        let left = now.until(end);
+        if left.is_zero() {
+            return Err(late);
+        }
+        let quiet = self.interface.poll_delay(now.into(), &self.sockets);
+        let quiet = quiet.map_or(TURN_MAX, Duration::from);
+        self.wire.wait(quiet.min(left).min(TURN_MAX));
+        self.exchange();
+        self.follow_lease();
+        match self.wire.take_failure() {
+            Some(code) => Err(NetProblem::Link(code)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets what came in come in and what is to go out go out.
+    pub(super) fn exchange(&mut self) {
+        let now = Moment::now().into();
+        let (wire, sockets) = (&mut self.wire, &mut self.sockets);
+        for _ in 0..FRAMES_MAX {
+            let result = self.interface.poll_ingress_single(now, wire, sockets);
+            if matches!(result, PollIngressSingleResult::None) {
+                break;
+            }
+        }
+        self.interface.poll_egress(now, wire, sockets);
+        self.interface.poll_maintenance(now);
+    }
+
+    /// Takes over what DHCP says.
+    fn follow_lease(&mut self) {
+        let Some(handle) = self.dhcp else {
+            return;
+        };
+        match self.sockets.get_mut::<dhcpv4::Socket<'_>>(handle).poll() {
+            None => {}
+            Some(dhcpv4::Event::Configured(lease)) => {
+                let (address, gateway, servers) = (lease.address, lease.router, lease.dns_servers);
+                self.take(address, gateway, &servers);
+            }
+            Some(dhcpv4::Event::Deconfigured) => {
+                self.interface.update_ip_addrs(Vec::clear);
+                self.interface.routes_mut().remove_default_ipv4_route();
+            }
+        }
+    }
+
+    /// A port for the next connection: not the one of the last, whose packets may still be on their way.
+    pub(super) const fn port(&mut self) -> u16 {
+        self.next_port = PORTS_FROM | self.next_port.wrapping_add(1) & 0x3fff;
+        self.next_port
+    }
+}
+
+/// Brings all Ethernet interfaces up and waits until one has a carrier.
+fn with_carrier(
+    round: usize,
+    patience: Patience,
+    attendant: &dyn Attendant,
+) -> Result<network::Interface, NetProblem> {
+    let interfaces = Interfaces::open().map_err(link)?;
+    let end = Moment::now().after(patience.carrier);
+    loop {
+        let mut late = NetProblem::NoInterface;
+        for interface in interfaces.ethernet() {
+            late = NetProblem::NoCarrier;
+            interfaces.bring_up(&interface).map_err(link)?;
+        }
+        let ready = || interfaces.ethernet().filter(|one| one.has_carrier);
+        if let Some(turn) = round.checked_rem(ready().count())
+            && let Some(interface) = ready().nth(turn)
+        {
+            return Ok(interface);
+        }
+        if Moment::now() >= end {
+            return Err(late);
+        }
+        attendant.alive();
+        pause(LOOK_AGAIN);
+    }
+}
+
+/// Waits; a signal may end that before.
+pub(super) fn pause(time: Duration) {
+    let _ = nanosleep(&Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+}
+
+/// A number that nobody can guess; early in a boot, one that is hard to. It only starts sequence numbers and ports.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // A kernel older than 5.6 does not know the flag; then all start at the same number.
+    let _ = getrandom(&mut bytes, GetRandomFlags::INSECURE);
+    u64::from_ne_bytes(bytes)
+}
+
+const fn link(errno: Errno) -> NetProblem {
+    NetProblem::Link(errno.raw_os_error())
+}

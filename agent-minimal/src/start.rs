@@ -1,0 +1,212 @@
+//! What a program without a C library must bring: the entry point, the memory functions that compilers call, and three ways out.
+//!
+//! # Invariants
+//! - Nothing here looks at what came from outside, but for the words that the kernel put on the stack.
+//! - A panic ends in [`twinseal_minimal::process::panicked`]: one line, then a restart or an exit code, never a hang.
+
+use core::arch::{asm, global_asm};
+use core::ffi::{CStr, c_char};
+use core::panic::PanicInfo;
+use rustix::io::Errno;
+use twinseal_minimal::process::{Process, panicked, run};
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("twinseal-minimal has no entry point for this architecture yet");
+
+/// Words that are handed on to another program. The kernel gives its first process at most 34 (`MAX_INIT_ARGS` of Linux's
+/// init/main.c, and the name).
+const ARGUMENTS_MAX: usize = 64;
+
+/// `__NR_execve` and `__NR_exit_group` of `asm/unistd_64.h`.
+const EXECUTE: usize = 59;
+const EXIT_GROUP: usize = 231;
+
+// The kernel enters with the stack pointer at the number of arguments (System V ABI, AMD64 supplement, section 3.4.1). The ABI
+// wants the outermost frame marked with a zero, and the stack at a multiple of 16 before a call.
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {enter}",
+    "ud2",
+    enter = sym enter
+);
+
+extern "C" fn enter(stack: *const usize) -> ! {
+    // SAFETY: called only by `_start`, with what the kernel left on the stack, which stays there until the process ends.
+    let started = unsafe { Started::new(stack) };
+    exit(run(&started))
+}
+
+#[panic_handler]
+fn on_panic(fault: &PanicInfo<'_>) -> ! {
+    exit(panicked(fault))
+}
+
+/// The words and the environment of this process, as the kernel left them.
+struct Started {
+    arguments: &'static [*const c_char],
+    environment: *const *const c_char,
+}
+
+impl Started {
+    /// # Safety
+    /// `stack` must be what the kernel left at the start: a number, that many pointers to C strings and a null pointer, then the
+    /// environment in the same form.
+    unsafe fn new(stack: *const usize) -> Self {
+        // SAFETY: the number and the pointers behind it are there, says the caller, and nobody writes them.
+        unsafe {
+            let arguments = core::slice::from_raw_parts(stack.add(1).cast(), *stack);
+            let environment = stack.add(1 + arguments.len() + 1).cast();
+            Self {
+                arguments,
+                environment,
+            }
+        }
+    }
+}
+
+impl Process for Started {
+    fn argument(&self, index: usize) -> Option<&CStr> {
+        let word = *self.arguments.get(index)?;
+        // SAFETY: each pointer is to a C string that stays until the process ends (`Started::new`).
+        Some(unsafe { CStr::from_ptr(word) })
+    }
+
+    fn execute(&self, program: &CStr) -> Errno {
+        let mut words = [core::ptr::null(); ARGUMENTS_MAX + 1];
+        if self.arguments.len() > ARGUMENTS_MAX {
+            return Errno::TOOBIG;
+        }
+        for (word, argument) in words.iter_mut().zip(self.arguments) {
+            *word = *argument;
+        }
+        words[0] = program.as_ptr();
+        let answer: isize;
+        // SAFETY: `program` and the two lists are C strings and lists that end with a null pointer; the kernel reads them, and
+        // either never comes back or has changed nothing.
+        unsafe {
+            asm!(
+                "syscall",
+                inlateout("rax") EXECUTE => answer,
+                in("rdi") program.as_ptr(),
+                in("rsi") words.as_ptr(),
+                in("rdx") self.environment,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack)
+            );
+        }
+        Errno::from_raw_os_error(i32::try_from(-answer).unwrap_or(i32::MAX))
+    }
+}
+
+fn exit(code: u8) -> ! {
+    // SAFETY: the call takes a number and does not come back.
+    unsafe {
+        asm!(
+            "syscall",
+            in("rax") EXIT_GROUP,
+            in("rdi") usize::from(code),
+            options(noreturn, nostack)
+        )
+    }
+}
+
+// The memory functions, by their C contracts. They are written in instructions, because a compiler makes a call to the very
+// function of a loop that does the same. The direction flag is clear by the ABI, and is left so.
+
+/// # Safety
+/// As C's `memcpy`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
+    // SAFETY: the caller gives `bytes` readable bytes at `from` and as many that can be written at `to`.
+    unsafe {
+        asm!(
+            "rep movsb",
+            inout("rcx") bytes => _,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags)
+        );
+    }
+    to
+}
+
+/// # Safety
+/// As C's `memmove`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
+    // Upwards nothing is written before it was read, unless `to` lies within the source.
+    if to.addr().wrapping_sub(from.addr()) >= bytes {
+        // SAFETY: as the caller's.
+        return unsafe { memcpy(to, from, bytes) };
+    }
+    // SAFETY: as the caller's; downwards from the last byte, of which there is one because `bytes` is more than the distance.
+    unsafe {
+        asm!(
+            "std",
+            "rep movsb",
+            "cld",
+            inout("rcx") bytes => _,
+            inout("rdi") to.add(bytes - 1) => _,
+            inout("rsi") from.add(bytes - 1) => _,
+            options(nostack)
+        );
+    }
+    to
+}
+
+/// # Safety
+/// As C's `memset`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, bytes: usize) -> *mut u8 {
+    // SAFETY: the caller gives `bytes` bytes that can be written at `to`.
+    unsafe {
+        asm!(
+            "rep stosb",
+            inout("rcx") bytes => _,
+            inout("rdi") to => _,
+            in("al") byte as u8,
+            options(nostack, preserves_flags)
+        );
+    }
+    to
+}
+
+/// # Safety
+/// As C's `memcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, bytes: usize) -> i32 {
+    for at in 0..bytes {
+        // SAFETY: the caller gives `bytes` readable bytes at both.
+        let (one, other) = unsafe { (one.add(at).read_volatile(), other.add(at).read_volatile()) };
+        if one != other {
+            return i32::from(one) - i32::from(other);
+        }
+    }
+    0
+}
+
+/// # Safety
+/// As C's `bcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, bytes: usize) -> i32 {
+    // SAFETY: as the caller's.
+    unsafe { memcmp(one, other, bytes) }
+}
+
+/// # Safety
+/// As C's `strlen`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut length = 0;
+    // SAFETY: the caller gives a C string: every byte up to its NUL can be read. Volatile, or the loop would become a call to
+    // this function.
+    while unsafe { text.add(length).read_volatile() } != 0 {
+        length += 1;
+    }
+    length
+}
