@@ -25,8 +25,7 @@ const LEVELS: usize = 8;
 /// Size of the descriptor whose hash is the digest.
 const DESCRIPTOR_BYTES: usize = 256;
 
-/// What the last block is filled up with, piece by piece: a whole block of zeros would be a tenth of the verify path of a small target.
-static ZEROS: [u8; 256] = [0; 256];
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// One level of the tree: the block that is being filled, and the hash that it took last.
 #[derive(Clone)]
@@ -99,12 +98,7 @@ impl VerityDigest {
     pub fn finish(mut self) -> BlobDigest {
         let rest = (self.size % BLOCK_BYTES as u64) as usize;
         if rest > 0 {
-            let mut missing = BLOCK_BYTES - rest;
-            while missing > 0 {
-                let piece = missing.min(ZEROS.len());
-                self.data.update(ZEROS.get(..piece).unwrap_or(&[]));
-                missing -= piece;
-            }
+            self.data.update(ZEROS.get(rest..).unwrap_or(&[]));
             self.close_data_block();
         }
         let mut descriptor = [0; DESCRIPTOR_BYTES];
