@@ -1,5 +1,5 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
-.PHONY: demo test minimal bench bench-bytes soak clean
+.PHONY: demo test mcu minimal bench bench-bytes soak clean
 
 # From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
 BOARD ?= uefi
@@ -16,6 +16,11 @@ test:
 	@scripts/appliance.sh
 	@scripts/reference-composefs.sh
 	@./ci.sh
+
+# The firmware of the microcontroller: boot stage, application, factory, and the program that measures core's verify path.
+mcu:
+	@scripts/deps.sh nostd board
+	@./ci.sh no-std
 
 # The small static agent without a C library, the /init of an initramfs: target/device/bin/twinseal-minimal.
 minimal:

@@ -20,7 +20,7 @@ passed=0 failed=0 skipped=0 left_out=0
 
 checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo board)
 
-check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check); }
+check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check) && (cd hil/firmware && cargo fmt --check); }
 
 # Per package, so that one package's features cannot hide another's missing ones.
 check_clippy() {
@@ -34,7 +34,8 @@ check_clippy() {
 
 # A target that has neither std nor alloc: the only proof that core needs neither.
 check_no_std() {
-  scripts/nostd-toolchain.sh && scripts/nostd-build.sh core --locked && scripts/nostd-build.sh core --locked --features defmt
+  scripts/nostd-toolchain.sh && scripts/nostd-build.sh core --locked && scripts/nostd-build.sh core --locked --features defmt &&
+    DEFMT_LOG=info scripts/nostd-build.sh hil/firmware --locked --release
 }
 
 # The programs that tests and the demo run.

@@ -38,7 +38,7 @@ done
 missing=($(comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
     <(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null | awk '$1 == "installed" { print $2 }' | sort -u)))
 # Older ones crash guests now and then when they emulate (two in twenty boots with 7.2, none in more than sixty with 10.0).
-qemu_is_good() { qemu-system-x86_64 --version 2>/dev/null | grep -Eq 'version (1[0-9]|[2-9][0-9])\.' && command -v qemu-img >/dev/null; }
+qemu_is_good() { qemu-system-x86_64 --version 2>/dev/null | grep -Eq 'version (1[0-9]|[2-9][0-9])\.' && command -v qemu-img >/dev/null && command -v qemu-system-arm >/dev/null; }
 
 # QEMU of this release's backports where the release itself has an older one. The machine's own apt sources stay as they are.
 install_qemu() {
@@ -49,12 +49,12 @@ install_qemu() {
     # The machine's own lists of what is installed, and of what was so only because something needs it.
     DEBIAN_FRONTEND=noninteractive apt-get -q -c "$config" -o Dir::State::status=/var/lib/dpkg/status \
         -o Dir::State::extended_states=/var/lib/apt/extended_states \
-        install -y --no-install-recommends -t "${own%% *}" qemu-system-x86 qemu-utils
+        install -y --no-install-recommends -t "${own%% *}" qemu-system-arm qemu-system-x86 qemu-utils
     qemu_is_good || { echo "QEMU 10 could not be had from ${own%% *}; this machine has: $(qemu-system-x86_64 --version | head -n 1)"; return 1; }
 }
 
 if [[ -n $qemu ]] && ! qemu_is_good; then
-    ((EUID == 0)) || fail "the virtual board needs QEMU 10.0 or newer (qemu-system-x86, qemu-utils); on Debian 12 they are in bookworm-backports. Run this script as root, or install them."
+    ((EUID == 0)) || fail "the virtual board needs QEMU 10.0 or newer (qemu-system-x86, qemu-system-arm, qemu-utils); on Debian 12 they are in bookworm-backports. Run this script as root, or install them."
     step "install QEMU 10" install_qemu
 fi
 # scripts/appliance.sh unpacks it, when it can; a test compares our files with what it says of them.

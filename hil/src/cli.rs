@@ -30,6 +30,15 @@ pub enum Command {
     /// The first line on standard output is a JSON object with the port; the link is open until standard input ends, and then
     /// another object says what went over it.
     Link(LinkArguments),
+    /// Turns the log frames of a microcontroller into text.
+    ///
+    /// The board `mcu` does so by itself; this is for frames that a serial line brought.
+    Decode {
+        /// The ELF file of the program that sent them.
+        elf: PathBuf,
+        /// The frames, as they came.
+        frames: PathBuf,
+    },
     /// Joins standard input and output with a port of this machine: what a board's network starts for its guest.
     #[command(hide = true)]
     Relay {

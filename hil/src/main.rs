@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
+use twinseal_hil::boards::mcu::frames;
 use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments, LinkArguments, RunArguments};
 use twinseal_hil::demo::{self, DemoError};
 use twinseal_hil::{link, relay, suite};
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => run(arguments).map_err(|error| error.to_string()),
         Command::Run(arguments) => return scenarios(arguments),
         Command::Link(arguments) => open_link(arguments),
+        Command::Decode { elf, frames } => {
+            frames::decode(&elf, &frames, io::stdout()).map_err(|error| error.to_string())
+        }
         Command::Relay { port } => {
             relay::run(port).map_err(|error| format!("The relay broke: {error}."))
         }
