@@ -134,6 +134,7 @@ fn transfer(
         },
         budget: None,
         audit: bundle.is_free_to_read(),
+        interrupted: past.interrupted(set),
         read_back: true,
     };
     let slots = Target {

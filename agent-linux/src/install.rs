@@ -51,8 +51,10 @@ pub struct Order<'d> {
     pub policy: Policy<'d>,
     /// Most bytes that may be read from the bundle.
     pub budget: Option<u64>,
-    /// Check also what this device does not need.
+    /// Check every byte of the bundle, needed or not.
     pub audit: bool,
+    /// The manifest of an install into this set that began and had no end: an audit of that release does not read again what is there.
+    pub interrupted: Option<Sha256Digest>,
     /// Read every blob back.
     pub read_back: bool,
 }
@@ -247,6 +249,9 @@ where
     if let Some(held) = held {
         installer = installer.starting_from(held);
     }
+    if let Some(interrupted) = order.interrupted {
+        installer = installer.going_on_from(interrupted);
+    }
     let start = Instant::now();
     let name = bundle.name().to_owned();
     let meter = Meter::new(outlet);
@@ -389,6 +394,7 @@ pub fn installed_event(set: Set, done: &Done, trial_attempts: Option<u8>) -> Eve
         written_bytes: tally.written_bytes,
         copied_bytes: tally.copied_bytes,
         present_bytes: tally.present_bytes,
+        present_audited_bytes: tally.present_audited_bytes,
         read_back_bytes: tally.read_back_bytes,
         blobs: tally.blobs,
         patched_blobs: tally.patched_blobs,

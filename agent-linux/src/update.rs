@@ -277,6 +277,7 @@ where
         },
         budget: arguments.budget,
         audit: !arguments.no_audit && bundle.is_free_to_read(),
+        interrupted: past.interrupted(target),
         read_back: manner.read_back,
     };
     let held = Held::of(device, &target_set);

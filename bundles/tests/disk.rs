@@ -76,6 +76,11 @@ fn the_partition_table_is_one_that_sfdisk_takes() {
     let words = String::from_utf8_lossy(&damaged.stderr).into_owned();
     assert!(words.contains("backup"), "{words}");
     assert!(String::from_utf8_lossy(&damaged.stdout).contains("\"root-b\""));
+    let image = fs::read(&disk.path).unwrap();
+    let first = &image[..34 * 512];
+    for spare in [512 << 10, image.len() - (1 << 20)] {
+        assert!(image[spare..].starts_with(first), "spare at {spare}");
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! Needs `mkcomposefs` 1.0.8 (`scripts/reference-composefs.sh` fetches it) and GNU tar. Device nodes, owners and privileged
 //! attributes can be made by root alone: without root those parts are left out, and the tests say so.
 
+#[path = "support/reference.rs"]
+mod reference_programs;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
@@ -29,17 +32,6 @@ use twinseal_bundle::composefs_image::from_directory;
 use twinseal_bundle::composefs_image::from_tar;
 use twinseal_bundle::rootfs::RootOptions;
 
-fn mkcomposefs() -> PathBuf {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/reference/bin/mkcomposefs");
-    let tool = std::env::var_os("TWINSEAL_MKCOMPOSEFS").map_or(fetched, PathBuf::from);
-    assert!(
-        tool.exists(),
-        "`{}` is missing. Run scripts/reference-composefs.sh, or set TWINSEAL_MKCOMPOSEFS to mkcomposefs 1.0.8.",
-        tool.display()
-    );
-    tool
-}
-
 fn run(command: &mut Command) -> String {
     let output = command
         .output()
@@ -53,7 +45,7 @@ fn run(command: &mut Command) -> String {
 fn reference(root: &Path, arguments: &[&str]) -> (Vec<u8>, String) {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("image");
-    let mut command = Command::new(mkcomposefs());
+    let mut command = Command::new(reference_programs::program("mkcomposefs"));
     let digest = run(command
         .args(arguments)
         .arg("--print-digest")

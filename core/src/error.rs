@@ -319,6 +319,7 @@ pub enum StorageObject {
     BootRecord,
     Journal,
     BootLoader,
+    Medium,
 }
 
 /// Why an operation of the storage failed.

@@ -59,6 +59,9 @@ pub struct DemoArguments {
     /// Keep keys and bundles of an earlier run, and begin at the device.
     #[arg(long)]
     pub keep: bool,
+    /// Multiply every limit by this, where the machine has much else to do.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub patience: u32,
     /// The QEMU to use.
     #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
     pub qemu: PathBuf,
@@ -103,6 +106,9 @@ pub struct RunArguments {
     /// Where the static programs of a device are; scripts/device-programs.sh makes them.
     #[arg(long, value_name = "DIR", default_value = "target/device/bin")]
     pub device_programs: PathBuf,
+    /// Multiply every limit by this, where the machine has much else to do.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub patience: u32,
     /// The QEMU to use.
     #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
     pub qemu: PathBuf,
@@ -175,6 +181,7 @@ impl RunArguments {
             inputs: self.inputs,
             programs: self.programs.unwrap_or(own_folder),
             device_programs: self.device_programs,
+            patience: self.patience,
             qemu: self.qemu,
             own,
         }
@@ -199,6 +206,7 @@ impl DemoArguments {
             inputs: self.inputs,
             programs: self.programs.unwrap_or(own_folder),
             device_programs: self.device_programs,
+            patience: self.patience,
             keep: self.keep,
             qemu: self.qemu,
             own,

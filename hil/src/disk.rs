@@ -129,11 +129,7 @@ impl Disk<'_> {
     /// # Errors
     /// [`DiskError::NoPartition`], or when sfdisk fails.
     pub fn partition(&self, label: &str) -> Result<Partition, DiskError> {
-        let list = Invocation::new("sfdisk")
-            .argument("--json")
-            .argument(self.file);
-        let listing: Listing = self.runner.run(&list)?.expect_success()?.json()?;
-        let table = listing.partitiontable;
+        let table = self.table()?;
         let labels = || table.partitions.iter().map(|row| row.name.as_str());
         let row = table.partitions.iter().find(|row| row.name == label);
         let place = row.and_then(|row| {
@@ -147,6 +143,14 @@ impl Disk<'_> {
             label: label.to_owned(),
             found: labels().collect::<Vec<_>>().join(", "),
         })
+    }
+
+    fn table(&self) -> Result<Table, DiskError> {
+        let list = Invocation::new("sfdisk")
+            .argument("--json")
+            .argument(self.file);
+        let listing: Listing = self.runner.run(&list)?.expect_success()?.json()?;
+        Ok(listing.partitiontable)
     }
 
     /// Asks debugfs, which may write, about an ext4 partition; gives what it prints.
@@ -215,10 +219,35 @@ impl Disk<'_> {
         self.mtool("mcopy", label)
     }
 
-    fn mtool(&self, program: &str, label: &str) -> Result<Invocation, DiskError> {
+    /// One of mtools, at work on a FAT partition.
+    ///
+    /// # Errors
+    /// [`DiskError::NoPartition`].
+    pub fn mtool(&self, program: &str, label: &str) -> Result<Invocation, DiskError> {
         let offset = self.partition(label)?.offset_bytes;
         let place = format!("{}@@{offset}", self.file.display());
         Ok(Invocation::new(program).arguments(["-i", &place]))
+    }
+
+    /// Gives the disk and its partitions other GUIDs; the labels stay.
+    ///
+    /// # Errors
+    /// When sfdisk fails.
+    pub fn rename_all(&self) -> Result<(), DiskError> {
+        let id = |number: usize| format!("5ec0d15c-0000-4000-8000-{number:012}");
+        let count = self.table()?.partitions.len();
+        let change = |words: &[&str], id: &str| -> Result<(), DiskError> {
+            let change = Invocation::new("sfdisk").arguments(["--quiet", words[0]]);
+            let change = change
+                .argument(self.file)
+                .arguments(&words[1..])
+                .argument(id);
+            self.runner.run(&change)?.expect_success()?;
+            Ok(())
+        };
+        change(&["--disk-id"], &id(0))?;
+        (1..=count)
+            .try_for_each(|number| change(&["--part-uuid", &number.to_string()], &id(number)))
     }
 
     /// Opens the image for writing.

@@ -29,6 +29,8 @@ const TAIL_LINES: usize = 25;
 pub struct Stream {
     name: &'static str,
     begin: Instant,
+    /// What limits are multiplied by.
+    patience: u32,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -113,9 +115,15 @@ impl Stream {
         Self {
             name,
             begin,
+            patience: 1,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
+    }
+
+    /// The same, where everything may take so many times as long.
+    pub fn with_patience(self, patience: u32) -> Self {
+        Self { patience, ..self }
     }
 
     /// Takes everything that `source` says, in a thread that ends with it.
@@ -191,6 +199,7 @@ impl Stream {
         limit: Duration,
         mut is_it: impl FnMut(&Line, usize) -> Option<usize>,
     ) -> Result<Line, WaitError> {
+        let limit = limit * self.patience;
         let end = Instant::now() + limit;
         let mut state = self.lock();
         loop {

@@ -138,6 +138,7 @@ impl StandIn {
             server_port,
             memory_mib: 512,
             ends_at_restart,
+            patience: 1,
         };
         Uefi::new(parts, self.at("disk.img"), self.at("vars.fd"))
     }

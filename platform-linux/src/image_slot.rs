@@ -91,7 +91,8 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
     matches!((place(one), place(other)), (Some(one), Some(other)) if one == other)
 }
 
-fn open_to_write(path: &str, more: OFlags) -> Result<OwnedFd, StorageFault> {
+/// Opens a slot that is there for reading and writing; [`StorageFault::Busy`] for one that [`OFlags::EXCL`] finds in use.
+pub(crate) fn open_to_write(path: &str, more: OFlags) -> Result<OwnedFd, StorageFault> {
     openat(
         CWD,
         path,
@@ -104,7 +105,8 @@ fn open_to_write(path: &str, more: OFlags) -> Result<OwnedFd, StorageFault> {
     })
 }
 
-fn open_size_bytes(slot: &OwnedFd) -> Result<u64, Errno> {
+/// Size of an open slot in bytes.
+pub(crate) fn open_size_bytes(slot: &OwnedFd) -> Result<u64, Errno> {
     let stat = rustix::fs::fstat(slot)?;
     if file_type(&stat).is_block_device() {
         block_device_bytes(slot)

@@ -22,6 +22,7 @@ use rustix::fs::stat;
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::journal::{Chain, Entry, Event, FRAME_MAX_BYTES, Head, Tail};
+use twinseal_core::wire::digest::Sha256Digest;
 
 /// The file is read in pieces of this size, on the stack: 32 of the longest frames.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -88,12 +89,20 @@ pub struct Past {
     pub highest_time: u64,
     /// For each set, whether the last install into it was interrupted or failed half-way.
     unfinished: [bool; 2],
+    /// For each set, the manifest of the last install into it, if that has no end in the journal.
+    interrupted: [Option<Sha256Digest>; 2],
 }
 
 impl Past {
     /// Whether the last install into a set was interrupted or failed half-way: then much of it may be there.
     pub const fn is_unfinished(&self, set: Set) -> bool {
         set.of(self.unfinished)
+    }
+
+    /// SHA-256 of the manifest of the last install into a set, if that began and has no end, good or bad: the power was cut, or the
+    /// process killed.
+    pub const fn interrupted(&self, set: Set) -> Option<Sha256Digest> {
+        set.of(self.interrupted)
     }
 
     fn take(&mut self, entry: &Entry) {
@@ -103,15 +112,25 @@ impl Past {
                 self.floor = self.floor.max(release.anti_rollback)
             }
             Event::Committed { floor, .. } => self.floor = self.floor.max(*floor),
-            Event::InstallStarted { set, .. } => self.set_unfinished(*set, true),
-            Event::InstallCompleted { set, .. } => self.set_unfinished(*set, false),
+            Event::InstallStarted { set, release } => {
+                self.set_unfinished(*set, true);
+                self.set_interrupted(*set, Some(release.manifest));
+            }
+            Event::InstallCompleted { set, .. } => {
+                self.set_unfinished(*set, false);
+                self.set_interrupted(*set, None);
+            }
             Event::InstallFailed {
                 set,
-                target_touched: true,
+                target_touched,
                 ..
-            } => self.set_unfinished(*set, true),
-            Event::InstallFailed { .. }
-            | Event::TrialArmed { .. }
+            } => {
+                if *target_touched {
+                    self.set_unfinished(*set, true);
+                }
+                self.set_interrupted(*set, None);
+            }
+            Event::TrialArmed { .. }
             | Event::Booted { .. }
             | Event::MarkedBad { .. }
             | Event::WentBack { .. }
@@ -129,6 +148,14 @@ impl Past {
         match set {
             Set::A => *a = unfinished,
             Set::B => *b = unfinished,
+        }
+    }
+
+    const fn set_interrupted(&mut self, set: Set, interrupted: Option<Sha256Digest>) {
+        let [a, b] = &mut self.interrupted;
+        match set {
+            Set::A => *a = interrupted,
+            Set::B => *b = interrupted,
         }
     }
 }
@@ -356,6 +383,8 @@ mod tests {
     use std::path::Path;
     use std::vec;
     use std::vec::Vec;
+    use twinseal_core::journal::Release;
+    use twinseal_core::wire::text::Line;
 
     /// Frames of so many entries.
     fn frames(entries: u64) -> Vec<Vec<u8>> {
@@ -480,21 +509,35 @@ mod tests {
             patch_bytes: 0,
             damaged_bases: 0,
         };
+        let started = Event::InstallStarted {
+            set: Set::B,
+            release: Release {
+                version: Line::new("2").unwrap(),
+                manifest: [9; 32],
+                anti_rollback: 1,
+                signers: Default::default(),
+            },
+        };
         let steps = [
-            (failed(false), false),
-            (failed(true), true),
-            (failed(false), true),
-            (completed, false),
+            (failed(false), false, None),
+            (failed(true), true, None),
+            (failed(false), true, None),
+            (completed.clone(), false, None),
+            (started.clone(), true, Some([9; 32])),
+            (completed, false, None),
+            (started.clone(), true, Some([9; 32])),
+            (failed(true), true, None),
+            (started, true, Some([9; 32])),
+            // Nothing of it was touched, and still it is an end.
+            (failed(false), true, None),
         ];
-        for (event, unfinished) in steps {
+        for (event, unfinished, interrupted) in steps {
             journal.append(0, event).unwrap();
-            assert_eq!(
-                (
-                    journal.past().is_unfinished(Set::B),
-                    journal.past().is_unfinished(Set::A)
-                ),
-                (unfinished, false)
-            );
+            let past = journal.past();
+            assert_eq!(past.is_unfinished(Set::B), unfinished);
+            assert_eq!(past.interrupted(Set::B), interrupted);
+            assert!(!past.is_unfinished(Set::A));
+            assert_eq!(past.interrupted(Set::A), None);
         }
     }
 }

@@ -54,6 +54,23 @@ impl<'p> Mounted<'p> {
         })
     }
 
+    /// Mounts the medium at `device`, of the given type and with its options, for reading only.
+    pub(crate) fn mount_medium(
+        device: &str,
+        directory: &'p str,
+        file_system: &str,
+        options: Option<&CStr>,
+    ) -> Result<Self, StorageError> {
+        let object = StorageObject::Medium;
+        mount(device, directory, file_system, slot_flags(true), options)
+            .during(StorageOperation::Mount, object)?;
+        Ok(Self {
+            directory,
+            object,
+            mounted: true,
+        })
+    }
+
     /// Where it is mounted.
     pub const fn directory(&self) -> &'p str {
         self.directory

@@ -88,7 +88,35 @@ impl<'p> BlockDevices<'p> {
     /// Path of the device node of a partition.
     pub fn node(&self, partition: &Partition) -> String<160> {
         // The longest name fits after any folder that is a constant of ours; a path that is cut is found by nobody.
-        join(&[self.dev, "/", &partition.name]).unwrap_or_default()
+        self.node_of(&partition.name)
+    }
+
+    /// Path of the device node of a disk or a partition, by the kernel's name.
+    pub fn node_of(&self, name: &str) -> String<160> {
+        join(&[self.dev, "/", name]).unwrap_or_default()
+    }
+
+    /// The kernel's name of a disk or a partition that comes next after `last`, in the order of names; `None` when there is none.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn name_after(&self, last: Option<&str>) -> Result<Option<DeviceName>, StorageFault> {
+        let directory: Path = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        let mut next: Option<DeviceName> = None;
+        let visited = for_each_entry(&directory, |name| {
+            // A name that does not fit is no device's.
+            let Some(name) = name.to_str().ok().and_then(|name| short(name).ok()) else {
+                return Ok(());
+            };
+            let is_behind = last.is_none_or(|last| name.as_str() > last);
+            if is_behind && next.as_ref().is_none_or(|next| name < *next) {
+                next = Some(name);
+            }
+            Ok(())
+        });
+        visited.map_err(fault_of)?;
+        Ok(next)
     }
 
     /// The partition with this label; `None` when there is none, or there are two. Its GUID is not read from the disk.
@@ -136,17 +164,27 @@ impl<'p> BlockDevices<'p> {
         if !FileType::from_raw_mode(about.st_mode).is_block_device() {
             return Err(fault_of(Errno::NOTBLK));
         }
-        let mut number = String::<32>::new();
-        // Two numbers of 32 bits: they fit.
-        let _ = write!(number, "{}:{}", major(about.st_rdev), minor(about.st_rdev));
-        let directory: Path = join(&[self.sys, "/dev/block"]).map_err(fault_of)?;
-        let directory = open_directory_path(&directory).map_err(fault_of)?;
-        let found = self.read(&directory, &number).map_err(fault_of)?;
-        let mut partition = found.ok_or(fault_of(Errno::NOENT))?;
+        let mut partition = self
+            .numbered(about.st_rdev)?
+            .ok_or(fault_of(Errno::NOENT))?;
         if partition.guid.is_none() {
             partition.guid = self.guid_on_disk(&partition)?;
         }
         Ok(partition)
+    }
+
+    /// The partition with the kernel's number of a device (`st_dev` of a file on it); `None` when no partition has it, as with a
+    /// file system of several devices. Its GUID is not read from the disk.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn numbered(&self, device: u64) -> Result<Option<Partition>, StorageFault> {
+        let mut number = String::<32>::new();
+        // Two numbers of 32 bits: they fit.
+        let _ = write!(number, "{}:{}", major(device), minor(device));
+        let directory: Path = join(&[self.sys, "/dev/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        self.read(&directory, &number).map_err(fault_of)
     }
 
     /// The one partition that `is_it` knows.
@@ -306,14 +344,16 @@ fn short<const N: usize>(text: &str) -> Result<String<N>, Errno> {
     String::try_from(text).map_err(|_| Errno::NAMETOOLONG)
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+/// The number of 32 bits at an offset; 0 where there are no four bytes.
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     bytes
         .get(offset..)
         .and_then(<[u8]>::first_chunk)
         .map_or(0, |four| u32::from_le_bytes(*four))
 }
 
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+/// The number of 64 bits at an offset; 0 where there are no eight bytes.
+pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     bytes
         .get(offset..)
         .and_then(<[u8]>::first_chunk)

@@ -21,6 +21,9 @@ const VERITY_BLOCK_BYTES: u32 = 4096;
 /// `BLKGETSIZE64` of `linux/fs.h`: declared with a `size_t`, answers with a `u64`.
 const BLOCK_DEVICE_BYTES: Opcode = opcode::read::<usize>(0x12, 114);
 
+/// `BLKRRPART` of `linux/fs.h`.
+const REREAD_PARTITIONS: Opcode = opcode::none(0x12, 95);
+
 /// `FS_IOC_ENABLE_VERITY` of `linux/fsverity.h`.
 const ENABLE_VERITY: Opcode = opcode::write::<EnableArgument>(b'f', 133);
 
@@ -215,6 +218,14 @@ pub(crate) fn block_device_bytes<Fd: AsFd>(device: Fd) -> Result<u64, Errno> {
     unsafe { ioctl(device, call) }
 }
 
+/// Has the kernel look for the partitions of a disk again; `EBUSY` when one is in use.
+pub(crate) fn reread_partitions<Fd: AsFd>(disk: Fd) -> Result<(), Errno> {
+    // SAFETY: the opcode is valid; the kernel looks at no argument of it.
+    let call = unsafe { IntegerSetter::<REREAD_PARTITIONS>::new_usize(0) };
+    // SAFETY: the call touches no memory; other kinds of files refuse it with ENOTTY.
+    unsafe { ioctl(disk, call) }
+}
+
 /// Seals a file with fs-verity: 4 KiB blocks, no salt. `file` must be open for reading only, and by nobody for writing.
 pub(crate) fn enable_verity<Fd: AsFd>(file: Fd, hash_algorithm: u32) -> Result<(), Errno> {
     let argument = EnableArgument {
@@ -335,6 +346,7 @@ mod tests {
             [WATCHDOG_SUPPORT, KEEP_WATCHDOG_ALIVE, SET_WATCHDOG_SECONDS],
             [0x8028_5700, 0x8004_5705, 0xc004_5706]
         );
+        assert_eq!(REREAD_PARTITIONS, 0x125f);
         #[cfg(target_pointer_width = "64")]
         {
             assert_eq!(BLOCK_DEVICE_BYTES, 0x8008_1272);
@@ -349,6 +361,7 @@ mod tests {
     fn other_files_refuse_the_calls() {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(block_device_bytes(&file), Err(Errno::NOTTY));
+        assert_eq!(reread_partitions(&file), Err(Errno::NOTTY));
         assert!(measure_verity(&file).is_err());
         assert_eq!(watchdog_options(&file), Err(Errno::NOTTY));
         assert_eq!(set_watchdog_seconds(&file, 60), Err(Errno::NOTTY));

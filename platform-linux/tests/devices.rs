@@ -9,6 +9,10 @@ use tempfile::TempDir;
 use twinseal_core::error::{StorageFault, StorageObject, StorageOperation};
 use twinseal_core::storage::{RecordStore, Storage};
 use twinseal_core::wire::index::Role;
+use twinseal_platform_linux::format::{Ext4, format_root_slot};
+use twinseal_platform_linux::media::{FileSystem, Medium, newest_bundle};
+use twinseal_platform_linux::partition::BlockDevices;
+use twinseal_platform_linux::partition_table::{Repaired, TableCopy, keep_spares, repair};
 use twinseal_platform_linux::{
     FileRecordStore, ImageSlot, LinuxConfig, LinuxStorage, Mounted, SetPaths,
 };
@@ -38,7 +42,10 @@ impl Loop {
         std::fs::File::create(&file)
             .and_then(|file| file.set_len(bytes))
             .unwrap();
-        let device = run("losetup", &["--find", "--show", file.to_str().unwrap()]);
+        let device = run(
+            "losetup",
+            &["--find", "--show", "--partscan", file.to_str().unwrap()],
+        );
         Self {
             device,
             _file: directory,
@@ -223,4 +230,96 @@ fn the_boot_record_may_be_a_device() {
         "still a device"
     );
     assert_eq!(std::fs::read(&medium.device).unwrap()[4096..4608], [7; 512]);
+}
+
+/// Fills a mounted file system with files until there is no room, and takes every other one away again.
+fn fill(at: &Path) -> usize {
+    let bytes = noise(9, 3 * MIB as usize / 2);
+    let mut written = 0;
+    for number in 0.. {
+        let name = at.join(format!("file-{number}"));
+        let part = bytes.len() >> (number % 12);
+        if std::fs::write(name, &bytes[..part]).is_err() && part < 1000 {
+            break;
+        }
+        written += part;
+    }
+    for number in (0..).step_by(2) {
+        if std::fs::remove_file(at.join(format!("file-{number}"))).is_err() {
+            return written;
+        }
+    }
+    written
+}
+
+#[test]
+#[ignore = "needs root: uses loop devices"]
+fn a_formatted_root_slot_holds_what_it_says() {
+    for bytes in [16 * MIB, 129 * MIB, 300 * MIB] {
+        let medium = Loop::new(bytes);
+        let new = Ext4 {
+            label: "root-a",
+            uuid: [7; 16],
+            inodes: None,
+        };
+        format_root_slot(&medium.device, &new).unwrap();
+        let slots = Slots::new();
+        let at = slots.path("b/root");
+        let mounted = mount(&medium, &at);
+        let busy = format_root_slot(&medium.device, &new).unwrap_err();
+        assert_eq!(busy.fault, StorageFault::Busy);
+        let written = fill(&at) as u64;
+        assert!(written > bytes / 2, "{written} of {bytes}");
+        mounted.unmount().unwrap();
+        run("e2fsck", &["-f", "-n", &medium.device]);
+    }
+}
+
+#[test]
+#[ignore = "needs root: uses loop devices"]
+fn a_table_comes_back_on_a_device() {
+    let medium = Loop::new(64 * MIB);
+    let device = &medium.device;
+    let script = format!("echo 'start=2048, size=8192, name=root-a' | sfdisk -q -X gpt {device}");
+    run("sh", &["-c", &script]);
+    let before = run("sfdisk", &["--dump", device]);
+    assert_eq!(keep_spares(device), Ok(2));
+    run("wipefs", &["--all", device]);
+    assert_eq!(repair(device), Ok(Repaired::From(TableCopy::Spare)));
+    assert_eq!(run("sfdisk", &["--dump", device]), before);
+}
+
+#[test]
+#[ignore = "needs root: uses loop devices"]
+fn a_medium_is_found_and_not_written() {
+    let medium = Loop::new(32 * MIB);
+    let new = Ext4 {
+        label: "stick",
+        uuid: [8; 16],
+        inodes: None,
+    };
+    format_root_slot(&medium.device, &new).unwrap();
+    let slots = Slots::new();
+    let at = slots.path("b/root");
+    {
+        let _mounted = mount(&medium, &at);
+        std::fs::write(at.join("v1.tseal"), "1").unwrap();
+    }
+    let before = std::fs::read(&medium.device).unwrap();
+    let mut last = None;
+    let found = loop {
+        let found = Medium::after(last.as_deref(), &BlockDevices::SYSTEM).unwrap();
+        let found = found.expect("the medium is not found");
+        if found.node.as_str() == medium.device {
+            break found;
+        }
+        last = Some(found.name.to_string());
+    };
+    assert_eq!(found.file_system, FileSystem::Ext4);
+    let mounted = found.mount(at.to_str().unwrap()).unwrap();
+    let bundle = newest_bundle(at.to_str().unwrap(), |_, _| Some((1, 1))).unwrap();
+    assert_eq!(bundle.unwrap().name.as_str(), "v1.tseal");
+    assert!(std::fs::write(at.join("v2.tseal"), "2").is_err());
+    mounted.unmount().unwrap();
+    assert!(std::fs::read(&medium.device).unwrap() == before);
 }

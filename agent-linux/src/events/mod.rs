@@ -186,6 +186,7 @@ pub struct Installed {
     pub written_bytes: u64,
     pub copied_bytes: u64,
     pub present_bytes: u64,
+    pub present_audited_bytes: u64,
     pub read_back_bytes: u64,
     pub blobs: u32,
     pub patched_blobs: u32,

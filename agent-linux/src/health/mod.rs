@@ -29,7 +29,7 @@ use crate::objects::{Damage, Objects};
 use crate::report::{Outlet, warn};
 use crate::slots::{Access, Places};
 use crate::verdict::{self, Patience};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
@@ -216,7 +216,12 @@ pub fn damage_text(object: &BlobDigest, damage: &Damage) -> String {
 
 /// The root slot of the running set, where the initramfs left it mounted.
 pub fn running_root(device: &Device) -> Option<PathBuf> {
-    let folder = device.description.running.with_file_name(RUNNING_ROOT_SLOT);
+    running_root_of(&device.description.running)
+}
+
+/// The same, beside the file that says what runs.
+pub fn running_root_of(running: &Path) -> Option<PathBuf> {
+    let folder = running.with_file_name(RUNNING_ROOT_SLOT);
     folder.join("composefs/objects").is_dir().then_some(folder)
 }
 

@@ -64,6 +64,7 @@ pub(super) fn replace(
         },
         budget: arguments.budget,
         audit: false,
+        interrupted: None,
         read_back: true,
     };
     let accept = |_: &_, _: &_| Ok(Decision::Accept);
@@ -225,7 +226,7 @@ impl Storage for RepairStorage<'_, '_> {
         if !self.job.damaged.contains(&blob.digest) {
             return Ok(());
         }
-        let new = Ok(self.root.join("composefs/tmp").join(super::NEW_OBJECT));
+        let new = Ok(self.root.join(super::ASIDE).join(super::NEW_OBJECT));
         let put = self
             .job
             .put(self.root, &blob.digest, new, RepairSource::Bundle);

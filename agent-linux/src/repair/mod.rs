@@ -9,10 +9,11 @@
 //! - Nothing is written but objects that are damaged, one at a time, each aside first.
 //!
 //! # Power loss
-//! The name is the damaged object's or the whole one's. What was being written lies in `composefs/tmp`; the next repair or install
-//! removes it.
+//! The name is the damaged object's or the whole one's. What was being written lies in `composefs/tmp`, and so does a damaged object
+//! of the running set that lost its name; the next install into this set removes both.
 
 mod bundle;
+mod writable;
 
 use crate::audit::Audit;
 use crate::check::{Found, look_through, open_root};
@@ -26,8 +27,8 @@ use crate::health::running_root;
 use crate::objects::{Objects, check_object};
 use crate::report::{Outlet, warn};
 use crate::slots::{Access, Places};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount_remount};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,12 +36,16 @@ use twinseal_core::boot::Set;
 use twinseal_core::journal::{Event as Noted, RepairSource};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::verity::enable;
+use writable::Writable;
 
-/// Writing 2 lets the kernel forget names and inodes (Linux, Documentation/admin-guide/sysctl/vm.rst, "drop_caches").
-const KEPT_NAMES: &str = "/proc/sys/vm/drop_caches";
+/// Where objects are until they have their name, and after they have lost it.
+const ASIDE: &str = "composefs/tmp";
 
 /// What is written aside.
 const NEW_OBJECT: &str = "repaired-object";
+
+/// Begins the name that a damaged object of the running set gets, before its digest.
+const DAMAGED: &str = "damaged-";
 
 /// `repair`: replaces what is damaged in a set; gives the exit code.
 ///
@@ -77,6 +82,7 @@ pub fn repair(
         device,
         places: &places,
         set,
+        runs: set == running,
         damaged,
         audit: Audit::open(device, Some(&loaded)),
     };
@@ -85,7 +91,7 @@ pub fn repair(
             "Image {image} is not listed among the images of set {set}. It is not repaired here: install the release again from the other set."
         ));
     }
-    let repaired = replace(&mut job, running, arguments, outlet)?;
+    let repaired = replace(&mut job, arguments, outlet)?;
     let left = found.damaged.len() - repaired;
     outlet.tell(&Event::Repaired(repaired_event(set, repaired, left)));
     let well = Found {
@@ -101,6 +107,8 @@ struct Job<'j> {
     device: &'j Device,
     places: &'j Places,
     set: Set,
+    /// Whether the set runs, so that what is replaced may be in use.
+    runs: bool,
     damaged: Vec<BlobDigest>,
     audit: Audit,
 }
@@ -108,7 +116,6 @@ struct Job<'j> {
 /// Opens the set for writing and replaces what can be replaced; gives how many objects that were.
 fn replace(
     job: &mut Job<'_>,
-    running: Set,
     arguments: &RepairArguments,
     outlet: &mut Outlet,
 ) -> Result<usize, AgentError> {
@@ -116,7 +123,7 @@ fn replace(
         return Ok(0);
     }
     let (places, set) = (job.places, job.set);
-    let mounted = (set == running).then(|| running_root(job.device)).flatten();
+    let mounted = job.runs.then(|| running_root(job.device)).flatten();
     // Before the root slot becomes writable: the kernel mounts nothing for reading that is writable at another place.
     let access = match mounted {
         Some(_) => Access::Read,
@@ -124,14 +131,15 @@ fn replace(
     };
     let opened = places.open(set, access)?;
     // A root slot that is a mounted device is opened for writing no longer than this takes.
-    let _writable = mounted.clone().map(Writable::open).transpose()?;
-    let root = mounted.or_else(|| opened.root().map(PathBuf::from));
-    match (root, &arguments.source) {
+    let writable = mounted.map(|slot| Writable::open(job.device, slot));
+    let writable = writable.transpose()?;
+    let root = writable.as_ref().map(Writable::root);
+    match (root.or(opened.root().map(Path::new)), &arguments.source) {
         (None, _) => Ok(0),
         (Some(root), Some(source)) => {
-            bundle::replace(job, &root, &opened, source, arguments, outlet)
+            bundle::replace(job, root, &opened, source, arguments, outlet)
         }
-        (Some(root), None) => replace_from_other_set(job, &root),
+        (Some(root), None) => replace_from_other_set(job, root),
     }
 }
 
@@ -181,7 +189,7 @@ impl Job<'_> {
                 object: *object,
                 from,
             });
-            rename(root, &new, object)
+            rename(root, &new, object, self.runs)
         });
         named.map_err(|error| AgentError::File {
             file: Objects::path_in(root, object),
@@ -193,7 +201,7 @@ impl Job<'_> {
 
 /// A new file for an object, under a name that nobody reads.
 fn aside(root: &Path) -> io::Result<(PathBuf, File)> {
-    let folder = root.join("composefs/tmp");
+    let folder = root.join(ASIDE);
     fs::create_dir_all(&folder)?;
     let new = folder.join(NEW_OBJECT);
     match fs::remove_file(&new) {
@@ -218,63 +226,29 @@ fn seal(new: &Path, object: &BlobDigest, sealing: Sealing) -> io::Result<()> {
         .map_err(|_| io::Error::other("what was written has another digest than its name"))
 }
 
-fn rename(root: &Path, new: &Path, object: &BlobDigest) -> io::Result<()> {
+/// Gives a new object its name. A damaged one that may be in use keeps a name: a file system with a file that is open and has no
+/// name cannot be closed for writing. The next install into this set removes it.
+fn rename(root: &Path, new: &Path, object: &BlobDigest, keep: bool) -> io::Result<()> {
     let name = Objects::path_in(root, object);
     if let Some(shard) = name.parent() {
         fs::create_dir_all(shard)?;
-        fs::rename(new, &name)?;
+        let exchanged = keep && exchange(new, &name)?;
+        if exchanged {
+            fs::rename(new, root.join(ASIDE).join(format!("{DAMAGED}{object}")))?;
+        } else {
+            fs::rename(new, &name)?;
+        }
         File::open(shard)?.sync_all()?;
     }
     Ok(rustix::fs::syncfs(File::open(root)?)?)
 }
 
-/// The running set's root slot, writable until this is dropped. A slot that is a folder is writable anyway.
-struct Writable(Option<PathBuf>);
-
-impl Writable {
-    fn open(root: PathBuf) -> Result<Self, AgentError> {
-        let read_only = rustix::fs::statvfs(&root)
-            .is_ok_and(|about| about.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-        if !read_only {
-            return Ok(Self(None));
-        }
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-        mount_remount(&root, flags, "").map_err(|errno| AgentError::File {
-            file: root.clone(),
-            done: "opened for writing",
-            error: errno.into(),
-        })?;
-        Ok(Self(Some(root)))
-    }
-}
-
-impl Drop for Writable {
-    fn drop(&mut self) {
-        let Some(root) = &self.0 else { return };
-        let flags =
-            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-        let close = || mount_remount(root, flags, "");
-        let mut closed = close();
-        if closed == Err(Errno::BUSY) {
-            forget_replaced();
-            closed = close();
-        }
-        if let Err(errno) = closed {
-            warn(&format!(
-                "{} stays open for writing until the next restart: {}.",
-                root.display(),
-                io::Error::from(errno)
-            ));
-        }
-    }
-}
-
-/// Makes the kernel forget what it keeps of files that nobody has open. The sealed root leads to the damaged object as long as it
-/// is kept, and a file system with a file that lost its name is not closed for writing.
-fn forget_replaced() {
-    let forgotten = fs::write(KEPT_NAMES, "2\n");
-    if let Err(error) = forgotten {
-        warn(&format!("{KEPT_NAMES} could not be written: {error}."));
+/// Exchanges the names of two files; gives whether there were two.
+fn exchange(new: &Path, name: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, new, CWD, name, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 

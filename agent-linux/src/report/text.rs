@@ -287,8 +287,11 @@ fn installed_text(installed: &Installed) -> String {
     line(
         "already there",
         format!(
-            "not read from the bundle again: {} bytes",
-            installed.present_bytes
+            "not read from the bundle again: {} bytes; only checked: {}",
+            installed
+                .present_bytes
+                .saturating_sub(installed.present_audited_bytes),
+            installed.present_audited_bytes
         ),
     );
     line(

@@ -1,7 +1,10 @@
-//! The partition table: GPT (UEFI specification 2.10, chapter 5), both headers, and the protective MBR before it.
+//! The partition table: GPT (UEFI specification 2.10, chapter 5), both headers, the protective MBR before it, and two
+//! spares of all that in the room that partitions leave free.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
@@ -14,6 +17,9 @@ use super::sizes::{MIB, TABLE_ROOM_BYTES};
 
 /// Size of a logical block.
 const BLOCK_BYTES: u64 = 512;
+
+/// Protective MBR, header, and 128 entries of 128 bytes: what a spare has (`docs/disk.md`).
+const SPARE_BYTES: usize = 34 * BLOCK_BYTES as usize;
 
 /// Longest label: 36 units of UTF-16.
 pub(super) const LABEL_MAX: usize = 36;
@@ -89,8 +95,19 @@ where
     let mut table = GptConfig::new()
         .writable(true)
         .logical_block_size(LogicalBlockSize::Lb512)
-        .create_from_device(disk, Some(guid("disk", "")))?;
+        .create_from_device(&mut *disk, Some(guid("disk", "")))?;
     table.update_partitions(entries)?;
     table.write()?;
+    write_spares(disk, bytes).map_err(gpt::GptError::from)?;
+    Ok(())
+}
+
+/// Puts the disk's first sectors where a recovery finds them when the table and its backup are erased.
+fn write_spares(disk: &File, bytes: u64) -> io::Result<()> {
+    let mut sectors = [0; SPARE_BYTES];
+    disk.read_exact_at(&mut sectors, 0)?;
+    for offset in [TABLE_ROOM_BYTES / 2, bytes - TABLE_ROOM_BYTES] {
+        disk.write_all_at(&sectors, offset)?;
+    }
     Ok(())
 }

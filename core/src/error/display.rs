@@ -218,6 +218,7 @@ impl fmt::Display for StorageObject {
             Self::BootRecord => "the boot record",
             Self::Journal => "the journal",
             Self::BootLoader => "the boot loader's state",
+            Self::Medium => "a medium with bundles",
         })
     }
 }

@@ -97,7 +97,7 @@ impl Writing {
         let there = sha256.finalize().as_slice() == range.raw_sha256;
         if there {
             self.digest = digest;
-            session.tally.present_bytes += u64::from(range.raw_bytes);
+            session.count_present(u64::from(range.raw_bytes));
         }
         Ok(there)
     }

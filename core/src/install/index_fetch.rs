@@ -6,7 +6,7 @@
 //! - A block is written to the scratch area only after its digest was right.
 //! - `Planning` starts only after every record of the route has been read and found right.
 
-use super::{Need, Purpose, Session, State, other_routes, planning, route, walk};
+use super::{Need, Purpose, Session, State, other_routes, route, walk};
 use crate::error::{BundleInvalid, Error, PolicyRefused};
 use crate::storage::Storage;
 use crate::wire::index::{BLOCK_BYTES, Role};
@@ -53,9 +53,16 @@ impl IndexFetch {
         storage: &mut S,
     ) -> Result<State, Error> {
         if !self.chosen {
-            session.followed = route::Followed::choose(session.manifest()?, session.held, storage)?;
+            // An audit of a source that only goes forward: the full route comes first, and says what comes first in the data.
+            let full = session.config.audit && !session.config.can_go_back;
+            let held = session.held.filter(|_| !full);
+            session.followed = route::Followed::choose(session.manifest()?, held, storage)?;
             self.walk = session.walk()?;
             self.chosen = true;
+        }
+        if session.audits_what_is_there() {
+            self.tried_scratch = true;
+            return Ok(State::IndexFetch(self));
         }
         storage.scratch_read(self.walk.block_offset(), &mut session.block)?;
         match self.walk.take_block(&session.block) {
@@ -110,12 +117,7 @@ impl IndexFetch {
                 }
                 Step::End => {
                     check_slots(session, storage)?;
-                    // Other routes would say where to get what this device has.
-                    return if session.followed.base.is_some() {
-                        Ok(State::Planning(planning::Planning::new(session)?))
-                    } else {
-                        other_routes::OtherRoutes::after_first(session)
-                    };
+                    return other_routes::OtherRoutes::after_followed(session);
                 }
                 Step::Range(range) | Step::OtherRange(range) => {
                     let layout = session.layout()?;

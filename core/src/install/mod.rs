@@ -12,11 +12,12 @@
 //! | `Front` | manifest and signatures, verified | `front.rs` |
 //! | `Info` | `info/` entries, checked or passed over | `info.rs` |
 //! | `IndexFetch` | the route chosen (`route.rs`), its index blocks into the scratch area, the whole grammar checked | `index_fetch.rs` |
-//! | `OtherRoutes` | after the full route: the routes from base releases, checked by an audit | `other_routes.rs` |
+//! | `OtherRoutes` | in an audit: the blocks of the routes that are not followed | `other_routes.rs`, `place.rs` |
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
 //! | `Removal` | target made unbootable; on the route from a base, what only the base has removed | `removal.rs` |
 //! | `Transfer` | blobs fetched, patched, copied, read back, published | `transfer.rs`, `blob.rs`, `patched.rs` |
+//! | `OtherData` | in an audit: the data that the transfer did not pass | `other_data.rs` |
 //! | `Ending` | the rest of the archive's framing; nothing may follow it | `ending.rs` |
 //! | `Activate` | everything synced, then the target set made bootable | here |
 //!
@@ -24,25 +25,30 @@
 //! - Nothing is written to a slot before manifest, signatures and index are verified and the plan is accepted.
 //! - A patch gives the very bytes that the index states, or the blob is fetched in another way, or the install stops.
 //! - Bytes are written or decoded only after the digest of their whole range has been checked.
-//! - The set becomes bootable last, after every blob has been synced, read back and published.
+//! - The set becomes bootable last, after every blob has been synced, read back and published, and, in an audit, after every byte of
+//!   the bundle has been checked.
 //!
 //! # Power loss
 //! Before `Removal` nothing has changed. From then on the target set is unbootable until `Activate` ends; the next install
 //! finds what is there.
 
 mod blob;
+mod data;
 mod ending;
 mod front;
 mod index_fetch;
 mod info;
+mod other_data;
 mod other_routes;
 mod patched;
+mod place;
 mod plan;
 mod planning;
 mod present;
 mod removal;
 mod request;
 mod route;
+mod session;
 mod tally;
 mod transfer;
 mod walk;
@@ -53,15 +59,16 @@ pub use request::{Ahead, Purpose, Request};
 pub use tally::Tally;
 
 use crate::decode::Inflate;
-use crate::error::{BundleInvalid, Error, Misuse, Part, PolicyRefused};
+use crate::error::{BundleInvalid, Error, Misuse, Part};
 use crate::storage::{RangeDecoder, Storage};
 use crate::verify::Verified;
 use crate::verify::hashed::HashedBytes;
 use crate::verify::policy::Policy;
 use crate::verify::signature::TrustedKey;
+use crate::wire::digest::Sha256Digest;
 use crate::wire::index::BLOCK_BYTES;
-use crate::wire::layout::Layout;
 use crate::wire::manifest::Manifest;
+use session::Session;
 
 /// Smallest [`Workspace::output`]: a page.
 pub const OUTPUT_MIN_BYTES: usize = 4096;
@@ -77,8 +84,7 @@ pub struct Config<'c> {
     pub request_max_bytes: u32,
     /// Length of the source, when it is known: a file that is too long or too short is refused at once.
     pub source_bytes: Option<u64>,
-    /// Check also what this device does not need: `info/` entries and stored ranges of blobs that it can copy. For a source
-    /// whose bytes cost nothing.
+    /// Check every byte of the bundle, needed or not, before the set becomes bootable. For a source whose bytes cost nothing.
     pub audit: bool,
     /// Read every blob back from the medium before it counts.
     pub read_back: bool,
@@ -105,7 +111,7 @@ pub struct Workspace<'w> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Call [`Installer::feed`] with exactly these bytes of the bundle. Requests ascend: a source that cannot seek reads on and
-    /// drops what lies between. Only where [`Config::can_go_back`] says so, they may go back to the start of a blob.
+    /// drops what lies between. Only where [`Config::can_go_back`] says so, they may go back.
     Bytes(Request),
     /// Call [`Installer::feed_end`]: does the source end at this offset? Not asked when `source_bytes` was given.
     End {
@@ -139,101 +145,6 @@ impl Installed {
     }
 }
 
-/// What every state works with.
-struct Session<'w> {
-    config: Config<'w>,
-    workspace: Workspace<'w>,
-    manifest: Option<Verified<Manifest>>,
-    manifest_bytes: u64,
-    signatures_bytes: u64,
-    /// Bytes of the front buffer that are a tar archive of the front matter.
-    front_bytes: usize,
-    tally: Tally,
-    /// The index block that was taken last.
-    block: [u8; BLOCK_BYTES],
-    /// What the plan found at its place.
-    present: present::Present,
-    /// Which way the plan chose for each blob.
-    ways: ways::Ways,
-    /// Bytes that the source must give by the plan, and by what was chosen since.
-    planned_bytes: u64,
-    /// What the target set holds, by its own front matter.
-    held: Option<&'w Verified<Manifest>>,
-    /// The route that is followed; the full one until `IndexFetch` has chosen.
-    followed: route::Followed,
-}
-
-impl Session<'_> {
-    /// The manifest; a state after `Front` always has it.
-    fn manifest(&self) -> Result<&Manifest, Error> {
-        self.manifest
-            .as_ref()
-            .map(Verified::value)
-            .ok_or(Error::Misuse(Misuse::InstallerFailed))
-    }
-
-    fn layout(&self) -> Result<Layout<'_>, Error> {
-        Ok(Layout::new(
-            self.manifest()?,
-            self.manifest_bytes,
-            self.signatures_bytes,
-        ))
-    }
-
-    /// Bytes of the route that is followed.
-    fn route_bytes(&self) -> Result<u64, Error> {
-        let route = self.manifest()?.routes.get(self.followed.number);
-        Ok(route.map_or(0, |route| u64::from(route.blocks) * BLOCK_BYTES as u64))
-    }
-
-    /// A walk along the route that is followed, from its start.
-    fn walk(&self) -> Result<walk::Walk, Error> {
-        Ok(walk::Walk::new(self.manifest()?, &self.followed))
-    }
-
-    /// A request for (the first piece of) a run of bytes.
-    fn request(&self, offset: u64, bytes: u64, purpose: Purpose) -> Need {
-        let bytes = bytes.min(u64::from(self.config.request_max_bytes)) as u32;
-        Need::Bytes(Request {
-            offset,
-            bytes,
-            purpose,
-            ahead: Ahead::default(),
-        })
-    }
-
-    /// Compares what stands between two entries with what must.
-    fn check_seam(&self, number: usize, found: &[u8]) -> Result<(), Error> {
-        let seam = self.layout()?.seam(number);
-        if found == seam.expected() {
-            return Ok(());
-        }
-        let part = seam.part;
-        let fault = if seam.differs_in_padding(found) {
-            BundleInvalid::Padding { part }
-        } else if part == Part::End {
-            BundleInvalid::HeaderMalformed { part }
-        } else {
-            self.seam_fault(number, found)?
-        };
-        Err(fault.into())
-    }
-
-    /// Whether the header in a seam is damaged, or a sound header of another entry.
-    fn seam_fault(&self, number: usize, found: &[u8]) -> Result<BundleInvalid, Error> {
-        let layout = self.layout()?;
-        let (seam, name) = (layout.seam(number), layout.name(number));
-        let header = found
-            .len()
-            .checked_sub(crate::wire::tar::BLOCK_BYTES)
-            .and_then(|start| found.get(start..));
-        let checked = crate::wire::tar::check_header(header.unwrap_or(&[]), &name, seam.part);
-        Ok(checked
-            .err()
-            .unwrap_or(BundleInvalid::HeaderMalformed { part: seam.part }))
-    }
-}
-
 /// The states; each is a struct of its own that holds just what it needs, and is consumed by what happens to it.
 #[expect(
     clippy::large_enum_variant,
@@ -248,6 +159,7 @@ enum State {
     Decision(Plan),
     Removal(removal::Removal),
     Transfer(transfer::Transfer),
+    OtherData(other_data::OtherData),
     Ending(ending::Ending),
     Activate,
     Finished,
@@ -283,6 +195,7 @@ impl<'w> Installer<'w> {
             ways: ways::Ways::new(),
             planned_bytes: 0,
             held: None,
+            interrupted: None,
             followed: route::Followed::default(),
         };
         Ok(Self {
@@ -301,10 +214,18 @@ impl<'w> Installer<'w> {
         self
     }
 
+    /// Says that an install of the release with this manifest (its SHA-256) into the target set began and had no end: the power
+    /// was cut, or the installer killed. If this bundle is that release, an audit does not read from it what is there already.
+    #[must_use]
+    pub const fn going_on_from(mut self, interrupted: Sha256Digest) -> Self {
+        self.session.interrupted = Some(interrupted);
+        self
+    }
+
     /// What the installer needs next. Asking changes nothing.
     ///
     /// # Errors
-    /// [`Misuse::InstallerFailed`] after an error; [`PolicyRefused::BudgetExceeded`] when the next request would go over the
+    /// [`Misuse::InstallerFailed`] after an error; [`PolicyRefused`](crate::error::PolicyRefused::BudgetExceeded) when the next request would go over the
     /// budget.
     pub fn need(&self) -> Result<Need, Error> {
         let need = self.state_need()?;
@@ -322,6 +243,7 @@ impl<'w> Installer<'w> {
             State::OtherRoutes(state) => state.need(&self.session),
             State::Decision(plan) => Ok(Need::Decision(*plan)),
             State::Transfer(state) => state.need(&self.session),
+            State::OtherData(state) => state.need(&self.session),
             State::Ending(state) => state.need(&self.session),
             State::Planning(_) | State::Removal(_) | State::Activate => Ok(Need::Work),
             State::Finished => Ok(Need::Finished),
@@ -367,8 +289,9 @@ impl<'w> Installer<'w> {
             State::Front(state) => state.feed(session, bytes)?,
             State::Info(state) => state.feed(session, bytes)?,
             State::IndexFetch(state) => state.feed(session, bytes, storage)?,
-            State::OtherRoutes(state) => state.feed(session, bytes)?,
+            State::OtherRoutes(state) => state.feed(session, bytes, storage)?,
             State::Transfer(state) => state.feed(session, bytes, hashed, storage)?,
+            State::OtherData(state) => state.feed(session, bytes, hashed)?,
             State::Ending(state) => state.feed(session, bytes)?,
             _ => return Err(Misuse::UnexpectedFeed.into()),
         };
@@ -422,6 +345,7 @@ impl<'w> Installer<'w> {
             State::Planning(state) => state.work(session, storage)?,
             State::Removal(state) => state.work(session, storage)?,
             State::Transfer(state) => state.work(session, storage)?,
+            State::OtherData(state) => state.work(session, storage)?,
             State::Activate => {
                 storage.sync()?;
                 let front = session
@@ -440,7 +364,7 @@ impl<'w> Installer<'w> {
     /// Accepts the plan: from here on the target set is written.
     ///
     /// # Errors
-    /// [`PolicyRefused`] when the plan does not fit the room or the budget, [`Misuse::NotAccepted`] when there is no plan to accept.
+    /// [`PolicyRefused`](crate::error::PolicyRefused) when the plan does not fit the room or the budget, [`Misuse::NotAccepted`] when there is no plan to accept.
     pub fn accept<S: Storage>(&mut self, storage: &mut S) -> Result<(), Error> {
         let State::Decision(plan) = &self.state else {
             return Err(Misuse::NotAccepted.into());
@@ -478,30 +402,6 @@ impl<'w> Installer<'w> {
                 tally: self.session.tally,
             }),
             _ => Err(Misuse::NotAccepted.into()),
-        }
-    }
-}
-
-impl Session<'_> {
-    fn count(&mut self, request: Request) {
-        let tally = &mut self.tally;
-        let counter = match request.purpose {
-            Purpose::Framing => &mut tally.framing_bytes,
-            Purpose::Index => &mut tally.index_bytes,
-            Purpose::Data => &mut tally.data_bytes,
-            Purpose::Audit => &mut tally.audit_bytes,
-        };
-        *counter += u64::from(request.bytes);
-    }
-
-    /// Whether one more request keeps within the budget.
-    fn check_budget(&self, more: u64) -> Result<(), Error> {
-        let needed = self.tally.source_bytes() + more;
-        match self.config.budget {
-            Some(budget) if needed > budget => {
-                Err(PolicyRefused::BudgetExceeded { needed, budget }.into())
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -1,76 +1,56 @@
-//! After the full route: the routes for known base releases, which this version does not use, read and checked by an audit.
+//! In an audit: the blocks of the routes that are not followed, read, checked, and kept in the scratch area for `OtherData`.
 //!
 //! # Invariants
 //! - After an audit every block of the index has been proved, used or not.
 
+use super::place::Place;
 use super::{Need, Purpose, Session, State, planning};
 use crate::error::{BundleInvalid, Error};
-use crate::wire::digest::Sha256Digest;
-use crate::wire::index::{BLOCK_BYTES, Block};
-use sha2::{Digest, Sha256};
+use crate::storage::Storage;
+use crate::wire::index::BLOCK_BYTES;
 
 pub(super) struct OtherRoutes {
-    route: usize,
-    block: u32,
-    /// Blocks of the index before the next one.
-    before: u64,
-    expected: Sha256Digest,
+    place: Place,
 }
 
 impl OtherRoutes {
-    /// The state after the full route: the next route when there is one to audit, the plan otherwise.
-    pub fn after_first(session: &Session<'_>) -> Result<State, Error> {
-        let before = session
-            .manifest()?
-            .routes
-            .first()
-            .map_or(0, |route| u64::from(route.blocks));
-        Self::at(session, 1, before)
+    /// The state after the route that is followed: the first of the others when they are to be audited, the plan otherwise.
+    pub fn after_followed(session: &Session<'_>) -> Result<State, Error> {
+        Self::at(session, Place::first_of(0, session.manifest()?))
     }
 
-    fn at(session: &Session<'_>, route: usize, before: u64) -> Result<State, Error> {
-        match session
-            .manifest()?
-            .routes
-            .get(route)
-            .filter(|_| session.config.audit)
-        {
-            Some(next) => Ok(State::OtherRoutes(Self {
-                route,
-                block: 0,
-                before,
-                expected: next.first_block,
-            })),
-            None => Ok(State::Planning(planning::Planning::new(session)?)),
-        }
+    fn at(session: &Session<'_>, place: Option<Place>) -> Result<State, Error> {
+        let manifest = session.manifest()?;
+        let followed = session.followed.number;
+        let place = match place.filter(|_| session.config.audit) {
+            Some(place) if place.route == followed => Place::first_of(followed + 1, manifest),
+            other => other,
+        };
+        Ok(match place {
+            Some(place) => State::OtherRoutes(Self { place }),
+            None => State::Planning(planning::Planning::new(session)?),
+        })
     }
 
     pub fn need(&self, session: &Session<'_>) -> Result<Need, Error> {
         let layout = session.layout()?;
-        let offset = layout.content(layout.index_entry()).offset + self.before * BLOCK_BYTES as u64;
+        let index = layout.content(layout.index_entry());
+        let offset = index.offset + self.place.offset(session.manifest()?);
         Ok(session.request(offset, BLOCK_BYTES as u64, Purpose::Index))
     }
 
-    pub fn feed(mut self, session: &mut Session<'_>, bytes: &[u8]) -> Result<State, Error> {
-        let damaged = Error::from(BundleInvalid::IndexBlock { block: self.block });
-        let block = bytes.first_chunk::<BLOCK_BYTES>().ok_or(damaged)?;
-        if Sha256::digest(block).as_slice() != self.expected {
-            return Err(damaged);
-        }
-        self.expected = Block::new(block).next();
-        self.block += 1;
-        self.before += 1;
-        let blocks = session
-            .manifest()?
-            .routes
-            .get(self.route)
-            .map_or(0, |route| route.blocks);
-        if self.block < blocks {
-            return Ok(State::OtherRoutes(self));
-        }
-        if self.expected != Sha256Digest::default() {
-            return Err(damaged);
-        }
-        Self::at(session, self.route + 1, self.before)
+    pub fn feed<S: Storage>(
+        self,
+        session: &mut Session<'_>,
+        bytes: &[u8],
+        storage: &mut S,
+    ) -> Result<State, Error> {
+        let Self { place } = self;
+        let block = bytes.first_chunk::<BLOCK_BYTES>();
+        let proved = block.filter(|block| place.proves(block));
+        let block = proved.ok_or(BundleInvalid::IndexBlock { block: place.block })?;
+        let manifest = session.manifest()?;
+        storage.scratch_write(place.scratch_offset(manifest, &session.followed), block)?;
+        Self::at(session, place.after(block, manifest)?)
     }
 }

@@ -65,19 +65,19 @@ pub(super) struct Planned {
     pub location: Location,
     /// How it is fetched, if it must be.
     pub choice: Choice,
-    /// Stored bytes of all its ranges, those of alternatives too.
-    pub stored_bytes: u64,
 }
 
 impl Plan {
-    /// Adds one blob.
-    pub(super) fn add(&mut self, planned: &Planned, audit: bool) {
+    /// Adds one blob. `audit` says that ranges which store it whole and are not needed are audited, `audit_present` that they are
+    /// even if it is at its place.
+    pub(super) fn add(&mut self, planned: &Planned, audit: bool, audit_present: bool) {
         let Planned { blob, choice, .. } = planned;
-        let audited = if audit { planned.stored_bytes } else { 0 };
+        let audited = if audit { blob.stored_bytes } else { 0 };
         match planned.location {
             Location::Target => {
                 self.present_bytes += blob.size;
                 self.present_blobs += 1;
+                self.audit_bytes += if audit_present { audited } else { 0 };
                 return;
             }
             Location::Running => {
@@ -91,8 +91,8 @@ impl Plan {
                 if let Way::Patch(_) = choice.way {
                     self.patch_bytes += choice.stored_bytes;
                     self.patch_blobs += 1;
+                    self.audit_bytes += audited;
                 }
-                self.audit_bytes += audited.saturating_sub(choice.stored_bytes);
             }
         }
         self.write_bytes += blob.size;
@@ -167,7 +167,6 @@ mod tests {
             blob,
             location,
             choice: Choice::new(&blob, 0),
-            stored_bytes: 40,
         }
     }
 
@@ -176,16 +175,17 @@ mod tests {
         let mut patched = planned(Role::Object, Location::Absent);
         patched.choice.way = Way::Patch(0);
         patched.choice.stored_bytes = 7;
-        patched.stored_bytes = 47;
         let mut plan = Plan::default();
-        plan.add(&patched, true);
-        plan.add(&planned(Role::Object, Location::Absent), true);
+        plan.add(&patched, true, true);
+        plan.add(&planned(Role::Object, Location::Absent), true, true);
         assert_eq!((plan.fetch_bytes, plan.patch_bytes), (47, 7));
         assert_eq!((plan.fetch_blobs, plan.patch_blobs), (2, 1));
         assert_eq!((plan.audit_bytes, plan.write_bytes), (40, 200));
         plan = Plan::default();
-        plan.add(&patched, false);
+        plan.add(&patched, false, false);
         assert_eq!((plan.fetch_bytes, plan.audit_bytes), (7, 0));
+        plan.add(&planned(Role::Object, Location::Target), true, true);
+        assert_eq!((plan.fetch_bytes, plan.audit_bytes), (7, 40));
     }
 
     #[test]
@@ -194,9 +194,9 @@ mod tests {
             framing_bytes: 10,
             ..Plan::default()
         };
-        plan.add(&planned(Role::Uki, Location::Absent), true);
-        plan.add(&planned(Role::Object, Location::Running), true);
-        plan.add(&planned(Role::Object, Location::Target), true);
+        plan.add(&planned(Role::Uki, Location::Absent), true, false);
+        plan.add(&planned(Role::Object, Location::Running), true, false);
+        plan.add(&planned(Role::Object, Location::Target), true, false);
         assert_eq!(
             (
                 plan.fetch_bytes,

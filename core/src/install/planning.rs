@@ -3,7 +3,7 @@
 use super::plan::Planned;
 use super::route::Leaving;
 use super::ways::{self, Choice, Ways};
-use super::{Plan, Session, State, walk};
+use super::{Plan, Session, State, other_data, walk};
 use crate::error::{
     BundleInvalid, Error, Misuse, StorageError, StorageFault, StorageObject, StorageOperation,
 };
@@ -70,7 +70,6 @@ impl Planning {
                         blob,
                         location,
                         choice: Choice::new(&blob, 0),
-                        stored_bytes: blob.stored_bytes,
                     });
                 }
                 Step::Alternative(other) => {
@@ -81,7 +80,6 @@ impl Planning {
                     if !session.config.can_go_back {
                         continue;
                     }
-                    planned.stored_bytes = planned.stored_bytes.saturating_add(other.stored_bytes);
                     let number = self.blobs.saturating_sub(1);
                     if planned.location != Location::Absent || !Ways::reaches(number) {
                         continue;
@@ -95,7 +93,9 @@ impl Planning {
                     if let Some(planned) = self.planned.take() {
                         let number = self.blobs.saturating_sub(1);
                         session.ways.keep(number, planned.choice.way);
-                        self.plan.add(&planned, session.config.audit);
+                        let audit = session.config.audit && session.followed.base.is_none();
+                        let is_there = audit && session.audits_what_is_there();
+                        self.plan.add(&planned, audit, is_there);
                     }
                 }
                 Step::Range(_) | Step::OtherRange(_) | Step::Removed(_) => {}
@@ -106,6 +106,8 @@ impl Planning {
                     self.plan.removed_blobs = self.walk.removed().objects;
                     self.plan.index_bytes = session.route_bytes()?;
                     self.plan.framing_bytes = framing_bytes(session)?;
+                    let unpassed = other_data::start(session, self.walk.whole_bytes())?;
+                    self.plan.audit_bytes += manifest.data_bytes().saturating_sub(unpassed);
                     return Ok(State::Decision(self.plan));
                 }
             }
@@ -137,13 +139,16 @@ pub(super) fn read_block<S: Storage>(
         Err(BundleInvalid::IndexBlock { .. }) => {}
         taken => return Ok(taken?),
     }
-    let (operation, object) = (StorageOperation::Read, StorageObject::Scratch);
-    Err(StorageError {
-        operation,
-        object,
+    Err(scratch_damaged().into())
+}
+
+/// The error of a block that is not in the scratch area as it was written there.
+pub(super) const fn scratch_damaged() -> StorageError {
+    StorageError {
+        operation: StorageOperation::Read,
+        object: StorageObject::Scratch,
         fault: StorageFault::Digest,
     }
-    .into())
 }
 
 /// What was read so far, and what the seams of the data entries will take.

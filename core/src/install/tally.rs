@@ -21,6 +21,8 @@ pub struct Tally {
     /// Found in the target set, so neither asked for nor written: whole blobs, and parts that an earlier attempt left; on the route
     /// from a base also the objects that stay, as the manifests say.
     pub present_bytes: u64,
+    /// Of these, bytes whose stored form an audit read from the bundle all the same.
+    pub present_audited_bytes: u64,
     /// Read back from the medium and compared.
     pub read_back_bytes: u64,
     /// Blobs published.

@@ -5,13 +5,15 @@
 //! install checks it range by range and goes on from there.
 
 use super::blob::{self, Writing};
+use super::data::{self, Seams};
+use super::other_data::OtherData;
 use super::patched::Outcome;
 use super::planning::{locate, read_block};
 use super::walk::{Step, Walk};
 use super::ways;
 use super::ways::{Choice, Way};
-use super::{Ahead, Need, Purpose, Request, Session, State, ending};
-use crate::error::{BundleInvalid, Error, Field, Misuse, PolicyRefused};
+use super::{Ahead, Need, Purpose, Request, Session, State};
+use crate::error::{Error, Misuse, PolicyRefused};
 use crate::storage::{Location, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::verify::hashed::HashedBytes;
@@ -19,15 +21,13 @@ use crate::wire::digest::BlobDigest;
 use crate::wire::index::{Alternative, Blob, Encoding, Range};
 use crate::wire::layout::Extent;
 use crate::wire::manifest::Manifest;
-use sha2::{Digest, Sha256};
 
 /// The work under way.
 pub(super) struct Transfer {
     walk: Walk,
     /// Blobs begun.
     blobs: u32,
-    /// The first seam that has not been checked.
-    seam: usize,
+    seams: Seams,
     blob: Option<Current>,
     task: Task,
     /// The first record after that of the blob, if it is fetched by a patch.
@@ -38,11 +38,8 @@ pub(super) struct Transfer {
     given_up: u16,
     /// Bytes fetched for the blob the way that is taken.
     fetched_bytes: u64,
-    /// Whether the range that was passed last is of an alternative.
-    is_other: bool,
-    /// Where the data begins that no range was asked for of, for whole ranges and for alternatives: after going back, nothing is
-    /// checked twice.
-    passed_to: [u64; 2],
+    /// Where the data begins that no whole range was asked for of: after going back, nothing is checked twice.
+    passed_to: u64,
 }
 
 /// The blob whose ranges the walk is passing.
@@ -105,19 +102,17 @@ enum Over {
 
 impl Transfer {
     pub fn new(session: &Session<'_>) -> Result<Self, Error> {
-        let seam = session.layout()?.data_entry();
         Ok(Self {
             walk: session.walk()?,
             blobs: 0,
-            seam,
+            seams: Seams::new(session)?,
             blob: None,
             task: Task::Walk,
             blob_start: None,
             alternatives: 0,
             given_up: 0,
             fetched_bytes: 0,
-            is_other: false,
-            passed_to: [0; 2],
+            passed_to: 0,
         })
     }
 
@@ -125,14 +120,9 @@ impl Transfer {
         let Task::Range { range, purpose } = &self.task else {
             return Ok(Need::Work);
         };
-        let (entry, place) = place(session, range)?;
-        if self.seam <= entry {
-            let seam = session.layout()?.seam(self.seam);
-            return Ok(session.request(
-                seam.offset,
-                seam.expected().len() as u64,
-                Purpose::Framing,
-            ));
+        let (entry, place) = data::place(session, range)?;
+        if let Some(seam) = self.seams.need(session, entry)? {
+            return Ok(seam);
         }
         Ok(Need::Bytes(Request {
             offset: place.offset,
@@ -181,24 +171,12 @@ impl Transfer {
         let Task::Range { range, purpose } = self.task else {
             return Err(Misuse::UnexpectedFeed.into());
         };
-        let (entry, _) = place(session, &range)?;
-        if self.seam <= entry {
-            session.check_seam(self.seam, bytes)?;
-            self.seam += 1;
+        let (entry, _) = data::place(session, &range)?;
+        if self.seams.feed(session, entry, bytes)? {
             return Ok(State::Transfer(self));
         }
-        let sha256 = hashed.map_or_else(|| Sha256::digest(bytes).into(), |hashed| *hashed.sha256());
-        if sha256 != range.stored_sha256 {
-            return Err(BundleInvalid::RangeDamaged {
-                stored_offset: range.stored_offset,
-            }
-            .into());
-        }
+        data::check(&range, bytes, hashed)?;
         self.task = Task::Walk;
-        let end = range.stored_offset + u64::from(range.stored_bytes);
-        let [whole, other] = &mut self.passed_to;
-        let passed = if self.is_other { other } else { whole };
-        *passed = end.max(*passed);
         if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
             self.fetched_bytes += bytes.len() as u64;
             if writing.patch().is_some() {
@@ -248,7 +226,10 @@ impl Transfer {
             match self.step(session, storage)? {
                 Went::On => {}
                 Went::Far => break,
-                Went::ToEnd => return Ok(State::Ending(ending::Ending::new(self.seam))),
+                Went::ToEnd => {
+                    let whole_bytes = self.walk.whole_bytes();
+                    return OtherData::after_transfer(session, self.seams, whole_bytes);
+                }
             }
         }
         Ok(State::Transfer(self))
@@ -271,18 +252,18 @@ impl Transfer {
                 return Ok(Went::Far);
             }
             Step::Blob(blob) => self.begin(session, storage, blob)?,
-            Step::Range(range) => {
-                self.is_other = false;
-                let is_wanted = matches!(&self.blob,
-                    Some(Current::Write(writing)) if writing.way() == Way::Whole);
-                self.range(session, storage, range, is_wanted)?;
-            }
+            Step::Range(range) => self.whole_range(session, storage, range)?,
             Step::Alternative(other) => self.alternative(storage, manifest, other)?,
             Step::OtherRange(range) => {
-                self.is_other = true;
-                let is_wanted = matches!(&self.blob,
-                    Some(Current::Write(writing)) if writing.patch().is_some());
-                self.range(session, storage, range, is_wanted)?;
+                if let Some(Current::Write(writing)) = &mut self.blob
+                    && writing.patch().is_some()
+                    && !writing.has_range(session, &range, storage)?
+                {
+                    self.task = Task::Range {
+                        range,
+                        purpose: Purpose::Data,
+                    };
+                }
             }
             Step::BlobEnd => match self.blob.take() {
                 Some(Current::Write(writing)) => {
@@ -302,7 +283,7 @@ impl Transfer {
             // `Removal` has seen to them.
             Step::Removed(_) => {}
             Step::End => {
-                session.tally.present_bytes += self.walk.kept().bytes;
+                session.count_present(self.walk.kept().bytes);
                 return Ok(Went::ToEnd);
             }
         }
@@ -333,8 +314,10 @@ impl Transfer {
         };
         match location {
             Location::Target => {
-                session.tally.present_bytes += blob.size;
-                self.blob = Some(Current::Settled { audit: false });
+                session.count_present(blob.size);
+                self.blob = Some(Current::Settled {
+                    audit: session.audits_what_is_there(),
+                });
             }
             Location::Running => {
                 storage.open(&blob, manifest)?;
@@ -357,43 +340,37 @@ impl Transfer {
         Ok(())
     }
 
-    /// A range of the current blob: passed over, found in the target set, only checked, or asked for. `is_wanted` says that it is
-    /// of the way that the blob is fetched.
-    fn range<S: Storage>(
+    /// A range that stores the current blob whole: asked for, found in the target set, only checked, or passed over.
+    fn whole_range<S: Storage>(
         &mut self,
         session: &mut Session<'_>,
         storage: &mut S,
         range: Range,
-        is_wanted: bool,
     ) -> Result<(), Error> {
         let audit = match &mut self.blob {
-            Some(Current::Write(writing)) if is_wanted => {
+            Some(Current::Write(writing)) if writing.way() == Way::Whole => {
                 if !writing.has_range(session, &range, storage)? {
-                    self.task = Task::Range {
-                        range,
-                        purpose: Purpose::Data,
-                    };
+                    self.ask_whole(range, Purpose::Data);
+                    return Ok(());
                 }
-                return Ok(());
+                session.audits_what_is_there()
             }
             Some(Current::Write(_)) => session.config.audit,
             Some(Current::Settled { audit }) => *audit,
             Some(Current::Choosing { .. }) | None => false,
         };
-        let [whole, other] = self.passed_to;
-        let (passed, reachable) = if self.is_other {
-            // Behind the whole ranges that are still to come.
-            (other, session.config.can_go_back)
-        } else {
-            (whole, true)
-        };
-        if audit && reachable && range.stored_offset >= passed {
-            self.task = Task::Range {
-                range,
-                purpose: Purpose::Audit,
-            };
+        // Along the route from a base `OtherData` reads everything.
+        let is_full_route = session.followed.base.is_none();
+        if audit && is_full_route && range.stored_offset >= self.passed_to {
+            self.ask_whole(range, Purpose::Audit);
         }
         Ok(())
+    }
+
+    fn ask_whole(&mut self, range: Range, purpose: Purpose) {
+        let end = range.stored_offset + u64::from(range.stored_bytes);
+        self.passed_to = end.max(self.passed_to);
+        self.task = Task::Range { range, purpose };
     }
 
     /// An alternative of the current blob begins.
@@ -597,14 +574,4 @@ impl Transfer {
         };
         Ok(())
     }
-}
-
-/// The entry and the place in the bundle of a range; `IndexFetch` has checked that there is one.
-fn place(session: &Session<'_>, range: &Range) -> Result<(usize, Extent), Error> {
-    let place = session
-        .layout()?
-        .data(range.stored_offset, u64::from(range.stored_bytes));
-    place.ok_or(Error::BundleInvalid(BundleInvalid::Field {
-        field: Field::DataParts,
-    }))
 }

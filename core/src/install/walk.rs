@@ -146,6 +146,11 @@ impl Walk {
         self.grammar.kept().unwrap_or_default()
     }
 
+    /// Where the ranges that store blobs whole have come to in the data.
+    pub const fn whole_bytes(&self) -> u64 {
+        self.grammar.whole_next
+    }
+
     /// Removed objects that were passed.
     pub const fn removed(&self) -> Count {
         self.grammar.removed

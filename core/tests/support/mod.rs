@@ -963,6 +963,8 @@ pub struct Options {
     pub known_length: bool,
     pub request_bytes: usize,
     pub can_go_back: bool,
+    /// The manifest of an install that was interrupted on the device.
+    pub interrupted: Option<Sha256Digest>,
 }
 
 impl Default for Options {
@@ -976,6 +978,7 @@ impl Default for Options {
             known_length: true,
             request_bytes: REQUEST_BYTES,
             can_go_back: true,
+            interrupted: None,
         }
     }
 }
@@ -1067,6 +1070,9 @@ where
     let mut installer = Installer::new(config, workspace)?;
     if let Some(held) = &held {
         installer = installer.starting_from(held);
+    }
+    if let Some(interrupted) = options.interrupted {
+        installer = installer.going_on_from(interrupted);
     }
     let mut plan = None;
     let mut buffer = vec![0; options.request_bytes];

@@ -44,6 +44,8 @@ pub struct Options {
     pub device_programs: PathBuf,
     /// Keep keys and bundles of an earlier run.
     pub keep: bool,
+    /// What every limit on the virtual board is multiplied by.
+    pub patience: u32,
     /// QEMU, for the virtual board.
     pub qemu: PathBuf,
     /// This program: the virtual board's way to its web server.

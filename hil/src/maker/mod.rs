@@ -116,10 +116,18 @@ struct Payload {
     bytes: u64,
 }
 
+/// The disk of a new device with V1 in both sets.
+const BOTH_SETS: &str = "factory-both.img";
+
 impl Made {
     /// The disk of a new device with V1.
     pub fn disk(&self) -> PathBuf {
         self.folder.join("factory.img")
+    }
+
+    /// The same with V1 in both sets.
+    pub fn disk_of_both_sets(&self) -> PathBuf {
+        self.folder.join(BOTH_SETS)
     }
 
     /// The firmware's variables of a new device.
@@ -206,6 +214,8 @@ pub struct Order<'o> {
     pub loader: Loader,
     /// The releases that are wanted besides the first.
     pub bundles: &'o [Bundle],
+    /// Whether a disk with V1 in both sets is wanted too.
+    pub both_sets: bool,
     /// The folder where everything goes but bundles; made when it is missing.
     pub folder: &'o Path,
     /// What the web server serves. The bundles go into its folder of that name ([`Loader::folder`]).
@@ -275,7 +285,10 @@ pub fn make(
     if order.bundles.contains(&Bundle::Damaged) {
         maker.damage()?;
     }
-    maker.disk()?;
+    maker.disk("factory.img", &[])?;
+    if order.both_sets {
+        maker.disk_of_both_sets()?;
+    }
     Ok(Made {
         loader: order.loader,
         folder: folder.to_owned(),
@@ -386,7 +399,7 @@ impl Maker<'_> {
         tools::flip_bit(&from, &to, about.len() / 2).map_err(MakerError::file(&to, "written"))
     }
 
-    fn disk(&self) -> Result<(), MakerError> {
+    fn disk(&self, name: &str, more: &[&str]) -> Result<(), MakerError> {
         let systemd_boot = match self.loader {
             Loader::Uefi => None,
             Loader::SystemdBoot => Some(self.systemd_boot()?),
@@ -397,8 +410,20 @@ impl Maker<'_> {
             &self.bundle_file(Bundle::V1),
             &self.folder.join("keys/release.pub"),
             systemd_boot.as_deref(),
-            &self.folder.join("factory.img"),
+            &self.folder.join(name),
+            more,
         )?)
+    }
+
+    /// As for a cloud, of a stated size and in QEMU's own format; what boots it here takes it raw.
+    fn disk_of_both_sets(&self) -> Result<(), MakerError> {
+        let made = "factory-both.qcow2";
+        self.disk(made, &["--both", "--size", "2G", "--format", "qcow2"])?;
+        let convert = Invocation::new("qemu-img")
+            .arguments(["convert", "-f", "qcow2", "-O", "raw"])
+            .argument(self.folder.join(made))
+            .argument(self.folder.join(BOTH_SETS));
+        self.run(convert).map(drop)
     }
 
     /// Debian's systemd-boot, signed by the owner.

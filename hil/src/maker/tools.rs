@@ -69,7 +69,7 @@ pub fn sign(
     runner.run(&sign)?.expect_success().map(drop)
 }
 
-/// Makes the disk of a new device with a bundle in set a, and with this systemd-boot if there is one.
+/// Makes the disk of a new device with a bundle in set a, with this systemd-boot if there is one, and with more words to the bundler.
 ///
 /// # Errors
 /// When the bundler fails.
@@ -80,6 +80,7 @@ pub fn disk(
     trusted_key: &Path,
     systemd_boot: Option<&Path>,
     out: &Path,
+    more: &[&str],
 ) -> Result<(), CommandError> {
     let mut make = Invocation::new(bundler)
         .argument("disk")
@@ -87,7 +88,8 @@ pub fn disk(
         .argument("--out")
         .argument(out)
         .argument("--trusted-key")
-        .argument(trusted_key);
+        .argument(trusted_key)
+        .arguments(more);
     if let Some(program) = systemd_boot {
         make = make
             .arguments(["--loader", "systemd-boot", "--systemd-boot"])

@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing else.
 
-use super::{Outcome, Report, ScenarioResult, StepResult};
+use super::{Outcome, Report, ScenarioResult, Starts, StepResult};
 use std::fmt::Write;
 
 const STYLE: &str = "\
@@ -8,8 +8,8 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--good:#6fcf82;--bad:#ff7b7b;--none:#e0c050}}\n\
 body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\n\
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}\n\
-td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n\
-.passed{color:var(--good)}.failed{color:var(--bad);font-weight:600}.skipped{color:var(--none)}\n\
+td.name{white-space:nowrap}th:last-child{text-align:right}td.n{width:4.5rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n\
+.passed{color:var(--good)}.failed,.failed a{color:var(--bad);font-weight:600}.skipped{color:var(--none)}\n\
 pre{overflow-x:auto;border:1px solid var(--line);border-radius:4px;padding:.5rem;font-size:12px;margin:.3rem 0}\n\
 summary{cursor:pointer}section{margin-top:2.2rem}h2{margin-bottom:.2rem}\n";
 
@@ -23,17 +23,20 @@ pub fn html(report: &Report) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{counts}: board {board}</title>\n<style>\n{STYLE}</style></head><body>\n\
          <h1>Board {board}: <span class=\"{class}\">{counts}</span></h1>\n\
-         <p>{machine}. {seconds:.0} s, {cuts} power cuts, of these {late} too late, seed {seed}.</p>\n",
+         <p>Scenarios that were run on a board: what each one shows, its steps with their seconds, and what the board said during each of them \
+         (<i>console</i>; lines with ~ are this program's own).</p>\n\
+         <p>{machine}.<br>{seconds:.0} s, seed {seed}{cuts}.<br>{starts}</p>\n",
         counts = report.counts(),
         board = escaped(&report.board),
         class = if failed { "failed" } else { "passed" },
         machine = escaped(&report.machine),
         seconds = report.elapsed.as_secs_f64(),
-        cuts = report.cuts(),
-        late = report.late_cuts(),
+        cuts = cuts(report),
         seed = report.seed,
+        starts = Starts::of(report).map_or_else(String::new, |starts| format!("{starts}.")),
     );
-    page.push_str("<table><tr><th>Scenario</th><th>shows</th><th></th><th>seconds</th></tr>\n");
+    failures(&mut page, report);
+    page.push_str("<h2>All scenarios</h2>\n<table><tr><th>Scenario</th><th>shows</th><th></th><th>seconds</th></tr>\n");
     report
         .results
         .iter()
@@ -47,6 +50,15 @@ pub fn html(report: &Report) -> String {
     page
 }
 
+/// The power cuts, where there were some.
+fn cuts(report: &Report) -> String {
+    match (report.cuts(), report.late_cuts()) {
+        (0, _) => String::new(),
+        (1, late) => format!(", 1 power cut, {late} too late"),
+        (cuts, late) => format!(", {cuts} power cuts, of these {late} too late"),
+    }
+}
+
 const fn class(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
@@ -55,10 +67,27 @@ const fn class(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// What went wrong stands before everything else.
+fn failures(page: &mut String, report: &Report) {
+    for result in &report.results {
+        if let Outcome::Failed(why) = &result.outcome {
+            let (first, rest) = why.split_once('\n').unwrap_or((why, ""));
+            let _ = writeln!(
+                page,
+                "<h2 class=\"failed\"><a href=\"#{name}\">{name}</a> failed</h2>\n<p>{shows}</p>\n<p class=\"failed\">{first}</p>\n<pre>{rest}</pre>",
+                name = escaped(&result.name),
+                shows = escaped(&result.shows),
+                first = escaped(first),
+                rest = escaped(rest),
+            );
+        }
+    }
+}
+
 fn row(page: &mut String, result: &ScenarioResult) {
     let _ = writeln!(
         page,
-        "<tr><td><a href=\"#{name}\">{name}</a></td><td>{shows}</td><td class=\"{class}\">{class}</td><td class=\"n\">{seconds:.1}</td></tr>",
+        "<tr><td class=\"name\"><a href=\"#{name}\">{name}</a></td><td>{shows}</td><td class=\"{class}\">{class}</td><td class=\"n\">{seconds:.1}</td></tr>",
         name = escaped(&result.name),
         shows = escaped(&result.shows),
         class = class(&result.outcome),
@@ -73,11 +102,9 @@ fn section(page: &mut String, result: &ScenarioResult) {
         "<section id=\"{name}\"><h2>{name} <span class=\"{class}\">{class}</span></h2>\n<p>{}</p>",
         escaped(&result.shows)
     );
-    match &result.outcome {
-        Outcome::Passed => {}
-        Outcome::Failed(why) | Outcome::Skipped(why) => {
-            let _ = writeln!(page, "<pre class=\"{class}\">{}</pre>", escaped(why));
-        }
+    if let Outcome::Failed(why) | Outcome::Skipped(why) = &result.outcome {
+        let first = why.lines().next().unwrap_or_default();
+        let _ = writeln!(page, "<p class=\"{class}\">{}</p>", escaped(first));
     }
     if !result.steps.is_empty() {
         page.push_str("<table>\n");

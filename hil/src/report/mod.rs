@@ -5,9 +5,11 @@
 
 mod html;
 mod junit;
+mod starts;
 
 pub use html::html;
 pub use junit::junit;
+pub use starts::{MOUNTED_WORDS, Starts};
 
 use crate::stream::Line;
 use std::fmt;

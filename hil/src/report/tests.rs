@@ -7,11 +7,13 @@ fn result(name: &str, outcome: Outcome) -> ScenarioResult {
         elapsed: Duration::from_millis(1500),
         failure,
         output: "1 & 2".into(),
-        console: vec![Line {
-            at: Duration::from_millis(2250),
-            text: "<boot>".into(),
-            complete: true,
-        }],
+        console: ["<boot>", "twinseal: init: sealed root mounted in 0.125 s\r"]
+            .map(|text| Line {
+                at: Duration::from_millis(2250),
+                text: text.into(),
+                complete: true,
+            })
+            .to_vec(),
     };
     ScenarioResult {
         name: name.into(),
@@ -69,6 +71,16 @@ fn the_page_is_the_stored_one_and_needs_nothing_else() {
     for outside in ["http:", "https:", "<script", "<link", "<img", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
+}
+
+#[test]
+fn the_seconds_of_the_initramfs_are_told() {
+    let told = Starts::of(&report()).unwrap().to_string();
+    assert!(
+        told.contains("0.125 s") && told.contains("2 starts"),
+        "{told}"
+    );
+    assert_eq!(Starts::of(&Report::default()), None);
 }
 
 #[test]

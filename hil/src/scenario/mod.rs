@@ -30,6 +30,9 @@ pub struct Scenario {
     pub loader: Loader,
     /// The state of the board before its first step.
     pub start: Start,
+    /// Whether another disk with partitions of the same labels is plugged in, before the board's own in the kernel's order.
+    #[serde(default)]
+    pub other_disk: bool,
     /// What is wrong with the way to the web server.
     pub link: Option<Shape>,
     /// Power cuts before the steps.
@@ -153,6 +156,8 @@ impl Scenario {
             Some("it has no steps, so it shows nothing.".to_owned())
         } else if cuts.is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty()) {
             Some("its cuts need a count above 0, and steps before them.".to_owned())
+        } else if self.other_disk && cuts.is_some() {
+            Some("another disk is compared at the end, and cuts have many ends.".to_owned())
         } else if self.link.is_none() && self.all_steps().any(Step::looks_at_link) {
             Some("its steps look at a link, and it has none.".to_owned())
         } else {

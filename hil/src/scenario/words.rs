@@ -99,6 +99,8 @@ impl Bundle {
 pub enum Start {
     /// As the factory delivers it: V1 in set a, never switched on.
     Factory,
+    /// The same with V1 in both sets.
+    FactoryBoth,
     /// V1 was booted once, from set a.
     CommittedV1,
     /// V2 was installed into set b, tried and committed; V1 is in set a.
@@ -111,7 +113,7 @@ impl Start {
     /// Whether a release was on the board before the first step.
     pub fn holds(self, bundle: Bundle) -> bool {
         let other = match self {
-            Self::Factory | Self::CommittedV1 => None,
+            Self::Factory | Self::FactoryBoth | Self::CommittedV1 => None,
             Self::CommittedV2 => Some(Bundle::V2),
             Self::Armed(armed) => Some(armed),
         };
@@ -123,6 +125,7 @@ impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Factory => f.write_str("factory"),
+            Self::FactoryBoth => f.write_str("factory-both"),
             Self::CommittedV1 => f.write_str("committed-v1"),
             Self::CommittedV2 => f.write_str("committed-v2"),
             Self::Armed(bundle) => write!(f, "armed-{}", bundle.name()),
@@ -137,10 +140,11 @@ impl TryFrom<String> for Start {
         let armed = || name.strip_prefix("armed-").and_then(Bundle::of_name);
         match name.as_str() {
             "factory" => Ok(Self::Factory),
+            "factory-both" => Ok(Self::FactoryBoth),
             "committed-v1" => Ok(Self::CommittedV1),
             "committed-v2" => Ok(Self::CommittedV2),
             _ => armed().map(Self::Armed).ok_or_else(|| {
-                format!("{name:?} is no start: factory, committed-v1, committed-v2 or armed-BUNDLE")
+                format!("{name:?} is no start: factory, factory-both, committed-v1, committed-v2 or armed-BUNDLE")
             }),
         }
     }

@@ -31,7 +31,17 @@ pub(super) struct Bench<'b> {
     /// Number of power cuts, instead of a scenario's own.
     pub cuts: Option<u32>,
     folder: &'b Path,
+    /// Where boards are kept on which something failed.
+    pub kept: &'b Path,
     starts: Mutex<HashMap<(Loader, Start), Arc<Once>>>,
+}
+
+/// Folders of a run.
+pub(super) struct Folders<'b> {
+    /// For what goes with the run.
+    pub scratch: &'b Path,
+    /// For boards on which something failed.
+    pub kept: &'b Path,
 }
 
 /// A start state that is made once, or the reason why it could not be.
@@ -52,7 +62,7 @@ impl<'b> Bench<'b> {
         runner: Runner,
         parts: Parts,
         made: Vec<Made>,
-        folder: &'b Path,
+        folders: Folders<'b>,
         options: &Options,
     ) -> Self {
         Self {
@@ -61,7 +71,8 @@ impl<'b> Bench<'b> {
             made,
             seed: options.seed,
             cuts: options.cuts,
-            folder,
+            folder: folders.scratch,
+            kept: folders.kept,
             starts: Mutex::default(),
         }
     }
@@ -100,7 +111,11 @@ impl<'b> Bench<'b> {
         self.copy(&state, folder).map_err(|error| error.to_string())
     }
 
-    fn copy(&self, from: &State, folder: &Path) -> Result<State, SuiteError> {
+    /// Copies the state of a board that is off into a folder.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub(super) fn copy(&self, from: &State, folder: &Path) -> Result<State, SuiteError> {
         let to = State {
             disk: folder.join("disk.img"),
             variables: folder.join("variables.fd"),
@@ -118,6 +133,10 @@ impl<'b> Bench<'b> {
         };
         let (from, steps) = match start {
             Start::Factory => return Ok(new),
+            Start::FactoryBoth => {
+                let disk = made.disk_of_both_sets();
+                return Ok(State { disk, ..new });
+            }
             Start::CommittedV1 => (Start::Factory, first_boot()),
             Start::Armed(bundle) => (Start::CommittedV1, install(bundle)),
             Start::CommittedV2 => (Start::Armed(Bundle::V2), commit()),

@@ -3,11 +3,15 @@
 //! # Invariants
 //! - A cut counts as one that interrupted something only when that had not ended; a scenario none of whose cuts did has failed.
 
-use super::bench::Bench;
+use super::SuiteError;
+use super::bench::{Bench, State};
 use super::execute::{Done, Execution};
+use super::kept;
 use super::landing::Landing;
 use crate::power::Moments;
 use crate::scenario::{Cuts, Scenario, Step};
+use std::fs;
+use std::path::Path;
 use std::slice;
 use std::time::Duration;
 
@@ -21,34 +25,53 @@ pub(super) fn with_cuts(
     let count = bench.cuts.unwrap_or(plan.count);
     let mut moments = Moments::new(bench.seed, &scenario.name);
     for round in 1..=count {
-        let folder = bench.scratch().map_err(|error| error.to_string())?;
-        let state = bench.start(scenario.loader, scenario.start, folder.path())?;
-        let made = bench.made(scenario.loader)?;
-        let link = scenario.link.as_ref();
-        let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
         let moment = moments.within(plan.within_ms);
-        execution.round = format!("cut {round} of {count}, {} ms after: ", moment.as_millis());
-        let ended = execution
-            .steps_before_cut(&plan.before)
-            .and_then(|()| execution.cut_after(moment))
-            .and_then(|()| execution.steps(&scenario.steps))
-            .and_then(|()| {
-                if round == count {
-                    execution.steps(&plan.after)
-                } else {
-                    Ok(())
-                }
-            });
-        done.add(&mut execution);
-        ended.map_err(|why| {
-            format!(
-                "Cut {round} of {count}, {} ms after, seed {}: {why}",
-                moment.as_millis(),
-                bench.seed
-            )
-        })?;
+        let name = format!("cut {round} of {count}, {} ms after", moment.as_millis());
+        one(bench, scenario, plan, (round, moment, &name), done)
+            .map_err(|why| format!("Seed {}, {name}: {why}", bench.seed))?;
     }
     hit(done.cuts, done.late_cuts)
+}
+
+/// One cut of a new copy of the start; with what comes after the last one.
+fn one(
+    bench: &Bench<'_>,
+    scenario: &Scenario,
+    plan: &Cuts,
+    (round, moment, name): (u32, Duration, &str),
+    done: &mut Done,
+) -> Result<(), String> {
+    let folder = bench.scratch().map_err(|error| error.to_string())?;
+    let state = bench.start(scenario.loader, scenario.start, folder.path())?;
+    let made = bench.made(scenario.loader)?;
+    let link = scenario.link.as_ref();
+    let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
+    execution.round = format!("{name}: ");
+    let cut = execution
+        .steps_before_cut(&plan.before)
+        .and_then(|()| execution.cut_after(moment));
+    let at_cut = cut.and_then(|()| copy_of(bench, &state, folder.path()));
+    let is_last = round == bench.cuts.unwrap_or(plan.count);
+    let after: &[Step] = if is_last { &plan.after } else { &[] };
+    let ended = at_cut.as_ref().map_err(Clone::clone).and_then(|_| {
+        execution.steps(&scenario.steps)?;
+        execution.steps(after)
+    });
+    done.add(&mut execution);
+    execution.switch_off();
+    ended.map_err(|why| {
+        let name = format!("{}-cut-{round}", scenario.name);
+        let kept = kept::keep(bench, &name, &execution, at_cut.as_ref().ok(), &why);
+        format!("{why}\n{kept}")
+    })
+}
+
+/// The board as the cut left it, in case that what comes then fails.
+fn copy_of(bench: &Bench<'_>, state: &State, folder: &Path) -> Result<State, String> {
+    let folder = folder.join("at-the-cut");
+    let copied = fs::create_dir_all(&folder).map_err(SuiteError::file(&folder, "made"));
+    let copied = copied.and_then(|()| bench.copy(state, &folder));
+    copied.map_err(|error| error.to_string())
 }
 
 /// Cuts that all came too late show nothing.
@@ -63,7 +86,7 @@ fn hit(cuts: u32, late: u32) -> Result<(), String> {
 }
 
 impl Execution<'_> {
-    /// The same for the steps before a cut at a random moment, which is to interrupt the last one.
+    /// The steps before a cut at a random moment, which is to interrupt the last one.
     fn steps_before_cut(&mut self, steps: &[Step]) -> Result<(), String> {
         let Some((last, before)) = steps.split_last() else {
             return Ok(());

@@ -3,6 +3,8 @@
 use super::bench::{Bench, State};
 use super::cuts::with_cuts;
 use super::expect;
+use super::kept;
+use super::other_disk::OtherDisk;
 use super::wire::Wire;
 use crate::boards::uefi::qemu::SERVER_ADDRESS;
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
@@ -89,9 +91,19 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
     let made = bench.made(scenario.loader)?;
     let link = scenario.link.as_ref();
     let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
+    let other = OtherDisk::make(bench, scenario, &state, folder.path());
+    let other = other.map_err(|error| error.to_string())?;
+    if let Some(other) = &other {
+        execution.board.plug_in(other.disk.clone());
+    }
     let ended = execution.steps(&scenario.steps);
     done.add(&mut execution);
-    ended
+    execution.switch_off();
+    let ended = ended.and_then(|()| other.map_or(Ok(()), |other| other.compare(bench)));
+    ended.map_err(|why| {
+        let kept = kept::keep(bench, &scenario.name, &execution, None, &why);
+        format!("{why}\n{kept}")
+    })
 }
 
 /// A board that a scenario is done to.
@@ -145,6 +157,25 @@ impl<'e> Execution<'e> {
             output: String::new(),
             outcome: String::new(),
         })
+    }
+
+    /// Disk and variables of the board.
+    pub(super) const fn state(&self) -> &State {
+        self.state
+    }
+
+    /// Whatever is said on the console so far.
+    pub(super) fn console(&self) -> String {
+        let lines = self.board.console().since(0);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Ends the machine, in whatever state it is, so that its disk can be looked at.
+    pub(super) fn switch_off(&mut self) {
+        if self.board.is_on() {
+            // A machine that is on can be cut off.
+            let _ = self.board.power_cut();
+        }
     }
 
     /// The console's last lines.

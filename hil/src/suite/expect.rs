@@ -16,7 +16,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// With every difference, when the limit is over.
 pub(super) fn meet(board: &mut Uefi, expect: &Expect, made: &Made) -> Result<String, StepError> {
-    let end = Instant::now() + Duration::from_secs(expect.limit_seconds);
+    let end = Instant::now() + Duration::from_secs(expect.limit_seconds) * board.patience();
     loop {
         let status = board.run("twinseal --json status", ASK_LIMIT)?;
         let line = board.run("cat /proc/cmdline", ASK_LIMIT)?.text;

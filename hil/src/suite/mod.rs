@@ -10,7 +10,9 @@ mod bench;
 mod cuts;
 mod execute;
 mod expect;
+mod kept;
 mod landing;
+mod other_disk;
 mod wire;
 
 use crate::boards::uefi::qemu;
@@ -20,11 +22,11 @@ use crate::disk::{self, DiskError};
 use crate::guard;
 use crate::maker::{self, Inputs, Made, MakerError, Order};
 use crate::programs::{self, BUNDLER, ProgramsError, require};
-use crate::report::{self, Outcome, Report, ScenarioResult};
-use crate::scenario::{self, Bundle, Loader, Need, Scenario, ScenarioError};
+use crate::report::{self, Outcome, Report, ScenarioResult, Starts};
+use crate::scenario::{self, Bundle, Loader, Need, Scenario, ScenarioError, Start};
 use crate::tamper;
 use crate::web::{WebError, WebServer};
-use bench::Bench;
+use bench::{Bench, Folders};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,6 +60,8 @@ pub struct Options {
     pub seed: u64,
     /// Power cuts of each scenario that has some, instead of its own number.
     pub cuts: Option<u32>,
+    /// What every limit is multiplied by.
+    pub patience: u32,
     /// Where everything goes that is made.
     pub out: PathBuf,
     /// What `scripts/appliance.sh` made.
@@ -173,9 +177,11 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
     let served = scratch.path().join("bundles");
     let make = |(loader, bundles): (Loader, Vec<Bundle>)| -> Result<Made, MakerError> {
+        let from_both = |one: &Scenario| one.loader == loader && one.start == Start::FactoryBoth;
         let order = Order {
             loader,
             bundles: &bundles,
+            both_sets: scenarios.iter().any(from_both),
             folder: &scratch.path().join(loader.name()),
             served: &served,
         };
@@ -201,8 +207,15 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         server_port: Some(server.port),
         memory_mib: MEMORY_MIB,
         ends_at_restart: false,
+        patience: options.patience,
     };
-    let bench = Bench::new(runner, parts, made, scratch.path(), options);
+    let kept = folder.join(kept::FOLDER);
+    remove_folder(&kept)?;
+    let folders = Folders {
+        scratch: scratch.path(),
+        kept: &kept,
+    };
+    let bench = Bench::new(runner, parts, made, folders, options);
     let results = run_all(&bench, &scenarios, options.jobs, &mut out)?;
     let machine = format!("{version}; bundles from {}", server.name);
     let report = Report {
@@ -220,6 +233,9 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
             "{cuts} power cuts, of these {late} too late, seed {}",
             report.seed
         )?;
+    }
+    if let Some(starts) = Starts::of(&report) {
+        writeln!(out, "{starts}")?;
     }
     writeln!(out, "{}", report.counts())?;
     Ok(report)
@@ -270,6 +286,15 @@ fn remove_files(options: &Options) -> Result<(), SuiteError> {
         }
     }
     Ok(())
+}
+
+fn remove_folder(folder: &Path) -> Result<(), SuiteError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(SuiteError::file(folder, "removed")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The report of a run that could not be made: one case, which failed.

@@ -13,6 +13,7 @@ fn options(folder: &Path) -> Options {
         inputs: folder.to_owned(),
         programs: folder.to_owned(),
         device_programs: folder.to_owned(),
+        patience: 1,
         qemu: "/no/qemu".into(),
         own: "/no/own".into(),
     }

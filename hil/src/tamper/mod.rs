@@ -6,6 +6,7 @@
 //! # Power loss
 //! Only copies of a run are changed.
 
+mod fat;
 mod repository;
 mod uki;
 
@@ -26,6 +27,10 @@ pub const TOOLS: &[Tool] = &[
     Tool {
         program: "sbattach",
         package: "sbsigntool",
+    },
+    Tool {
+        program: "mshowfat",
+        package: "mtools",
     },
 ];
 
@@ -107,6 +112,8 @@ pub enum Tamper {
     ResignUki { set: Set },
     /// The UKI has no signature.
     UnsignUki { set: Set },
+    /// An install was cut off while it wrote the UKI: a file under the staging name is longer than its chain of clusters on FAT.
+    TearStagedUki { set: Set },
     /// The UKI has a counter in its name, as systemd-boot's own counting of attempts has it.
     CountUki { set: Set },
     /// The firmware's variables are new: the owner's keys are there, every boot entry is lost.
@@ -171,6 +178,7 @@ pub fn apply<E: From<DiskError>>(
         Tamper::FlipUki { set } => uki::flip(scene, *set)?,
         Tamper::ResignUki { set } => uki::sign_by_stranger(scene, *set)?,
         Tamper::UnsignUki { set } => uki::unsign(scene, *set)?,
+        Tamper::TearStagedUki { set } => fat::stage_longer_than_its_clusters(scene, *set)?,
         Tamper::CountUki { set } => uki::count(scene, *set)?,
         Tamper::WipeVariables {} => {
             crate::disk::copy(scene.runner, scene.new_variables, scene.variables)?

@@ -227,3 +227,45 @@ fn partitions_and_variables_are_wiped() {
         "{error}"
     );
 }
+
+#[test]
+fn a_torn_file_is_longer_than_its_clusters_for_those_who_check_fat() {
+    let small = Small::new();
+    // The disks of devices have FAT32, which takes a larger volume.
+    small.shell(
+        "rm fat && truncate -s 40M fat && mkfs.vfat -F 32 -s 1 fat >/dev/null && mmd -i fat ::/EFI ::/EFI/BOOT &&
+         head -c 9000 /dev/zero > uki && mcopy -i fat uki ::/EFI/BOOT/BOOTX64.EFI &&
+         rm disk.img && truncate -s 48M disk.img && echo 'label: gpt
+start=2048,size=40MiB,name=boot-b' | sfdisk -q disk.img && dd if=fat of=disk.img bs=1M seek=1 conv=notrunc status=none",
+    );
+    let set = Set::B;
+    small.tamper(&Tamper::TearStagedUki { set }).unwrap();
+    let checked = small
+        .shell("dd if=disk.img of=fat bs=1M skip=1 count=40 status=none; fsck.vfat -n fat || true");
+    assert!(checked.contains("TWINSEAL.NEW"), "{checked}");
+    let found = "File size is 9000 bytes, cluster chain length is 512 bytes";
+    assert!(checked.contains(found), "{checked}");
+
+    small.shell(
+        "head -c 100 /dev/zero > uki && mcopy -o -i disk.img@@1M uki ::/EFI/BOOT/BOOTX64.EFI",
+    );
+    let error = small.tamper(&Tamper::TearStagedUki { set }).unwrap_err();
+    assert!(error.to_string().contains("one cluster"), "{error}");
+}
+
+#[test]
+fn a_disk_gets_other_guids_and_keeps_its_labels() {
+    let small = Small::new();
+    let file = &small.at("disk.img");
+    let runner = &small.runner;
+    let guids = || small.shell("sfdisk -d disk.img | grep -o 'uuid=[^,]*\\|label-id: .*'");
+    let (disk, before) = (Disk { file, runner }, guids());
+    let place = disk.partition("root-b").unwrap();
+    disk.rename_all().unwrap();
+    assert_eq!(disk.partition("root-b").unwrap(), place);
+    let after = guids();
+    assert_eq!(after.lines().count(), 4);
+    for (before, after) in before.lines().zip(after.lines()) {
+        assert_ne!(before, after);
+    }
+}

@@ -24,7 +24,7 @@ const NO_SEAL: &str = "its command line states no seal";
 /// Digits of a SHA-256 in hex.
 const DIGEST_DIGITS: usize = 64;
 
-fn slot(set: Set) -> String {
+pub(super) fn slot(set: Set) -> String {
     format!("boot-{}", set.name())
 }
 
@@ -38,14 +38,14 @@ fn names(loader: Loader, set: Set) -> Vec<&'static str> {
 }
 
 /// A UKI that was copied out of its slot.
-struct Copy {
+pub(super) struct Copy {
     /// Its name on the slot.
     name: &'static str,
     /// The copy.
-    file: PathBuf,
+    pub(super) file: PathBuf,
 }
 
-fn copy_out(scene: &Scene<'_>, set: Set) -> Result<Copy, DiskError> {
+pub(super) fn copy_out(scene: &Scene<'_>, set: Set) -> Result<Copy, DiskError> {
     let file = scene.scratch.join(format!("uki-{}.efi", set.name()));
     let mut last = unfit(set, "it is not there");
     for name in names(scene.loader, set) {
@@ -61,7 +61,7 @@ fn copy_in(scene: &Scene<'_>, set: Set, copy: &Copy) -> Result<(), DiskError> {
     disk(scene).copy_in(&slot(set), &copy.file, copy.name)
 }
 
-fn disk<'s>(scene: &Scene<'s>) -> Disk<'s> {
+pub(super) fn disk<'s>(scene: &Scene<'s>) -> Disk<'s> {
     Disk {
         file: scene.disk,
         runner: scene.runner,

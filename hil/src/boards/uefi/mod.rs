@@ -61,6 +61,8 @@ pub struct Parts {
     pub memory_mib: u32,
     /// Whether a restart of the guest switches the board off.
     pub ends_at_restart: bool,
+    /// What every limit is multiplied by: 1, or more where the machine has much else to do.
+    pub patience: u32,
 }
 
 /// What went wrong with the board.
@@ -132,6 +134,7 @@ impl UefiError {
 pub struct Uefi {
     parts: Parts,
     disk: PathBuf,
+    other_disk: Option<PathBuf>,
     variables: PathBuf,
     console: Arc<Stream>,
     control: Arc<Stream>,
@@ -155,16 +158,29 @@ impl Uefi {
     /// A board that is off, with this disk and these variables; both files are written to by its guest.
     pub fn new(parts: Parts, disk: PathBuf, variables: PathBuf) -> Self {
         let begin = Instant::now();
+        let stream = |name| Stream::new(name, begin).with_patience(parts.patience);
+        let (console, control) = (stream("console"), stream("control line"));
         Self {
             parts,
             disk,
+            other_disk: None,
             variables,
-            console: Arc::new(Stream::new("console", begin)),
-            control: Arc::new(Stream::new("control line", begin)),
+            console: Arc::new(console),
+            control: Arc::new(control),
             begin,
             switched_on: 0,
             running: None,
         }
+    }
+
+    /// Plugs in another disk, which the kernel finds before the board's own; from the next time that the board is switched on.
+    pub fn plug_in(&mut self, disk: PathBuf) {
+        self.other_disk = Some(disk);
+    }
+
+    /// What limits are multiplied by.
+    pub const fn patience(&self) -> u32 {
+        self.parts.patience
     }
 
     /// What the guest says on its first serial line.
@@ -203,6 +219,7 @@ impl Uefi {
             UnixListener::bind(&socket).map_err(UefiError::io("given a control line"))?;
         let cycle = qemu::Cycle {
             disk: &self.disk,
+            other_disk: self.other_disk.as_deref(),
             variables: &self.variables,
             control: &socket,
         };
@@ -258,7 +275,7 @@ impl Uefi {
     /// [`UefiError::Wait`] when it does not within the limit.
     pub fn wait_off(&mut self, limit: Duration) -> Result<(), UefiError> {
         let running = self.running.as_ref().ok_or(UefiError::Off)?;
-        if !running.qemu.wait(limit) {
+        if !running.qemu.wait(limit * self.parts.patience) {
             // The console is still open, so this tells the limit and the console's end.
             self.console
                 .wait("power off", Duration::ZERO, |_, _| None)?;

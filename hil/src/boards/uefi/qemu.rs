@@ -27,6 +27,8 @@ const NETWORK_CARD: &str = "virtio-net-pci,netdev=network,romfile=";
 pub(super) struct Cycle<'c> {
     /// The disk, raw.
     pub disk: &'c Path,
+    /// Another disk, raw, which the kernel finds first.
+    pub other_disk: Option<&'c Path>,
     /// The firmware's variables.
     pub variables: &'c Path,
     /// Socket of the control line; somebody listens on it already.
@@ -36,6 +38,11 @@ pub(super) struct Cycle<'c> {
 /// The command that switches the board on; the console is its standard input and output.
 pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
     let mut command = guard::command(&parts.qemu);
+    if let Some(other) = cycle.other_disk {
+        let drive = "if=none,id=other,format=raw,cache=unsafe,file=";
+        command.arg("-drive").arg(with_file(drive, other));
+        command.args(["-device", "virtio-blk-pci,drive=other"]);
+    }
     command.args(machine(parts, cycle.disk, cycle.variables));
     command.args([
         "-chardev",
@@ -162,12 +169,14 @@ mod tests {
             server_port: Some(8080),
             memory_mib: 512,
             ends_at_restart: false,
+            patience: 1,
         }
     }
 
     fn line(parts: &Parts) -> String {
         let cycle = Cycle {
             disk: "/d".as_ref(),
+            other_disk: None,
             variables: "/v".as_ref(),
             control: "/c".as_ref(),
         };

@@ -80,6 +80,7 @@ impl Factory<'_> {
                 &self.made.release_key,
                 None,
                 &device.disk,
+                &[],
             )?;
             let about =
                 fs::metadata(&device.disk).map_err(DemoError::file(&device.disk, "read"))?;

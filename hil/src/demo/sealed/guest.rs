@@ -7,12 +7,10 @@ use super::super::error::{DemoError, must_be};
 use crate::agent::{self, Status};
 use crate::boards::uefi::{Answer, START_WORDS, Uefi};
 use crate::command::Runner;
+use crate::report::MOUNTED_WORDS;
 use crate::stream::{Line, WaitError};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-
-/// What the initramfs says when the sealed root is there; the seconds follow.
-const MOUNTED_WORDS: &str = "twinseal: init: sealed root mounted in ";
 
 /// Limit of firmware and initramfs on a busy machine.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(120);
@@ -175,11 +173,19 @@ impl Guest<'_> {
     /// Switches it off, in order.
     ///
     /// # Errors
-    /// When it does not go off.
+    /// When it does not go off, or something of it could not be closed.
     pub(super) fn power_off(&mut self) -> Result<(), DemoError> {
         self.runner.note("In the guest: systemctl poweroff\n");
+        let mark = self.board.console().mark();
         self.board.begin("systemctl poweroff")?;
-        Ok(self.board.wait_off(BOOT_LIMIT)?)
+        self.board.wait_off(BOOT_LIMIT)?;
+        let said = self.board.console().since(mark);
+        let failed = said.iter().find(|line| failed_to_close(&line.text));
+        must_be(
+            "What could not be closed at the end",
+            &failed.map_or("nothing", |line| line.text.as_str()),
+            &"nothing",
+        )
     }
 }
 
@@ -187,6 +193,11 @@ impl From<WaitError> for DemoError {
     fn from(error: WaitError) -> Self {
         Self::Uefi(error.into())
     }
+}
+
+/// Whether systemd says that something could not be stopped or unmounted: in red while units end, in words at the very end.
+fn failed_to_close(line: &str) -> bool {
+    line.contains("FAILED") || line.contains("Failed to")
 }
 
 /// What a command printed, without the hundred lines that say how far it was.
@@ -204,6 +215,17 @@ fn behind<'l>(line: &'l Line, words: &str) -> &'l str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_closed_is_seen() {
+        for line in [
+            "[\u{1b}[0;1;31mFAILED\u{1b}[0m] Failed unmounting run-twin…unt - /run/twinseal/root-slot.",
+            "[  192.2] (sd-umount)[258]: Failed to unmount /run/twinseal/root-slot: Device or resource busy",
+        ] {
+            assert!(failed_to_close(line), "{line}");
+        }
+        assert!(!failed_to_close("[  192.4] reboot: Power down"));
+    }
 
     #[test]
     fn how_far_a_command_was_is_not_kept() {

@@ -89,6 +89,7 @@ pub(super) fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
         server_port: Some(server.port),
         memory_mib: MEMORY_MIB,
         ends_at_restart: false,
+        patience: options.patience,
     };
     let board = Uefi::new(parts.clone(), device.disk.clone(), device.variables.clone());
     let guest = &mut Guest { board, runner };
