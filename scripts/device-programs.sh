@@ -29,5 +29,5 @@ fi
 if [[ -z $only || $only == twinseal-minimal ]]; then
     # It stands at a fixed address, and nothing in it is ever unwound.
     step "twinseal-minimal, without a C library" build twinseal-minimal minimal \
-        "-C relocation-model=static -C force-unwind-tables=no" --features bare
+        "-C relocation-model=static -C force-unwind-tables=no" --no-default-features --features bare,net
 fi

@@ -52,7 +52,10 @@ impl Audit {
 
     /// What the entries that hold say about the past.
     pub fn past(&self) -> Past {
-        self.0.as_ref().map(Journal::past).unwrap_or_default()
+        self.0
+            .as_ref()
+            .map(|journal| journal.past())
+            .unwrap_or_default()
     }
 }
 

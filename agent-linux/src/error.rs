@@ -234,7 +234,7 @@ impl AgentError {
     /// The exit code; `exit.rs` has the table.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Core(error) => exit::code(error),
+            Self::Core(error) => exit::code_of(error),
             Self::Description { .. }
             | Self::Key { .. }
             | Self::NoKeys { .. }

@@ -9,13 +9,11 @@ use crate::error::AgentError;
 use crate::slots::{Access, OpenSet, Places};
 use twinseal_core::Error;
 use twinseal_core::boot::{Set, SetFacts};
-use twinseal_core::error::{BundleInvalid, Part};
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
-use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
-use twinseal_platform_linux::{read_front, uki_path};
+use twinseal_platform_linux::{front_entries, read_front, uki_path};
 
 /// What a set holds.
 pub struct Held {
@@ -104,7 +102,7 @@ fn kept_release(
         return Ok(None);
     };
     let (manifest, signatures) =
-        entries(buffer.get(..length).unwrap_or(&[])).map_err(Error::from)?;
+        front_entries(buffer.get(..length).unwrap_or(&[])).map_err(Error::from)?;
     // What is installed may have expired and may be below the floor by now: that is no reason not to name it.
     let policy = Policy {
         compatible: device.description.compatible.as_str(),
@@ -115,28 +113,4 @@ fn kept_release(
     let verified =
         verify_manifest(manifest, signatures, &device.keys, &policy).map_err(AgentError::Core)?;
     Ok(Some(verified))
-}
-
-/// The contents of `manifest` and `signatures` in a front matter.
-fn entries(front: &[u8]) -> Result<(&[u8], &[u8]), BundleInvalid> {
-    let (manifest, rest) = entry(front, "manifest", Part::ManifestHeader)?;
-    let (signatures, _) = entry(rest, "signatures", Part::SignaturesHeader)?;
-    Ok((manifest, signatures))
-}
-
-/// The content of the entry that `bytes` start with, and what follows its padding.
-fn entry<'b>(
-    bytes: &'b [u8],
-    name: &str,
-    part: Part,
-) -> Result<(&'b [u8], &'b [u8]), BundleInvalid> {
-    let truncated = BundleInvalid::Truncated { part };
-    let (header, rest) = bytes.split_at_checked(BLOCK_BYTES).ok_or(truncated)?;
-    let size = check_header(header, name, part)?;
-    let padded = usize::try_from(size + padding_bytes(size)).map_err(|_| truncated)?;
-    let content = usize::try_from(size)
-        .ok()
-        .and_then(|size| rest.get(..size))
-        .ok_or(truncated)?;
-    Ok((content, rest.get(padded..).ok_or(truncated)?))
 }

@@ -4,6 +4,7 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
+//! - `status`, `verdict` and what they need (feature `commands`): a running system;
 //! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
 //! - `net` (feature `net`): a bundle from a web server, for the recovery;
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
@@ -37,20 +38,38 @@ extern crate std;
 
 pub mod clock;
 pub mod command_line;
+#[cfg(feature = "commands")]
+pub mod commands;
 pub mod console;
 pub mod data;
+#[cfg(feature = "commands")]
+pub mod description;
+#[cfg(feature = "commands")]
+pub mod device;
 pub mod devices;
 pub mod early;
+#[cfg(feature = "commands")]
+pub mod error;
 pub mod etc_overlay;
 pub mod fallback;
 pub mod files;
 pub mod firmware;
 pub mod gate;
 pub mod handover;
+#[cfg(feature = "commands")]
+pub mod held;
 pub mod init;
+#[cfg(feature = "commands")]
+pub mod keys;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod process;
 pub mod refusal;
+#[cfg(feature = "commands")]
+pub mod slots;
+#[cfg(feature = "commands")]
+pub mod status;
 pub mod tree;
 pub mod var;
+#[cfg(feature = "commands")]
+pub mod verdict;

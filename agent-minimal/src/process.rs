@@ -1,17 +1,19 @@
-//! What the kernel gave this program when it started, and the ways out of it.
+//! What the kernel gave this program when it started, the commands, and the ways out of it.
 
+#[cfg(feature = "commands")]
+use crate::commands;
 use crate::console::Stream;
 use crate::init;
 use core::ffi::CStr;
 use core::fmt;
+use twinseal_core::exit::USAGE;
 
-/// Exit codes, those of `twinseal`.
-pub mod exit {
-    /// Command line or device description is wrong.
-    pub const USAGE: u8 = 2;
-    /// A panic, as of a program with the standard library.
-    pub const FAULT: u8 = 101;
-}
+/// Exit code of a panic, as of a program with the standard library.
+const FAULT: u8 = 101;
+
+const HELP: &str =
+    "help: `init` runs as the first process of an initramfs; with the feature `commands` there are
+status and mark-good, behind --device FILE if need be. On a running system use `twinseal`.";
 
 /// This process, as its entry point sees it.
 pub trait Process {
@@ -29,23 +31,35 @@ pub fn run(process: &dyn Process) -> u8 {
     if rustix::process::getpid().is_init() {
         init::run(process);
     }
-    let word = |index| process.argument(index).map(CStr::to_bytes);
+    let word = |index| {
+        process
+            .argument(index)
+            .map(|word| word.to_str().unwrap_or(""))
+    };
     let called = word(0).unwrap_or_default();
-    if called.ends_with(b"init") || word(1) == Some(b"init") {
-        Stream::Error.say(format_args!(
-            "error: `init` runs as the first process of an initramfs and nowhere else."
-        ));
-        Stream::Error.say(format_args!(
-            "help: put this program into the initramfs as /init."
-        ));
-    } else {
-        Stream::Error.say(format_args!(
-            "error: twinseal-minimal {} has one verb, `init`, for the initramfs.",
-            env!("CARGO_PKG_VERSION")
-        ));
-        Stream::Error.say(format_args!("help: on a running system use `twinseal`."));
+    if word(1) == Some("init") || (called.ends_with("init") && word(1).is_none()) {
+        return not_init();
     }
-    exit::USAGE
+    #[cfg(feature = "commands")]
+    if let Some(code) = commands::run(word) {
+        return code;
+    }
+    Stream::Error.say(format_args!(
+        "error: twinseal-minimal {} does not know that command.",
+        env!("CARGO_PKG_VERSION")
+    ));
+    Stream::Error.say(format_args!("{HELP}"));
+    USAGE
+}
+
+fn not_init() -> u8 {
+    Stream::Error.say(format_args!(
+        "error: `init` runs as the first process of an initramfs and nowhere else."
+    ));
+    Stream::Error.say(format_args!(
+        "help: put this program into the initramfs as /init."
+    ));
+    USAGE
 }
 
 /// What a panic does: one line, then the machine restarts if this is its first process. Gives the exit code otherwise.
@@ -54,5 +68,5 @@ pub fn panicked(fault: &dyn fmt::Display) -> u8 {
         init::refuse_fault(fault);
     }
     Stream::Error.say(format_args!("error: This program has a fault: {fault}"));
-    exit::FAULT
+    FAULT
 }

@@ -7,7 +7,7 @@
 //! - [`storage`]: what core needs from a device, as traits with their contract;
 //! - [`install`]: asks for byte ranges, checks them, and gives the device what to write;
 //! - [`boot`]: which set to boot, the trial, the commit, the rollback;
-//! - [`journal`]: the hash-chained record of what happened.
+//! - [`journal`]: the hash-chained record of what happened; [`exit`]: the exit codes of the agents.
 //!
 //! # Invariants
 //! The promises of the product that live here (`docs/architecture.md` has all eight):
@@ -60,6 +60,7 @@ extern crate std;
 pub mod boot;
 pub mod decode;
 pub mod error;
+pub mod exit;
 pub mod install;
 pub mod journal;
 pub mod patch;

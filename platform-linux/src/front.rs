@@ -14,10 +14,12 @@ use crate::file::{
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, fdatasync, fsync, ftruncate, mkdirat, openat, renameat};
 use rustix::io::Errno;
-use twinseal_core::error::{Part, StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::error::{
+    BundleInvalid, Part, StorageError, StorageFault, StorageObject, StorageOperation,
+};
 use twinseal_core::wire::MANIFEST_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
-use twinseal_core::wire::tar::{BLOCK_BYTES, check_header};
+use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
 
 const FRONT: &str = "manifest.tar";
 const NEW_FRONT: &str = "manifest.tar.new";
@@ -54,6 +56,33 @@ pub(crate) fn stated_manifest(directory: &str) -> Option<Manifest> {
     let (header, content) = buffer.get(..length)?.split_at_checked(BLOCK_BYTES)?;
     let size = check_header(header, "manifest", Part::ManifestHeader).ok()?;
     Manifest::parse(content.get(..usize::try_from(size).ok()?)?).ok()
+}
+
+/// The contents of `manifest` and `signatures` in a front matter.
+///
+/// # Errors
+/// When it is not one.
+pub fn front_entries(front: &[u8]) -> Result<(&[u8], &[u8]), BundleInvalid> {
+    let (manifest, rest) = entry(front, "manifest", Part::ManifestHeader)?;
+    let (signatures, _) = entry(rest, "signatures", Part::SignaturesHeader)?;
+    Ok((manifest, signatures))
+}
+
+/// The content of the entry that `bytes` start with, and what follows its padding.
+fn entry<'b>(
+    bytes: &'b [u8],
+    name: &str,
+    part: Part,
+) -> Result<(&'b [u8], &'b [u8]), BundleInvalid> {
+    let truncated = BundleInvalid::Truncated { part };
+    let (header, rest) = bytes.split_at_checked(BLOCK_BYTES).ok_or(truncated)?;
+    let size = check_header(header, name, part)?;
+    let padded = usize::try_from(size + padding_bytes(size)).map_err(|_| truncated)?;
+    let content = usize::try_from(size)
+        .ok()
+        .and_then(|size| rest.get(..size))
+        .ok_or(truncated)?;
+    Ok((content, rest.get(padded..).ok_or(truncated)?))
 }
 
 /// Keeps `front` in the directory, durably.

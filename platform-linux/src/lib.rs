@@ -6,7 +6,7 @@
 //!   `root_slot` (the composefs repository), `boot_slot` (the UKI), `image_slot` (raw slots), [`scratch`] and [`front`];
 //! - [`verity`]: what the kernel says about a sealed file;
 //! - [`loader`]: boot loaders that follow the boot record;
-//! - [`record`], [`append`], [`lock`], [`mount`]: the boot record's file, the journal's file, one agent at a time, slots mounted;
+//! - [`record`], [`append`], [`journal`], [`lock`], [`mount`]: the boot record's file, the journal's file and its chain, one agent at a time, slots mounted;
 //! - [`file`], [`standard`]: whole reads and writes, directories entry by entry, the files a program is started with;
 //! - [`format`](mod@format): new file systems for slots that lost theirs;
 //! - [`partition`], [`partition_table`]: partitions by label, and the table brought back when it is lost;
@@ -55,6 +55,7 @@ pub mod file;
 pub mod format;
 pub mod front;
 mod image_slot;
+pub mod journal;
 mod listing;
 pub mod loader;
 pub mod lock;
@@ -82,7 +83,7 @@ pub mod watchdog;
 
 pub use append::AppendFile;
 pub use boot_slot::{UkiPath, uki_path};
-pub use front::read_front;
+pub use front::{front_entries, read_front};
 pub use lock::DeviceLock;
 pub use mount::Mounted;
 pub use path::BootLayout;

@@ -1,0 +1,236 @@
+//! The device as the commands see it: its description, its keys, its boot record, its lock, its running set.
+//!
+//! # Invariants
+//! - Whoever changes anything holds the lock; whoever only looks does not need it.
+//! - Looking makes no file: a record or a journal that is not there is blank or empty.
+
+use crate::description::{DESCRIPTION_MAX_BYTES, Description, DescriptionFault, Loader};
+use crate::error::AgentError;
+use crate::files::{self, OwnPath};
+use crate::keys::{self, KEYS_FOLDER, Keys};
+use crate::slots::resolved;
+use rustix::fs::{fsync, unlink};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use twinseal_core::boot::Set;
+use twinseal_core::boot::SetFacts;
+use twinseal_core::boot::record::{self, BootRecord, Loaded};
+use twinseal_core::boot::select::resting;
+use twinseal_core::error::StorageError;
+use twinseal_platform_linux::file::{if_there, join, open_directory_path};
+use twinseal_platform_linux::journal::Journal;
+use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
+use twinseal_platform_linux::{DeviceLock, FileRecordStore};
+
+/// Where the description is, when none is named: the device's own, then that of the sealed system.
+const DEFAULT_FILES: [&str; 2] = ["/etc/twinseal/device.toml", "/usr/lib/twinseal/device.toml"];
+
+/// A device.
+pub struct Device {
+    /// What it is and where its slots are.
+    pub description: Description,
+    /// The keys that it trusts.
+    pub keys: Keys,
+}
+
+impl Device {
+    /// Reads the description and the keys.
+    ///
+    /// # Errors
+    /// When one of them is missing or wrong.
+    pub fn open(named: Option<&str>) -> Result<Self, AgentError> {
+        let [first, second] = DEFAULT_FILES;
+        let is_there = |file: &&str| files::exists(file).unwrap_or(false);
+        let default = [first, second].into_iter().find(is_there).unwrap_or(first);
+        let file = named.unwrap_or(default);
+        let wrong = |fault| AgentError::Description {
+            file: join(&[file]).unwrap_or_default(),
+            fault,
+        };
+        let mut buffer = [0; DESCRIPTION_MAX_BYTES + 1];
+        let bytes = files::read(file, &mut buffer)
+            .map_err(|errno| wrong(DescriptionFault::Unreadable(errno)))?;
+        let text = core::str::from_utf8(bytes).ok();
+        let text = text.filter(|text| text.len() <= DESCRIPTION_MAX_BYTES);
+        let text = text.ok_or_else(|| wrong(DescriptionFault::NoText))?;
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut description = Description::parse(text, folder).map_err(wrong)?;
+        description.record = resolved(description.record);
+        let keys = keys::load(description.trusted_keys.as_deref(), KEYS_FOLDER)?;
+        Ok(Self { description, keys })
+    }
+
+    /// A file or folder in the agent's state.
+    ///
+    /// # Errors
+    /// When its path is too long.
+    pub fn state(&self, name: &str) -> Result<OwnPath, AgentError> {
+        let path = join(&[&self.description.state, "/", name]);
+        path.map_err(|errno| self.unusable(&self.description.state, "used", errno))
+    }
+
+    /// Takes the lock; it is given back when the value is dropped or the process ends, however it ends.
+    ///
+    /// # Errors
+    /// `Busy` when another process holds it.
+    pub fn lock(&self) -> Result<DeviceLock, AgentError> {
+        let state = &self.description.state;
+        files::make_directories(state).map_err(|errno| self.unusable(state, "made", errno))?;
+        Ok(DeviceLock::acquire(&self.state("lock")?)?)
+    }
+
+    /// Seconds since 1970-01-01 UTC; `None` when the device has no clock that it trusts.
+    pub fn now(&self) -> Option<u64> {
+        let now = clock_gettime(ClockId::Realtime).tv_sec;
+        u64::try_from(now)
+            .ok()
+            .filter(|_| self.description.trusts_clock)
+    }
+
+    /// Reads the boot record without making it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn load_record(&self) -> Result<Loaded, AgentError> {
+        if !files::exists(&self.description.record).unwrap_or(false) {
+            return Ok(Loaded::Blank);
+        }
+        Ok(record::load(&mut self.record_store()?)?)
+    }
+
+    /// Opens the boot record for writing.
+    ///
+    /// # Errors
+    /// When it can be neither opened nor made.
+    pub fn record_store(&self) -> Result<FileRecordStore, AgentError> {
+        Ok(FileRecordStore::open(&self.description.record)?)
+    }
+
+    /// Opens the journal and compares it with the boot record. One that does not hold is no error here.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn journal(&self, loaded: &Loaded) -> Result<Journal, AgentError> {
+        let anchor = match loaded {
+            Loaded::Record(record) => Some(record.journal()),
+            Loaded::Blank | Loaded::Corrupt => None,
+        };
+        Ok(Journal::open(&self.state("journal")?, anchor, |_, _| ())?)
+    }
+
+    /// Refuses what needs the agent's state, when the data partition with it could not be mounted.
+    ///
+    /// # Errors
+    /// [`AgentError::DataVolatile`].
+    pub fn need_data(&self) -> Result<(), AgentError> {
+        let mark = self.beside_running("data-volatile");
+        if mark.is_ok_and(|mark| files::exists(&mark).unwrap_or(false)) {
+            return Err(AgentError::DataVolatile);
+        }
+        Ok(())
+    }
+
+    /// The set that is running, as the file of the description says.
+    ///
+    /// # Errors
+    /// [`AgentError::RunningSetUnknown`] when it does not say a or b.
+    pub fn running_set(&self) -> Result<Set, AgentError> {
+        let file = &self.description.running;
+        let mut buffer = [0; 8];
+        match files::read(file, &mut buffer).map(<[u8]>::trim_ascii_end) {
+            Ok(b"a") => Ok(Set::A),
+            Ok(b"b") => Ok(Set::B),
+            _ => Err(AgentError::RunningSetUnknown { file: file.clone() }),
+        }
+    }
+
+    /// Takes back that the device stays on a set that must not boot: which set must boot has been decided anew.
+    ///
+    /// # Errors
+    /// When the mark cannot be removed.
+    pub fn forget_stayed(&self) -> Result<(), AgentError> {
+        let mark = join(&[&self.running_stem(), ".stayed"]);
+        let mark = mark.map_err(|errno| self.unusable(&self.description.running, "used", errno))?;
+        self.take_away(&mark)
+    }
+
+    /// Removes a file, durably; fine when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn take_away(&self, file: &OwnPath) -> Result<(), AgentError> {
+        let folder = file.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        let removed = match unlink(file.as_str()) {
+            Err(Errno::NOTDIR) => Ok(None),
+            other => if_there(other),
+        };
+        let synced = removed.and_then(|removed| match removed {
+            Some(()) => fsync(open_directory_path(folder)?),
+            None => Ok(()),
+        });
+        synced.map_err(|errno| self.unusable(file, "removed", errno))
+    }
+
+    /// Makes the boot loader boot what rests with this record; one that waits in the other set for its trial stays next.
+    ///
+    /// # Errors
+    /// [`AgentError::LoaderUnknown`] for one that only the full agent can tell; otherwise when its state cannot be written.
+    pub fn rest_loader(&self, record: &BootRecord, facts: [SetFacts; 2]) -> Result<(), AgentError> {
+        match self.description.loader {
+            Loader::Record => return Ok(()),
+            Loader::SystemdBoot => return Err(AgentError::LoaderUnknown),
+            Loader::Uefi => {}
+        }
+        let mut loader = UefiLoader::open(&self.description.variables, self.partitions()?)?;
+        // During a trial that is the other set even where the record would boot nothing.
+        let other = record.trial().map(|trial| trial.set.other());
+        if record.trial().is_none() {
+            loader.set_next(None)?;
+        }
+        if let Some(set) = resting(record, facts).or(other) {
+            loader.set_default(set)?;
+        }
+        Ok(())
+    }
+
+    fn partitions(&self) -> Result<[BootPartition; 2], StorageError> {
+        let node = |set: Set| {
+            let slots = self.description.sets.as_ref();
+            let boot = slots.map(|[a, b]| set.of([a, b]).boot.clone());
+            BootPartition::of_device(&resolved(boot.unwrap_or_default()))
+        };
+        Ok([node(Set::A)?, node(Set::B)?])
+    }
+
+    fn beside_running(&self, name: &str) -> Result<OwnPath, Errno> {
+        let file = &self.description.running;
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        join(&[folder, "/", name])
+    }
+
+    /// The file that says which set runs, without the end of its name, as marks beside it are called.
+    fn running_stem(&self) -> OwnPath {
+        let file = &self.description.running;
+        let name = file.rfind('/').map_or(0, |at| at + 1);
+        let end = file.rfind('.').filter(|dot| *dot > name);
+        let stem = end.and_then(|end| file.get(..end)).unwrap_or(file);
+        join(&[stem]).unwrap_or_default()
+    }
+
+    fn unusable(&self, file: &OwnPath, done: &'static str, errno: Errno) -> AgentError {
+        let file = file.clone();
+        AgentError::File { file, done, errno }
+    }
+}
+
+/// The record, or the error that says what to do without one.
+///
+/// # Errors
+/// [`AgentError::RecordBlank`] or [`AgentError::RecordCorrupt`].
+pub const fn need_record(loaded: &Loaded) -> Result<BootRecord, AgentError> {
+    match loaded {
+        Loaded::Record(record) => Ok(*record),
+        Loaded::Blank => Err(AgentError::RecordBlank),
+        Loaded::Corrupt => Err(AgentError::RecordCorrupt),
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a command of the agent stops, as a sentence, and the exit code for it.
+
+use crate::console::words_of;
+use crate::description::DescriptionFault;
+use crate::files::OwnPath;
+use rustix::io::Errno;
+use thiserror::Error;
+use twinseal_core::error::{Error as CoreError, StorageError};
+use twinseal_core::exit;
+use twinseal_platform_linux::journal::{Damage, JournalError};
+
+/// Why a command stops. The sentence stands behind `error:`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AgentError {
+    /// Core refused, or the device failed.
+    #[error("{0}")]
+    Core(CoreError),
+    /// The device description is wrong.
+    #[error("{file}: {fault}")]
+    Description {
+        /// The file.
+        file: OwnPath,
+        /// What is wrong.
+        fault: DescriptionFault,
+    },
+    /// A file or folder cannot be used.
+    #[error("{file} cannot be {done}: {}.", words_of(*.errno))]
+    File {
+        /// Which.
+        file: OwnPath,
+        /// What was to be done with it.
+        done: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// A key file holds something else.
+    #[error("{file} is not a public key of Ed25519 in PEM, as `openssl pkey -pubout` writes it.")]
+    Key {
+        /// Which.
+        file: OwnPath,
+    },
+    /// There is no key.
+    #[error(
+        "This device trusts no key, so it can install nothing. Put the maker's key into {folder} as NAME.pub."
+    )]
+    NoKeys {
+        /// Where keys are looked for.
+        folder: OwnPath,
+    },
+    /// More keys than fit.
+    #[error("This device trusts more than {limit} keys. Take some out of {folder}.")]
+    TooManyKeys {
+        /// Where keys are looked for.
+        folder: OwnPath,
+        /// Most keys.
+        limit: usize,
+    },
+    /// Which set runs is not known.
+    #[error("{file} must say `a` or `b`, the set that runs, and does not.")]
+    RunningSetUnknown {
+        /// The file that must say it.
+        file: OwnPath,
+    },
+    /// There is no boot record.
+    #[error(
+        "This device has no boot record. Provision it with `twinseal device init`, or let the record be made at boot."
+    )]
+    RecordBlank,
+    /// Both copies of the boot record are damaged.
+    #[error(
+        "Both copies of the boot record are damaged. Restart the device: the choice at boot makes a new one."
+    )]
+    RecordCorrupt,
+    /// The journal does not hold.
+    #[error("The journal is broken: {0}. Look at it with `twinseal history --verify`.")]
+    JournalBroken(Damage),
+    /// The data partition is missing.
+    #[error(
+        "The data partition could not be mounted at boot, so the state of this device is not known. Repair it and restart."
+    )]
+    DataVolatile,
+    /// The boot loader needs the full agent.
+    #[error("This device has systemd-boot, which only `twinseal` can tell what to boot. Use that.")]
+    LoaderUnknown,
+}
+
+impl AgentError {
+    /// The exit code, the same as of `twinseal`.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Core(error) => exit::code_of(error),
+            Self::Description { .. }
+            | Self::Key { .. }
+            | Self::NoKeys { .. }
+            | Self::TooManyKeys { .. }
+            | Self::RunningSetUnknown { .. }
+            | Self::LoaderUnknown => exit::USAGE,
+            Self::DataVolatile | Self::File { .. } => exit::STORAGE,
+            Self::RecordBlank | Self::RecordCorrupt => exit::BOOT_RECORD,
+            Self::JournalBroken(_) => exit::JOURNAL,
+        }
+    }
+}
+
+impl From<CoreError> for AgentError {
+    fn from(error: CoreError) -> Self {
+        Self::Core(error)
+    }
+}
+
+impl From<StorageError> for AgentError {
+    fn from(error: StorageError) -> Self {
+        Self::Core(CoreError::Storage(error))
+    }
+}
+
+impl From<JournalError> for AgentError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Broken(damage) => Self::JournalBroken(damage),
+            JournalError::Storage(error) => error.into(),
+        }
+    }
+}
