@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use support::Board;
@@ -56,6 +57,13 @@ fn a_sound_device_is_well_and_stays_as_it_is() {
     );
 }
 
+/// The slots without the damaged objects that a repair keeps until the next install.
+fn but_kept(board: &Board) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut slots = board.slots();
+    slots.retain(|file, _| !file.to_string_lossy().contains("/composefs/tmp/damaged-"));
+    slots
+}
+
 #[test]
 fn a_changed_object_is_named_and_replaced_from_the_other_set() {
     for set in ["a", "b"] {
@@ -77,7 +85,7 @@ fn a_changed_object_is_named_and_replaced_from_the_other_set() {
             "{out}"
         );
         assert_eq!(damaged(&board, &[]).0, 0);
-        assert_eq!(board.slots(), before, "the same bytes, and nothing else");
+        assert_eq!(but_kept(&board), before, "the same bytes, and nothing else");
         let entry = board.history().pop().unwrap();
         assert_eq!(entry["kind"], "object-repaired");
         assert_eq!(entry["object"], object.as_str());
@@ -192,7 +200,7 @@ fn what_is_damaged_in_both_sets_comes_from_a_bundle_and_nothing_else_does() {
         assert_eq!(entry["kind"], "object-repaired");
         assert_eq!(entry["from"], "bundle");
     }
-    assert_eq!(board.slots(), before, "the same bytes, and nothing else");
+    assert_eq!(but_kept(&board), before, "the same bytes, and nothing else");
     assert_eq!(
         board.status()["trial"]["set"],
         "b",

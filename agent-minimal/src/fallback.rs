@@ -86,6 +86,7 @@ mod tests {
     use std::vec::Vec;
     use tempfile::TempDir;
     use twinseal_core::boot::trial::mark_bad;
+    use twinseal_core::wire::FORMAT_VERSION;
     use twinseal_core::wire::digest::BlobDigest;
     use twinseal_core::wire::manifest::{
         BuildIdentity, Needs, Payload, PayloadKind, Route, ValidityWindow,
@@ -106,7 +107,7 @@ mod tests {
         };
         let line = Line::new("").unwrap();
         let manifest = Manifest {
-            format: 1,
+            format: FORMAT_VERSION,
             compatible: Name::new("test-device").unwrap(),
             version: Line::new("1").unwrap(),
             anti_rollback,

@@ -318,15 +318,6 @@ fn with_alternative(
     let Record::Blob(mut blob) = records[place] else {
         panic!("a blob")
     };
-    let content = Bundle::open(&base_path).unwrap().index().unwrap();
-    let content = content
-        .iter()
-        .find(|other| other.blob.digest == blob.digest)
-        .unwrap();
-    let content = Bundle::open(&base_path)
-        .unwrap()
-        .blob_bytes(content, 1 << 20)
-        .unwrap();
     let mut alternative = Alternative {
         method: METHOD_PATCH,
         base_role: Role::Image,
@@ -410,10 +401,8 @@ fn patches_that_give_something_else_are_found() {
     assert_eq!(fault(&right, |_, _, _| ()), None);
     let mut other = right.clone();
     other[1000] = 1;
-    assert!(matches!(
-        fault(&other, |_, _, _| ()),
-        Some(ApplyFault::Range(_))
-    ));
+    // One range gives the whole blob, whose digest is the range's too.
+    assert_eq!(fault(&other, |_, _, _| ()), Some(ApplyFault::Digest));
     let short = &right[..right.len() - 100];
     assert!(matches!(
         fault(short, |_, _, _| ()),
@@ -444,10 +433,8 @@ fn patches_that_leave_a_gap_or_data_that_nobody_names_are_found() {
         range.stored_bytes = stored.len() as u32;
         stored.push(0);
     });
-    assert!(
-        matches!(unused, Error::Unsound(Unsound::DataUnused { unused: 1 })),
-        "{unused}"
-    );
+    assert!(matches!(unused, Error::Bundle(_)), "{unused}");
+    assert!(unused.to_string().contains("leave a gap"), "{unused}");
     let gap = error(|_, range, stored| {
         range.stored_offset += 1;
         range.stored_bytes = stored.len() as u32 - 1;

@@ -6,7 +6,7 @@ use twinseal_core::wire::index::Role;
 use twinseal_core::wire::manifest::{Manifest, PayloadKind};
 use twinseal_core::wire::signatures::SIGNED_CONTEXT;
 use twinseal_core::wire::{
-    MANIFEST_MAX_BYTES, RANGE_MAX_BYTES, SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX,
+    FORMAT_VERSION, MANIFEST_MAX_BYTES, RANGE_MAX_BYTES, SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX,
 };
 
 use super::draft::{archive_of, entries_of};
@@ -208,7 +208,9 @@ fn encodings(base: &Base<'_>) -> Vec<Vector> {
             "manifest-overlong",
             "the format version is written with two bytes where one would do",
             unreadable,
-            base.with_manifest_bytes(|bytes| drop(bytes.splice(..1, [0x81, 0x00]))),
+            base.with_manifest_bytes(|bytes| {
+                drop(bytes.splice(..1, [0x80 | FORMAT_VERSION as u8, 0x00]))
+            }),
         ),
         refused(
             "manifest-capital",

@@ -69,8 +69,6 @@ pub fn programs() -> &'static Path {
             "twinseal",
             "-p",
             "twinseal-bundle",
-            "-p",
-            "twinseal-minimal",
             "--target-dir",
         ]);
         cargo
@@ -83,8 +81,21 @@ pub fn programs() -> &'static Path {
             cargo.status().unwrap().success(),
             "the programs under test do not build"
         );
+        build_minimal(folder);
         folder.to_owned()
     })
+}
+
+/// Builds the `/init` as devices have it, by its own script: it stands without the standard library, and puts it beside the others.
+fn build_minimal(folder: &Path) {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut script = Command::new(workspace.join("scripts/device-programs.sh"));
+    assert!(
+        script.arg("twinseal-minimal").status().unwrap().success(),
+        "twinseal-minimal does not build"
+    );
+    let built = workspace.join("target/device/bin/twinseal-minimal");
+    std::fs::copy(built, folder.join("twinseal-minimal")).unwrap();
 }
 
 /// Says what a machine needs for a test that mounts.
