@@ -356,7 +356,7 @@ fn blocks(records: &[Record]) -> Vec<[u8; BLOCK_BYTES]> {
     let mut next = [0; 32];
     for block in blocks.iter_mut().rev() {
         set_next(block, &next);
-        next = Sha256::digest(&*block).into();
+        next = Sha256::digest(*block).into();
     }
     blocks
 }
