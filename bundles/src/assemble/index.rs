@@ -125,7 +125,7 @@ pub fn full_route(records: &[Record]) -> (Vec<u8>, Route) {
     }
     for block in blocks.iter_mut().rev() {
         set_next(block, &next);
-        next = Sha256::digest(&*block).into();
+        next = Sha256::digest(*block).into();
     }
     let route = Route {
         base: None,
