@@ -8,7 +8,7 @@ mod support;
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 use support::{Device, Options, Release, install};
-use twinseal_core::wire::index::{Encoding, Record};
+use twinseal_core::wire::index::{BLOCK_BYTES, Block, Cursor, Encoding, Record, emit_block};
 use twinseal_core::wire::manifest::Manifest;
 
 /// An edit: where, and what to set there.
@@ -77,19 +77,49 @@ fn run(bundle: &[u8], mut device: Device) {
     }
 }
 
-/// Changes a byte of a record, when the result is still a record.
+/// Changes a byte of a record, when the result is still a record. What stands before it in its blob goes with it: a record is
+/// written by what differs from those.
 fn edit_record(records: &mut Vec<Record>, (number, position, value): Edit) {
     let number = usize::from(number) % records.len();
-    let mut bytes = records[number].emit();
-    let position = usize::from(position) % bytes.len();
-    bytes[position] = value;
-    match (Record::parse(&bytes), value % 16) {
-        (Ok(record), _) => records[number] = record,
-        (Err(_), 0) if records.len() > 1 => drop(records.remove(number)),
-        (Err(_), 1) => records.insert(number, records[number]),
-        (Err(_), 2) => records.swap(0, number),
-        (Err(_), _) => {}
+    let is_blob = |record: &Record| matches!(record, Record::Blob(_));
+    let start = records[..=number].iter().rposition(is_blob);
+    let together = &records[start.unwrap_or(number)..=number];
+    let (before, (mut block, count)) = (
+        end_of(&together[..together.len() - 1]),
+        emit_block(together, &[0; 32]),
+    );
+    let end = end_of(together);
+    if count < together.len() || end <= before {
+        return;
     }
+    block[before + usize::from(position) % (end - before)] = value;
+    match (last_of(&block, count), value % 16) {
+        (Some(record), _) => records[number] = record,
+        (None, 0) if records.len() > 1 => drop(records.remove(number)),
+        (None, 1) => records.insert(number, records[number]),
+        (None, 2) => records.swap(0, number),
+        (None, _) => {}
+    }
+}
+
+/// Where these records end in a block of their own.
+fn end_of(records: &[Record]) -> usize {
+    let (block, count) = emit_block(records, &[0; 32]);
+    let mut cursor = Cursor::new();
+    for _ in 0..count {
+        let _ = Block::new(&block).record(&mut cursor);
+    }
+    cursor.position()
+}
+
+/// The last of the first `count` records of a block, when all of them are records.
+fn last_of(block: &[u8; BLOCK_BYTES], count: usize) -> Option<Record> {
+    let mut cursor = Cursor::new();
+    let mut last = None;
+    for _ in 0..count {
+        last = Some(Block::new(block).record(&mut cursor).ok()?);
+    }
+    last
 }
 
 /// Changes bytes of the manifest's encoding, when the result still decodes; rules between fields may be broken.
