@@ -7,7 +7,7 @@
 //! - [`verity`]: what the kernel says about a sealed file;
 //! - [`loader`]: boot loaders that follow the boot record;
 //! - [`record`], [`append`], [`journal`], [`lock`], [`mount`]: the boot record's file, the journal's file and its chain, one agent at a time, slots mounted;
-//! - [`file`], [`standard`]: whole reads and writes, directories entry by entry, the files a program is started with;
+//! - [`mod@file`], [`standard`]: whole reads and writes, directories entry by entry, the files a program is started with;
 //! - [`format`](mod@format): new file systems for slots that lost theirs;
 //! - [`partition`], [`partition_table`]: partitions by label, and the table brought back when it is lost;
 //! - [`media`]: bundles on a stick or another disk;
