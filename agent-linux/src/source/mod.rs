@@ -3,6 +3,7 @@
 pub mod account;
 pub mod http;
 pub mod line;
+pub mod spool;
 
 use crate::device::Device;
 use crate::error::AgentError;
@@ -12,6 +13,7 @@ use account::{Account, Limit};
 use embedded_io_adapters::std::FromStd;
 use http::{Http, Patience, Traffic};
 use line::Line;
+use spool::Spool;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
@@ -148,10 +150,11 @@ impl Bundle {
     fn open_url(url: &str, terms: &Terms<'_>) -> Result<Self, AgentError> {
         let account = terms.account(url)?;
         let web = Http::open(url, terms.is_metered, Patience::default(), account);
-        let web = web.map_err(|error| AgentError::Source {
+        let mut web = web.map_err(|error| AgentError::Source {
             name: url.to_owned(),
             error,
         })?;
+        web.keep_in(Spool::new(terms.device.state("spool")));
         Ok(Self {
             name: url.to_owned(),
             bytes: web.bytes(),
