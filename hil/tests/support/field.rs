@@ -172,6 +172,14 @@ impl Device {
         Self { folder }
     }
 
+    /// Says more about the device.
+    pub fn describe(&self, table: &str) {
+        let file = self.folder.path().join("device.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let before = text.split("[budget]").next().unwrap();
+        fs::write(&file, format!("{before}{table}")).unwrap();
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("twinseal"));
         command
@@ -203,21 +211,24 @@ impl Device {
         self.run(&words)
     }
 
-    /// What the plan says that an update reads when nothing may be read in vain.
+    /// What the plan says that an install will cost on the network.
     pub fn plan(&self, link: &Link, release: u64) -> u64 {
-        let large = u64::MAX.to_string();
-        let ran = self.run(&[
-            "--json",
-            "plan",
-            "--budget",
-            &large,
-            &address(link, release),
-        ]);
+        let ran = self.run(&["--json", "plan", &address(link, release)]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
         let mut events = ran.out.lines().map(read);
         let plan = events.find(|event| event["event"] == "plan").unwrap();
-        plan["source_bytes"].as_u64().unwrap()
+        plan["network"]["install_bytes"].as_u64().unwrap()
+    }
+
+    /// Bytes that the journal has for the last attempt of this kind.
+    pub fn told(&self, kind: &str) -> u64 {
+        let ran = self.run(&["--json", "history"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+        let mut entries = ran.out.lines().map(read);
+        let last = entries.rfind(|entry| entry["kind"] == kind);
+        last.unwrap()["source_bytes"].as_u64().unwrap()
     }
 
     /// The files of a set.

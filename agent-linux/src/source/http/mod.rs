@@ -1,35 +1,57 @@
 //! A bundle on a web server, read by ranges (RFC 9110, sections 13 and 14).
 //!
-//! Reads in a row go on with the running response. It is asked for in windows that double as long as reads follow each other, so
-//! that jumping ahead wastes no more than was read before; a gap that is smaller than a request is read and dropped.
-//! With a byte budget a window is as large as the read: nothing is fetched that was not asked for.
+//! First it is asked what is there (`HEAD`): its length, its validator, and whether the server has ranges. Then a range is asked for
+//! that is as long as what is surely needed ([`Http::expect`]), in windows; reads in a row go on with the running answer, and a gap
+//! that is smaller than a request is read and dropped.
 //!
 //! # Invariants
 //! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another
 //!   validator ends the read. This saves bytes only: what is installed is authenticated anyway.
+//! - Nothing is asked for that was not said to be needed, apart from the first [`FIRST_BYTES`].
 //! - What was read is never asked for again, except by a server without ranges, which gives no second chance.
+//! - Every request fits the budget before it is sent; what its answer may have brought unread is spent.
 //! - Every wait has an end: connecting, the first byte, and each read after it.
 
-use super::socket::{Counter, Counting};
+mod answer;
+mod cost;
+mod problem;
+
+pub use cost::Traffic;
+pub use problem::{HttpProblem, budget_problem_of, problem_of};
+
+use super::account::Account;
+use super::line::Counting;
 use crate::report::warn;
-use std::fmt;
+use answer::{About, content_range, head_bytes, length, validator};
+use problem::may_pass;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::ops::Range;
 use std::time::Duration;
+use twinseal_core::install::{Purpose, RUN_GAP_BYTES, Request};
 use twinseal_core::source::SourceError;
-use ureq::http::{HeaderMap, Response, StatusCode, header};
+use ureq::http::{Response, StatusCode, header};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, Body, BodyReader};
 
-/// First window of a row of reads: what a link of 64 kbit/s carries in eight seconds.
-const WINDOW_MIN_BYTES: u64 = 64 * 1024;
+/// The first range: front matter is mostly shorter.
+const FIRST_BYTES: u64 = 4096;
 
-/// Largest window.
-const WINDOW_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// Window of a link that costs: what is on its way is lost when the agent is killed, and with the front matter, which is read
+/// again then, it stays below 64 KiB, what a link of 64 kbit/s carries in eight seconds.
+const WINDOW_BYTES: u64 = 48 * 1024;
 
-/// Up to here a gap is read and dropped: about what a request and its answer take in headers.
-const GAP_MAX_BYTES: u64 = 1024;
+/// Largest window, where nobody counts bytes and nothing has gone wrong.
+const WINDOW_MAX_BYTES: u64 = 256 * 1024;
+
+/// An answer of which no more is left is read to its end, so that its connection serves the next request.
+const REST_MAX_BYTES: u64 = 8 * 1024;
+
+/// What a request and its answer take in headers, before one was seen.
+const HEADS_BYTES: u64 = 2048;
+
+/// So much longer than expected headers may be.
+const SLACK_BYTES: u64 = 512;
 
 /// What may be waited for, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -56,85 +78,30 @@ impl Default for Patience {
     }
 }
 
-/// Why a bundle on a web server cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HttpProblem {
-    /// The address is `https:`, and this build has no TLS.
-    NoTls,
-    /// The server answered with a status that gives no bytes.
-    Status(u16),
-    /// Another bundle is at the address than when the read began.
-    Changed,
-    /// The connection was cut, and the server cannot go on in the middle.
-    NoRanges,
-    /// An answer does not fit the request.
-    Answer,
-}
-
-impl fmt::Display for HttpProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTls => f.write_str(
-                "this agent has no TLS, so it reads http: addresses only; the bundle's signatures protect it on any way",
-            ),
-            Self::Status(code) => write!(f, "the server answered with status {code}"),
-            Self::Changed => f.write_str(
-                "the bundle at this address was replaced while it was read; run the command again for the new one",
-            ),
-            Self::NoRanges => f.write_str(
-                "the connection was cut, and the server has no ranges to go on with; run the command again, or use another server",
-            ),
-            Self::Answer => f.write_str("the server's answer does not fit the range that was asked for"),
-        }
-    }
-}
-
-impl std::error::Error for HttpProblem {}
-
-impl From<HttpProblem> for io::Error {
-    fn from(problem: HttpProblem) -> Self {
-        Self::other(problem)
-    }
-}
-
-/// What went over the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Bytes that came in, headers included, above TCP.
-    pub received_bytes: u64,
-    /// Bytes that went out, headers included, above TCP.
-    pub sent_bytes: u64,
-    /// Requests.
-    pub requests: u32,
-    /// Of these, new tries after a cut.
-    pub tries: u32,
-}
-
 /// A bundle on a web server.
 pub struct Http {
     agent: Agent,
     url: String,
     patience: Patience,
-    /// Ask for exactly what is read.
-    exact: bool,
-    counter: Arc<Counter>,
+    account: Account,
     requests: u32,
     tries: u32,
     about: Option<About>,
+    /// Whether there was an answer with bytes.
+    has_answered: bool,
     /// The running answer.
     running: Option<Running>,
+    /// What will be needed, as far as it is known.
+    run: Range<u64>,
+    is_index: bool,
+    /// What the index cost, headers included.
+    index_bytes: u64,
     window_bytes: u64,
+    window_max_bytes: u64,
+    /// What a request and its answer take in headers, at most.
+    heads_bytes: u64,
     /// The read ended early: what was asked for lies past the end.
     ended: bool,
-}
-
-/// What the first answer said about the bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct About {
-    bytes: Option<u64>,
-    /// A strong entity tag or a date, for `If-Range`.
-    validator: Option<String>,
-    ranges: bool,
 }
 
 struct Running {
@@ -145,11 +112,16 @@ struct Running {
 }
 
 impl Http {
-    /// Opens a bundle: asks for its start.
+    /// Opens a bundle: asks what is there, then for its start. `is_metered` says that bytes count, or that something went wrong before.
     ///
     /// # Errors
-    /// When the server cannot be reached within the patience, or gives no bytes.
-    pub fn open(url: &str, exact: bool, patience: Patience) -> io::Result<Self> {
+    /// When the server cannot be reached within the patience, gives no bytes, or would give more than the account allows.
+    pub fn open(
+        url: &str,
+        is_metered: bool,
+        patience: Patience,
+        account: Account,
+    ) -> io::Result<Self> {
         let scheme = "http://";
         if !url
             .get(..scheme.len())
@@ -164,26 +136,90 @@ impl Http {
             .timeout_recv_response(Some(patience.idle))
             .timeout_per_read(Some(patience.idle))
             .user_agent(concat!("twinseal/", env!("CARGO_PKG_VERSION")))
+            .accept("")
             .accept_encoding("identity")
             .build();
-        let counter = Arc::new(Counter::default());
-        let connector = ().chain(TcpConnector::default()).chain(Counting(counter.clone()));
+        let counting = Counting(account.line().clone());
+        let connector = ().chain(TcpConnector::default()).chain(counting);
+        let is_metered = is_metered || account.limit().is_some();
         let mut http = Self {
             agent: Agent::with_parts(config, connector, DefaultResolver::default()),
             url: url.to_owned(),
             patience,
-            exact,
-            counter,
+            account,
             requests: 0,
             tries: 0,
             about: None,
+            has_answered: false,
             running: None,
-            window_bytes: WINDOW_MIN_BYTES,
+            run: 0..FIRST_BYTES,
+            is_index: false,
+            index_bytes: 0,
+            window_bytes: WINDOW_BYTES,
+            window_max_bytes: if is_metered {
+                WINDOW_BYTES
+            } else {
+                WINDOW_MAX_BYTES
+            },
+            heads_bytes: HEADS_BYTES,
             ended: false,
         };
-        let first_bytes = if exact { 512 } else { WINDOW_MIN_BYTES };
-        http.persist(0, |http, _| http.request(0, first_bytes))?;
+        if let Err(error) = http.begin() {
+            http.settle()?;
+            return Err(error);
+        }
         Ok(http)
+    }
+
+    /// Asks what is there, then for the start.
+    fn begin(&mut self) -> io::Result<()> {
+        self.persist(0, |http, _| http.look())?;
+        self.check_ranges()?;
+        let looked = self.about.clone();
+        self.persist(0, |http, _| http.request(0, FIRST_BYTES))?;
+        if self.about != looked {
+            self.check_ranges()?;
+        }
+        Ok(())
+    }
+
+    /// Says what will be needed.
+    pub fn expect(&mut self, request: &Request) {
+        let bytes = request.ahead.run_bytes.max(u64::from(request.bytes));
+        self.run = request.offset..request.offset.saturating_add(bytes);
+        self.is_index = request.purpose == Purpose::Index;
+    }
+
+    /// What the index cost, which the next install finds where this run left it.
+    pub const fn index_bytes(&self) -> u64 {
+        self.index_bytes
+    }
+
+    /// The account that it spends from.
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The same, to spend.
+    pub const fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    /// What was spent, with what is left of the running answer; without ranges that one goes on.
+    pub fn spent_bytes(&mut self) -> u64 {
+        if self.has_ranges() {
+            self.leave_answer();
+        }
+        self.account.line().total_bytes()
+    }
+
+    /// Ends the running answer, and writes down what was spent.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.leave_answer();
+        self.account.settle()
     }
 
     /// Length of the bundle, when the server says it.
@@ -198,10 +234,10 @@ impl Http {
 
     /// What went over the network.
     pub fn traffic(&self) -> Traffic {
-        let (received_bytes, sent_bytes) = self.counter.bytes();
+        let line = self.account.line();
         Traffic {
-            received_bytes,
-            sent_bytes,
+            received_bytes: line.received_bytes(),
+            sent_bytes: line.sent_bytes(),
             requests: self.requests,
             tries: self.tries,
         }
@@ -245,15 +281,15 @@ impl Http {
         offset: u64,
         mut work: impl FnMut(&mut Self, &mut usize) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut done, mut tried, mut pause) = (0, 0, self.patience.pause);
+        let (mut done, mut tried) = (0, 0);
         loop {
             let before = done;
             let Err(error) = work(self, &mut done) else {
                 return Ok(());
             };
-            self.running = None;
+            self.break_off(&error);
             if done > before {
-                (tried, pause) = (0, self.patience.pause);
+                tried = 0;
             }
             if self.ended || !may_pass(&error) || tried >= self.patience.tries {
                 return Err(error);
@@ -261,6 +297,11 @@ impl Http {
             if self.about.as_ref().is_some_and(|about| !about.ranges) {
                 return Err(HttpProblem::NoRanges.into());
             }
+            // A cut in the middle says nothing against going on at once.
+            let pause = match (done > before, tried) {
+                (true, _) => Duration::ZERO,
+                (false, tried) => self.patience.pause * 2u32.saturating_pow(tried),
+            };
             warn(&format!(
                 "The connection to {} failed at byte {}: {error}. It is tried again in {:.0} s.",
                 self.url,
@@ -268,8 +309,20 @@ impl Http {
                 pause.as_secs_f64()
             ));
             std::thread::sleep(pause);
-            (tried, pause) = (tried + 1, pause * 2);
+            tried += 1;
             self.tries += 1;
+        }
+    }
+
+    /// The running answer has failed. What the other side sent before it closed the connection has been read; in any other case the
+    /// rest of the answer may have been on its way.
+    fn break_off(&mut self, error: &io::Error) {
+        self.running = None;
+        self.window_bytes = WINDOW_BYTES;
+        self.window_max_bytes = WINDOW_BYTES;
+        let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
+        if !is_cut && problem_of(error).is_none() {
+            self.account.lose();
         }
     }
 
@@ -322,19 +375,23 @@ impl Http {
             .and_then(|running| Some((position.checked_sub(running.position)?, running.end)));
         let reachable = follows.filter(|(gap, end)| {
             let inside = end.is_none_or(|end| position < end);
-            !ranges || (inside && *gap <= GAP_MAX_BYTES)
+            !ranges || (inside && *gap <= RUN_GAP_BYTES)
         });
         match reachable {
             Some((0, _)) => Ok(()),
             Some((gap, _)) => self.drop_bytes(gap),
             None => {
-                let in_a_row = follows.is_some_and(|(gap, _)| gap <= GAP_MAX_BYTES);
-                self.window_bytes = match (self.exact, in_a_row) {
-                    (true, _) => wanted_bytes,
-                    (false, true) => (self.window_bytes * 2).min(WINDOW_MAX_BYTES),
-                    (false, false) => WINDOW_MIN_BYTES,
+                let known = if self.run.contains(&position) {
+                    self.run.end - position
+                } else {
+                    0
                 };
-                self.request(position, self.window_bytes.max(wanted_bytes))
+                let wanted = known.max(wanted_bytes);
+                let window = wanted.min(self.window_bytes);
+                if window < wanted {
+                    self.window_bytes = (self.window_bytes * 2).min(self.window_max_bytes);
+                }
+                self.request(position, window)
             }
         }
     }
@@ -357,32 +414,48 @@ impl Http {
     /// Asks for a range; the answer becomes the running one.
     fn request(&mut self, position: u64, window_bytes: u64) -> io::Result<()> {
         self.leave_answer();
-        self.requests += 1;
-        let last = position.saturating_add(window_bytes).saturating_sub(1);
-        let mut request = self
-            .agent
-            .get(&self.url)
-            .header(header::RANGE, format!("bytes={position}-{last}"));
-        if let Some(validator) = self
-            .about
-            .as_ref()
-            .and_then(|about| about.validator.as_ref())
-        {
-            request = request.header(header::IF_RANGE, validator);
+        let mut last = position.saturating_add(window_bytes).saturating_sub(1);
+        let mut request = self.agent.get(&self.url);
+        let mut body_bytes = window_bytes;
+        if let Some(about) = &self.about {
+            last = about
+                .bytes
+                .map_or(last, |bytes| last.min(bytes.saturating_sub(1)));
+            if let Some(validator) = &about.validator {
+                request = request.header(header::IF_RANGE, validator);
+            }
+            if !about.ranges {
+                body_bytes = about.bytes.unwrap_or(0);
+            }
         }
+        request = request.header(header::RANGE, format!("bytes={position}-{last}"));
+        self.reserve(body_bytes)?;
+        self.requests += 1;
+        let sent_before = self.account.line().sent_bytes();
         let answer = request.call().map_err(ureq::Error::into_io)?;
+        if self.about.is_none() {
+            let validator = validator(answer.headers());
+            self.learn_heads(sent_before, answer.headers(), validator.as_ref());
+        }
+        if self.is_index {
+            let sent = self.account.line().sent_bytes() - sent_before;
+            let asked_for = last.saturating_sub(position) + 1;
+            self.index_bytes += sent + head_bytes(answer.headers()) + asked_for;
+        }
         self.take(position, last, answer)
     }
 
-    /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it.
+    /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it, and
+    /// what it carries is lost.
     fn leave_answer(&mut self) {
         let Some(mut running) = self.running.take() else {
             return;
         };
         let left = running.end.map(|end| end.saturating_sub(running.position));
-        if left.is_some_and(|left| left <= GAP_MAX_BYTES) {
-            // What goes wrong here goes wrong with an answer that nobody needs.
-            let _ = io::copy(&mut running.body, &mut io::sink());
+        let is_short = left.is_some_and(|left| left <= REST_MAX_BYTES);
+        let is_read = is_short && io::copy(&mut running.body, &mut io::sink()).is_ok();
+        if !is_read {
+            self.account.lose();
         }
     }
 
@@ -392,12 +465,12 @@ impl Http {
         let (start, end, bytes, ranges) = match status {
             StatusCode::PARTIAL_CONTENT => {
                 let range = content_range(headers)
-                    .filter(|range| !self.exact || range.end <= last.saturating_add(1))
+                    .filter(|range| range.end <= last.saturating_add(1))
                     .ok_or(HttpProblem::Answer)?;
                 (range.start, Some(range.end), range.bytes, true)
             }
             StatusCode::OK => {
-                let bytes = number(headers, header::CONTENT_LENGTH);
+                let bytes = length(headers);
                 (0, bytes, bytes, false)
             }
             // Nothing is there: the bundle ends before, or is empty.
@@ -412,14 +485,18 @@ impl Http {
             ranges,
         };
         match &self.about {
-            None => self.about = Some(about),
-            Some(before) if before.ranges && !ranges => return Err(HttpProblem::Changed.into()),
             Some(before) if before.differs(&about) => return Err(HttpProblem::Changed.into()),
-            Some(_) => {}
+            // What the first range shows counts for more than what the server said.
+            Some(before) if before.ranges && !ranges && self.has_answered => {
+                return Err(HttpProblem::Changed.into());
+            }
+            Some(before) if before.ranges == ranges => {}
+            Some(_) | None => self.about = Some(about),
         }
         if start != position {
             return Err(HttpProblem::Answer.into());
         }
+        self.has_answered = true;
         let body = answer.into_body().into_reader();
         self.running = Some(Running {
             body,
@@ -428,73 +505,4 @@ impl Http {
         });
         Ok(())
     }
-}
-
-impl About {
-    /// Whether it is another bundle; what only one of them says does not count.
-    fn differs(&self, other: &Self) -> bool {
-        let bytes = self
-            .bytes
-            .zip(other.bytes)
-            .is_some_and(|(one, two)| one != two);
-        let validator = self.validator.as_ref().zip(other.validator.as_ref());
-        bytes || validator.is_some_and(|(one, two)| one != two)
-    }
-}
-
-struct ContentRange {
-    start: u64,
-    end: u64,
-    bytes: Option<u64>,
-}
-
-/// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`. One without a byte would be asked for without end.
-fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
-    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (range, bytes) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let start = first.trim().parse().ok()?;
-    let last = last
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .filter(|last| *last >= start)?;
-    Some(ContentRange {
-        start,
-        end: last.checked_add(1)?,
-        bytes: bytes.trim().parse().ok(),
-    })
-}
-
-fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// A weak entity tag may not be used for ranges (RFC 9110, section 13.1.5).
-fn validator(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
-    text(header::ETAG)
-        .filter(|tag: &String| tag.starts_with('"'))
-        .or_else(|| text(header::LAST_MODIFIED))
-}
-
-/// Whether the same request may succeed later: everything but an answer that says no.
-fn may_pass(error: &io::Error) -> bool {
-    match problem_of(error) {
-        Some(HttpProblem::Status(code)) => *code == 429 || *code >= 500,
-        Some(_) => false,
-        None => !matches!(
-            error.get_ref().and_then(|inner| inner.downcast_ref()),
-            Some(
-                ureq::Error::BadUri(_)
-                    | ureq::Error::TooManyRedirects
-                    | ureq::Error::RedirectFailed
-            )
-        ),
-    }
-}
-
-/// The problem that an error stands for.
-pub fn problem_of(error: &io::Error) -> Option<&HttpProblem> {
-    error.get_ref()?.downcast_ref()
 }
