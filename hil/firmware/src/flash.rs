@@ -248,3 +248,100 @@ fn unstable() -> u8 {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{PowerOff, set_medium};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn new() -> Flash {
+        set_medium(vec![0; crate::machine::MEDIUM_BYTES]);
+        assert!(
+            Flash::find().is_none(),
+            "a medium that was not made for it is none"
+        );
+        set_word(control::MAGIC, MAGIC);
+        Flash::find().unwrap()
+    }
+
+    fn page(flash: &Flash, page: usize) -> [u8; PAGE_BYTES] {
+        let mut bytes = [0; PAGE_BYTES];
+        flash.read(page * PAGE_BYTES, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// Has the power cut in or before the next operation.
+    fn cut(flash: &mut Flash, within: u32, work: impl FnOnce(&mut Flash)) {
+        set_word(control::CUT_AT, flash.operations() + 1);
+        set_word(control::CUT_HOW, within);
+        let off = catch_unwind(AssertUnwindSafe(|| work(flash))).unwrap_err();
+        assert_eq!(*off.downcast::<PowerOff>().unwrap(), PowerOff(POWER_CUT));
+    }
+
+    #[test]
+    fn a_page_is_programmed_once_after_its_sector_was_erased() {
+        let mut flash = new();
+        assert_eq!(page(&flash, 9), [0xff; PAGE_BYTES]);
+        flash.program(9, &[5; PAGE_BYTES]).unwrap();
+        assert_eq!(
+            flash.program(9, &[5; PAGE_BYTES]),
+            Err(Violation::NotErased)
+        );
+        assert_eq!(page(&flash, 9), [5; PAGE_BYTES]);
+        flash.erase(1).unwrap();
+        assert_eq!(page(&flash, 9), [0xff; PAGE_BYTES]);
+        flash.program(9, &[6; PAGE_BYTES]).unwrap();
+        assert_eq!((flash.operations(), word(control::VIOLATIONS)), (3, 1));
+    }
+
+    #[test]
+    fn what_lies_beyond_the_end_is_refused_and_counted() {
+        let mut flash = new();
+        let outside = Err(Violation::Outside);
+        assert_eq!(flash.read(FLASH_BYTES - 1, &mut [0; 2]), outside);
+        assert_eq!(flash.read(usize::MAX, &mut [0; 2]), outside);
+        assert_eq!(flash.erase(FLASH_BYTES / SECTOR_BYTES), outside);
+        assert_eq!(
+            flash.program(FLASH_BYTES / PAGE_BYTES, &[0; PAGE_BYTES]),
+            outside
+        );
+        assert_eq!((flash.operations(), word(control::VIOLATIONS)), (0, 4));
+    }
+
+    #[test]
+    fn a_cut_before_an_operation_leaves_everything_as_it_was() {
+        let mut flash = new();
+        flash.program(8, &[1; PAGE_BYTES]).unwrap();
+        cut(&mut flash, 0, |flash| flash.erase(1).unwrap());
+        assert_eq!(page(&flash, 8), [1; PAGE_BYTES]);
+        assert_eq!(flash.operations(), 1);
+    }
+
+    #[test]
+    fn a_torn_page_reads_otherwise_each_time_until_its_sector_is_erased() {
+        let mut flash = new();
+        flash.program(8, &[1; PAGE_BYTES]).unwrap();
+        cut(&mut flash, 1, |flash| flash.erase(1).unwrap());
+        for torn in 8..16 {
+            assert_ne!(page(&flash, torn), page(&flash, torn), "page {torn}");
+        }
+        assert_eq!(
+            flash.program(8, &[2; PAGE_BYTES]),
+            Err(Violation::NotErased)
+        );
+        flash.erase(1).unwrap();
+        cut(&mut flash, 1, |flash| {
+            flash.program(8, &[2; PAGE_BYTES]).unwrap()
+        });
+        assert_ne!(page(&flash, 8), page(&flash, 8));
+        assert_eq!(
+            page(&flash, 9),
+            [0xff; PAGE_BYTES],
+            "its neighbour is whole"
+        );
+        flash.erase(1).unwrap();
+        flash.program(8, &[3; PAGE_BYTES]).unwrap();
+        assert_eq!(page(&flash, 8), [3; PAGE_BYTES]);
+    }
+}

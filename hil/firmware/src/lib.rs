@@ -12,21 +12,47 @@
 //!
 //! # Power loss
 //! Only what is in the flash outlives a reset. [`flash`] can cut the power at each of its operations.
-#![no_std]
+//!
+//! On the host there are only the parts that keep the flash and the sets, on a medium in memory, for tests.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(
+    test,
+    allow(
+        missing_docs,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "a test that fails panics"
+    )
+)]
 
-pub mod clock;
 pub mod flash;
-pub mod handoff;
 pub mod held;
-pub mod http;
-pub mod lan9118;
-pub mod log;
 pub mod machine;
-pub mod network;
 pub mod record;
-pub mod release;
 pub mod slots;
-pub mod stack;
+#[cfg_attr(not(target_os = "none"), path = "host.rs")]
 pub mod sys;
-pub mod update;
 pub mod watchdog;
+
+#[cfg(target_os = "none")]
+pub mod clock;
+#[cfg(target_os = "none")]
+pub mod handoff;
+#[cfg(target_os = "none")]
+pub mod http;
+#[cfg(target_os = "none")]
+pub mod lan9118;
+#[cfg(target_os = "none")]
+pub mod log;
+#[cfg(target_os = "none")]
+pub mod network;
+#[cfg(target_os = "none")]
+pub mod release;
+#[cfg(target_os = "none")]
+pub mod stack;
+#[cfg(target_os = "none")]
+pub mod update;
+
+#[cfg(test)]
+mod power_cuts;
