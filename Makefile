@@ -22,6 +22,7 @@ test:
 mcu:
 	@scripts/deps.sh mcu
 	@scripts/mcu.sh memory
+	@cd hil/firmware && cargo test --locked --quiet --lib -- --nocapture
 	@cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil
 	@target/release/twinseal-hil run scenarios/mcu --board mcu $(if $(filter command line,$(origin CUTS)),--cuts $(CUTS)) --jobs 2 --out .cache/mcu --html .cache/mcu.html
 

@@ -123,9 +123,14 @@ check_board() {
   count_scenarios "$log" && return "$status"
 }
 
-# The microcontroller: what core takes of it, every scenario, and a slice of the power cuts that `make mcu` makes all of.
+# The microcontroller: its storage on the host, with every power cut of a small update; what core takes of it; every scenario,
+# and a slice of the power cuts that `make mcu` makes all of.
 check_mcu() {
   local log="$logs/mcu-run.log" status=0
+  (cd hil/firmware && cargo test --locked --lib -- --nocapture) >"$logs/mcu-tests.log" 2>&1 || status=1
+  cat "$logs/mcu-tests.log"
+  count_tests "$logs/mcu-tests.log"
+  [ "$tests_passed" -gt 0 ] || { echo "no test of the firmware ran"; return 1; }
   scripts/deps.sh mcu && scripts/mcu.sh memory || return 1
   cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil || return 1
   target/release/twinseal-hil run scenarios/mcu --board mcu --jobs 2 --cuts 12 --out "$cache/ci/mcu" \
