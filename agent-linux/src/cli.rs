@@ -105,7 +105,7 @@ pub enum DeviceCommand {
 /// Arguments of `device init`.
 #[derive(Clone, Debug, Args)]
 pub struct InitArguments {
-    /// The bundle: a file, an address (http://…), or - for standard input.
+    /// The bundle: a file, an address (http://… or https://…), or - for standard input.
     #[arg(value_name = "BUNDLE")]
     pub source: PathBuf,
     /// The set to fill; it becomes the default.
@@ -119,7 +119,7 @@ pub struct InitArguments {
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArguments {
-    /// The bundle: a file, an address (http://…), or - for standard input.
+    /// The bundle: a file, an address (http://… or https://…), or - for standard input.
     pub source: PathBuf,
     /// Most bytes that the bundle may cost: on the network all bytes of the connections, headers and new tries included, of this
     /// and all earlier installs of it; of a file what is read. `plan` compares with its own run.
@@ -162,7 +162,7 @@ pub struct CheckArguments {
 /// Arguments of `repair`.
 #[derive(Clone, Debug, Args)]
 pub struct RepairArguments {
-    /// Take whole objects from this bundle: a file, an address (http://…), or - for standard input. Any release that a trusted key
+    /// Take whole objects from this bundle: a file, an address (http://… or https://…), or - for standard input. Any release that a trusted key
     /// signed will do, if it has them.
     #[arg(
         required_unless_present = "from_other_set",

@@ -183,6 +183,9 @@ pub enum DescriptionProblem {
         /// The loader's name.
         loader: &'static str,
     },
+    /// A certificate without a key, or the other way round.
+    #[error("[network] needs both certificate and key, or neither.")]
+    HalfIdentity,
     /// There is nothing to update.
     #[error("image-only = true needs at least one pair of [slots].")]
     ImageOnlyWithoutSlots,
@@ -246,6 +249,7 @@ impl AgentError {
             Self::Source { error, .. } if is_budget(error) => exit::BUDGET,
             Self::Source { error, .. } => match problem_of(error) {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
+                Some(HttpProblem::Setup(_) | HttpProblem::Address) => exit::USAGE,
                 _ => exit::SOURCE,
             },
             Self::LedgerDamaged { .. }
@@ -290,6 +294,18 @@ impl AgentError {
             Self::Source { error, .. } if is_budget(error) => {
                 "Put the bundle on a web server with ranges, or allow its whole size with --budget BYTES where the server says it."
             }
+            Self::Source { error, .. } => match problem_of(error) {
+                Some(HttpProblem::CertificateTime { .. }) => {
+                    "Set the clock of this device if it is wrong; otherwise the server needs a new certificate."
+                }
+                Some(HttpProblem::Certificate(_)) => {
+                    "Look after the address and the server; trust in [network] of the device description names the anchors."
+                }
+                Some(HttpProblem::Status(400 | 401 | 403) | HttpProblem::Refused(_)) => {
+                    "If the server wants to know who asks, name certificate and key in [network] of the device description."
+                }
+                _ => return None,
+            },
             Self::LedgerDamaged { .. } => {
                 "Look after the medium. Without the file the count begins anew."
             }

@@ -10,10 +10,12 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::Error;
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, NextTimeout, TcpConnector, Transport,
+};
 
 /// All connections of a command.
 #[derive(Debug)]
@@ -21,6 +23,14 @@ pub struct Line {
     received: AtomicU64,
     sent: AtomicU64,
     lost: AtomicU64,
+    /// What making connections took, before the first request on each: tunnels of proxies, and handshakes of TLS.
+    handshakes: AtomicU64,
+    /// Of these, sent.
+    handshakes_sent: AtomicU64,
+    /// What the last of them took.
+    last_handshake: AtomicU64,
+    /// What had gone over it, and been sent, when the last connection began.
+    begun: Mutex<(u64, u64)>,
     /// Where it stops.
     most: AtomicU64,
     pace: Option<Pace>,
@@ -44,6 +54,10 @@ impl Line {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            handshakes_sent: AtomicU64::new(0),
+            last_handshake: AtomicU64::new(0),
+            begun: Mutex::new((0, 0)),
             most: AtomicU64::new(u64::MAX),
             pace,
         })
@@ -62,6 +76,44 @@ impl Line {
     /// All that counts: received, sent and lost.
     pub fn total_bytes(&self) -> u64 {
         self.received_bytes() + self.sent_bytes() + self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Received and sent by making connections.
+    pub fn handshake_bytes(&self) -> u64 {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// The same by the last connection; one that takes nothing does not count.
+    pub fn last_handshake_bytes(&self) -> u64 {
+        self.last_handshake.load(Ordering::Relaxed)
+    }
+
+    /// Sent by requests.
+    pub fn request_bytes(&self) -> u64 {
+        self.sent_bytes() - self.handshakes_sent.load(Ordering::Relaxed)
+    }
+
+    /// A connection begins.
+    fn begin(&self) {
+        *self.begun() = (self.total_bytes(), self.sent_bytes());
+    }
+
+    /// It has been made. In a tunnel there is another one to make.
+    fn end(&self) {
+        let (total, sent) = *self.begun();
+        let handshake = self.total_bytes() - total;
+        if handshake > 0 {
+            self.last_handshake.store(handshake, Ordering::Relaxed);
+        }
+        self.handshakes.fetch_add(handshake, Ordering::Relaxed);
+        let handshake_sent = self.sent_bytes() - sent;
+        self.handshakes_sent
+            .fetch_add(handshake_sent, Ordering::Relaxed);
+        self.begin();
+    }
+
+    fn begun(&self) -> MutexGuard<'_, (u64, u64)> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the total at which it stops.
@@ -102,22 +154,61 @@ impl Pace {
     }
 }
 
-/// Makes every connection one that is counted.
+/// Opens connections that are counted. One that is there already is, as the tunnel of a proxy.
 #[derive(Debug)]
-pub struct Counting(pub Arc<Line>);
+pub struct Counting {
+    line: Arc<Line>,
+    connector: TcpConnector,
+}
+
+impl Counting {
+    /// Counts on a line.
+    pub fn new(line: Arc<Line>) -> Self {
+        Self {
+            line,
+            connector: TcpConnector::default(),
+        }
+    }
+}
 
 impl<In: Transport> Connector<In> for Counting {
-    type Out = Counted<In>;
+    type Out = Either<In, Counted<<TcpConnector as Connector>::Out>>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        if let Some(connection) = chained {
+            return Ok(Some(Either::A(connection)));
+        }
+        self.line.begin();
+        let opened = self.connector.connect(details, None::<()>)?;
+        Ok(opened.map(|connection| {
+            Either::B(Counted {
+                connection,
+                line: self.line.clone(),
+            })
+        }))
+    }
+}
+
+/// Stands at the end of the chain: notes what making a connection took.
+#[derive(Debug)]
+pub struct Connected(pub Arc<Line>);
+
+impl<In: Transport> Connector<In> for Connected {
+    type Out = In;
 
     fn connect(
         &self,
         _details: &ConnectionDetails,
         chained: Option<In>,
-    ) -> Result<Option<Counted<In>>, Error> {
-        Ok(chained.map(|connection| Counted {
-            connection,
-            line: self.0.clone(),
-        }))
+    ) -> Result<Option<In>, Error> {
+        if chained.is_some() {
+            self.0.end();
+        }
+        Ok(chained)
     }
 }
 

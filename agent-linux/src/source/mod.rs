@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 use crate::report::warn;
 use account::{Account, Limit};
 use embedded_io_adapters::std::FromStd;
-use http::{Http, Patience, Traffic};
+use http::{Http, Patience, Traffic, Ways};
 use line::Line;
 use std::cell::RefCell;
 use std::fs::File;
@@ -147,7 +147,8 @@ impl Bundle {
 
     fn open_url(url: &str, terms: &Terms<'_>) -> Result<Self, AgentError> {
         let account = terms.account(url)?;
-        let web = Http::open(url, terms.is_metered, Patience::default(), account);
+        let ways = Ways::of(&terms.device.description.network);
+        let web = Http::open(url, ways, terms.is_metered, Patience::default(), account);
         let web = web.map_err(|error| AgentError::Source {
             name: url.to_owned(),
             error,
