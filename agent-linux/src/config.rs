@@ -31,6 +31,8 @@
 //! key = "device.key"
 //! proxy = "http://proxy.example:3128"    # without it what the environment says
 //! no-proxy = ["depot.example"]
+//! max-rate = 8000                        # most bytes a second
+//! window = "22:00-05:00"                 # hours in which bundles are fetched, in UTC
 //!
 //! [slots.fpga]                           # raw slots, as many as there are
 //! a = "/dev/disk/by-partlabel/fpga-a"
@@ -46,10 +48,12 @@
 mod budget;
 mod loader;
 mod network;
+mod window;
 
 pub use budget::{Budget, Period};
 pub use loader::Loader;
-pub use network::{Identity, Network};
+pub use network::{Identity, Network, Rate};
+pub use window::Window;
 
 use crate::error::{AgentError, DescriptionProblem};
 use loader::Boot;

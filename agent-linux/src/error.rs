@@ -5,7 +5,8 @@
 use crate::clock::Utc;
 use crate::exit;
 use crate::secure_boot::{Refusal, VariableProblem};
-use crate::source::http::{HttpProblem, budget_problem_of, problem_of};
+use crate::source::http::{HttpProblem, budget_problem_of, closed_of, problem_of};
+use crate::source::line::Closed;
 use std::io;
 use std::path::PathBuf;
 use twinseal_core::Error;
@@ -82,6 +83,14 @@ pub enum AgentError {
         /// Why.
         error: io::Error,
     },
+    /// The hours in which bundles are fetched have not begun.
+    #[error("Nothing was asked for: {0}.")]
+    WindowClosed(Closed),
+    /// There are such hours, and no clock.
+    #[error(
+        "This device has hours in which bundles are fetched, and no clock that it trusts: nobody can tell whether they have begun."
+    )]
+    WindowWithoutClock,
     /// What the network has cost so far cannot be read.
     #[error("What the network has cost so far cannot be read: both copies in {} are damaged.", file.display())]
     LedgerDamaged {
@@ -239,6 +248,7 @@ impl AgentError {
             | Self::NoKeys { .. }
             | Self::BothFromPipe
             | Self::NotText { .. }
+            | Self::WindowWithoutClock
             | Self::RunningSetUnknown { .. } => exit::USAGE,
             Self::RecordBlank | Self::RecordCorrupt | Self::NothingToBoot => exit::BOOT_RECORD,
             Self::AlreadyProvisioned => exit::MISUSE,
@@ -246,6 +256,8 @@ impl AgentError {
             Self::FirmwareRefuses(_) | Self::FirmwareKeys { .. } => exit::SECURE_BOOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
+            Self::WindowClosed(_) => exit::WINDOW_CLOSED,
+            Self::Source { error, .. } if closed_of(error).is_some() => exit::WINDOW_CLOSED,
             Self::Source { error, .. } if is_budget(error) => exit::BUDGET,
             Self::Source { error, .. } => match problem_of(error) {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
@@ -287,6 +299,12 @@ impl AgentError {
             }
             Self::FirmwareKeys { .. } => {
                 "Look after the firmware's variables. `twinseal install --no-firmware-check` installs without asking them."
+            }
+            Self::Source { error, .. } if closed_of(error).is_some() => {
+                "What was fetched stays: run the command again then, and it goes on."
+            }
+            Self::WindowWithoutClock => {
+                "Take window out of [network] in the device description, or give the device a clock that it can trust."
             }
             Self::Source { error, .. } if budget_problem_of(error).is_some() => {
                 "`twinseal plan` shows what an update costs and what the budgets leave; --budget BYTES allows more for this bundle."

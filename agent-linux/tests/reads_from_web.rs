@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use support::Board;
 use support::bundle::{Release, content, key};
 use twinseal::source::account::Account;
-use twinseal::source::http::{Http, HttpProblem, Patience, Ways, problem_of};
-use twinseal::source::line::Line;
+use twinseal::source::http::{Http, HttpProblem, Patience, Ways, closed_of, problem_of};
+use twinseal::source::line::{Closing, Line};
 use twinseal_core::install::{Ahead, Purpose, Request};
 use twinseal_core::source::SourceError;
 
@@ -197,7 +197,7 @@ fn open(url: &str) -> std::io::Result<Http> {
         Ways::default(),
         false,
         QUICK,
-        Account::unlimited(Line::new(None)),
+        Account::unlimited(Line::unlimited()),
     )
 }
 
@@ -399,6 +399,38 @@ fn a_status_that_gives_no_bytes_is_said() {
     server.set(|plan| plan.status = 503);
     assert_eq!(problem_of(&open(&server)), Some(&HttpProblem::Status(503)));
     assert_eq!(server.requests().len(), 5, "it may pass");
+}
+
+#[test]
+fn when_its_hours_end_nothing_more_is_asked_for() {
+    let server = Server::new(content(7, 300_000));
+    let closing = Closing {
+        at: Instant::now() + Duration::from_millis(500),
+        opens: 1_700_000_000,
+    };
+    let line = Line::new(None, Some(closing));
+    let account = Account::unlimited(line.clone());
+    let mut http = Http::open(&server.url, Ways::default(), false, QUICK, account).unwrap();
+    let mut asked = 0;
+    let error = loop {
+        // Each far from the last, so that it takes a request.
+        let offset = asked % 20 * 15_000;
+        asked += 1;
+        match http.read_at(offset, &mut [0; 10]) {
+            Ok(()) => assert!(asked < 1_000_000),
+            Err(SourceError::Source(error)) => break error,
+            Err(SourceError::Ended) => panic!("it is longer"),
+        }
+    };
+    assert_eq!(
+        closed_of(&error).map(|closed| closed.opens),
+        Some(1_700_000_000)
+    );
+    assert!(Instant::now() >= closing.at);
+    assert_eq!(http.traffic().tries, 0, "trying again does not help");
+    let requests = server.requests().len();
+    assert!(http.read_at(0, &mut [0; 10]).is_err());
+    assert_eq!(server.requests().len(), requests);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Updates from real web servers: TLS with certificates of both sides, redirects, and a real proxy.
+//! Updates from real web servers: TLS with certificates of both sides, redirects, a real proxy; a rate, and hours of the day.
 
 #[path = "support/field.rs"]
 mod field;
@@ -9,6 +9,7 @@ mod support;
 use field::{Device, Maker, RANGE_BYTES, Ran};
 use servers::{Authority, Server, Wire};
 use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A maker, its authority, and a server with TLS.
 struct Field {
@@ -19,7 +20,7 @@ struct Field {
 impl Field {
     fn new() -> Self {
         let maker = Maker::new();
-        let authority = Authority::new(&maker.folder.path().join("tls"));
+        let authority = Authority::new(&maker.folder.path().join("tls"), "one");
         authority.sign("server", "127.0.0.1", 2020..2090);
         authority.sign("device", "gateway-17", 2020..2090);
         Self { maker, authority }
@@ -147,7 +148,7 @@ fn a_server_must_prove_who_it_is_and_a_wrong_clock_is_said() {
     let field = Field::new();
     let server = field.server("own", "server", "");
     // Trust in another authority.
-    let other = Authority::new(&field.folder("other"));
+    let other = Authority::new(&field.folder("other"), "another");
     let device = field.maker.device();
     let trust = |file: PathBuf| format!("[network]\ntrust = \"{}\"\n", file.display());
     device.describe(&trust(other.file("ca.pem")));
@@ -270,4 +271,52 @@ fn a_proxy_of_the_description_or_of_the_environment_is_used() {
     refused(&field.device(&bare), &[&http(plain.port)], 70, "status 407");
     let socks = field.device("proxy = \"socks5://127.0.0.1:1\"");
     refused(&socks, &[&url], 2, "address of the proxy");
+}
+
+#[test]
+fn a_rate_is_kept_to_and_the_plan_says_how_long_it_takes() {
+    let field = Field::new();
+    let server = field.plain("web", "");
+    let device = field.device("max-rate = 400000");
+    let ran = device.run(&["--json", "plan", "--rate", "8000", &http(server.port)]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let plan = event(&ran, "plan");
+    let bytes = plan["network"]["install_bytes"].as_u64().unwrap();
+    assert_eq!(plan["seconds"].as_u64(), Some(bytes.div_ceil(8_000)));
+    let kinds = ["uki", "objects", "composefs", "images"].map(|kind| {
+        plan[kind]["whole_bytes"].as_u64().unwrap() + plan[kind]["patch_bytes"].as_u64().unwrap()
+    });
+    assert_eq!(Some(kinds.iter().sum()), plan["fetch_bytes"].as_u64());
+    assert!(kinds[..3].iter().all(|bytes| *bytes > 0), "{plan}");
+    let begin = Instant::now();
+    let ran = updated(&device, &[&http(server.port)]);
+    let (took, bytes) = (begin.elapsed().as_secs_f64(), traffic(&ran));
+    println!("{bytes} bytes in {took:.1} s");
+    assert!(took >= bytes as f64 / 400_000.0 * 0.95);
+}
+
+#[test]
+fn outside_of_its_hours_an_install_asks_for_nothing() {
+    let field = Field::new();
+    let server = field.plain("web", "");
+    let wire = Wire::to(server.port, u64::MAX);
+    let (device, url) = (field.device(""), http(wire.port));
+    let minute = |from_now: i64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let minute = (now.as_secs() as i64 / 60 + from_now).rem_euclid(24 * 60);
+        format!("{:02}:{:02}", minute / 60, minute % 60)
+    };
+    // Not yet: nothing is asked for, and the journal knows nothing of it; a plan says when.
+    let closed = format!("{}-{}", minute(120), minute(180));
+    let entries = device.run(&["history"]).out.lines().count();
+    let ran = device.run(&["install", "--window", &closed, &url]);
+    assert_eq!(ran.code, 72, "{}", ran.err);
+    assert!(ran.err.contains("but from"), "{}", ran.err);
+    assert_eq!(wire.bytes(), 0);
+    assert_eq!(device.run(&["history"]).out.lines().count(), entries);
+    let ran = device.run(&["plan", "--window", &closed, &url]);
+    assert!(ran.out.contains("closed until"), "{}", ran.out);
+    let open = format!("{}-{}", minute(-60), minute(120));
+    let ran = updated(&device, &["--window", &open, &url]);
+    assert!(traffic(&ran) > 0);
 }

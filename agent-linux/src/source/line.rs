@@ -1,5 +1,5 @@
 //! Counts the bytes of all connections, headers and TLS included: what a metered link is billed for, less what TCP and IP add. Stops
-//! at a limit, and keeps to a rate.
+//! at a limit, keeps to a rate, and closes when its hours end.
 //!
 //! # Invariants
 //! - Nothing is sent and nothing more is read once the limit is reached.
@@ -8,6 +8,8 @@
 //! The transport of `ureq` is not yet under its promise of stable versions, so `Cargo.toml` names the version up to its second
 //! number; only this file would change.
 
+use crate::clock::Utc;
+use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,22 +35,61 @@ pub struct Line {
     begun: Mutex<(u64, u64)>,
     /// Where it stops.
     most: AtomicU64,
-    pace: Option<Pace>,
+    pace: Option<Mutex<Pace>>,
+    closing: Option<Closing>,
+    start: Instant,
 }
 
-/// A rate, and the moment at which it lets the next byte through.
+/// When a line closes.
+#[derive(Clone, Copy, Debug)]
+pub struct Closing {
+    /// Then.
+    pub at: Instant,
+    /// When it opens again; seconds since 1970-01-01 UTC.
+    pub opens: u64,
+}
+
+/// A line has closed: the hours in which bundles are fetched have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// When they begin again; seconds since 1970-01-01 UTC.
+    pub opens: u64,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let opens = Utc(self.opens);
+        write!(
+            f,
+            "bundles are not fetched at this hour, but from {opens} on"
+        )
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// A rate. Time without a byte is not saved up, so no burst comes after it; reading late makes the window of TCP close, and with it
+/// the sender wait.
 #[derive(Debug)]
 struct Pace {
     bytes_per_second: NonZeroU64,
-    next: Mutex<Instant>,
+    /// When the next byte may go, from the line's start on.
+    next: Duration,
 }
 
 impl Line {
     /// A line without a limit.
-    pub fn new(bytes_per_second: Option<NonZeroU64>) -> Arc<Self> {
-        let pace = bytes_per_second.map(|bytes_per_second| Pace {
-            bytes_per_second,
-            next: Mutex::new(Instant::now()),
+    pub fn unlimited() -> Arc<Self> {
+        Self::new(None, None)
+    }
+
+    /// A line with a rate, and with an end.
+    pub fn new(bytes_per_second: Option<NonZeroU64>, closing: Option<Closing>) -> Arc<Self> {
+        let pace = bytes_per_second.map(|bytes_per_second| {
+            Mutex::new(Pace {
+                bytes_per_second,
+                next: Duration::ZERO,
+            })
         });
         Arc::new(Self {
             received: AtomicU64::new(0),
@@ -60,6 +101,8 @@ impl Line {
             begun: Mutex::new((0, 0)),
             most: AtomicU64::new(u64::MAX),
             pace,
+            closing,
+            start: Instant::now(),
         })
     }
 
@@ -126,6 +169,24 @@ impl Line {
         self.lost.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Whether it keeps to a rate.
+    pub const fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Whether it is still open.
+    ///
+    /// # Errors
+    /// When it has closed.
+    pub fn check_open(&self) -> Result<(), Closed> {
+        match self.closing {
+            Some(closing) if Instant::now() >= closing.at => Err(Closed {
+                opens: closing.opens,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self, more_bytes: u64) -> Result<(), Error> {
         if self.total_bytes().saturating_add(more_bytes) > self.most.load(Ordering::Relaxed) {
             return Err(std::io::Error::from(std::io::ErrorKind::QuotaExceeded).into());
@@ -137,20 +198,22 @@ impl Line {
     fn count(&self, counter: &AtomicU64, bytes: u64) {
         counter.fetch_add(bytes, Ordering::Relaxed);
         if let Some(pace) = &self.pace {
-            pace.wait(bytes);
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            let pause = pace.pause(self.start.elapsed(), bytes);
+            drop(pace);
+            std::thread::sleep(pause);
         }
     }
 }
 
 impl Pace {
-    fn wait(&self, bytes: u64) {
-        let now = Instant::now();
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let takes = bytes as f64 / self.bytes_per_second.get() as f64;
-        *next = (*next).max(now) + Duration::from_secs_f64(takes);
-        let until = *next;
-        drop(next);
-        std::thread::sleep(until.saturating_duration_since(now));
+    /// How long to wait after so many bytes at a moment.
+    fn pause(&mut self, now: Duration, bytes: u64) -> Duration {
+        let nanoseconds = u128::from(bytes) * 1_000_000_000;
+        let takes = nanoseconds / u128::from(self.bytes_per_second.get());
+        let takes = Duration::from_nanos(u64::try_from(takes).unwrap_or(u64::MAX));
+        self.next = self.next.max(now).saturating_add(takes);
+        self.next.saturating_sub(now)
     }
 }
 
@@ -256,7 +319,7 @@ mod tests {
 
     #[test]
     fn nothing_goes_over_a_line_that_has_reached_its_limit() {
-        let line = Line::new(None);
+        let line = Line::unlimited();
         line.stop_at(100);
         line.count(&line.sent, 40);
         line.lose(30);
@@ -266,10 +329,25 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_kept() {
-        let line = Line::new(NonZeroU64::new(1_000_000));
-        let start = Instant::now();
-        (0..10).for_each(|_| line.count(&line.received, 5_000));
-        assert!(start.elapsed() >= Duration::from_millis(49));
+    fn a_rate_is_kept_and_silence_is_not_saved_up() {
+        let mut pace = Pace {
+            bytes_per_second: NonZeroU64::new(1_000).unwrap(),
+            next: Duration::ZERO,
+        };
+        let at = Duration::from_millis;
+        assert_eq!(pace.pause(at(0), 500), at(500));
+        assert_eq!(pace.pause(at(500), 2_000), at(2_000));
+        // It came back too early, so it waits for the rest as well.
+        assert_eq!(pace.pause(at(2_000), 100), at(600));
+        assert_eq!(pace.pause(at(60_000), 100), at(100));
+        assert_eq!(pace.pause(at(60_050), 0), at(50));
+    }
+
+    #[test]
+    fn a_line_closes_once_and_for_all() {
+        let (at, opens) = (Instant::now(), 7);
+        let line = Line::new(None, Some(Closing { at, opens }));
+        assert_eq!(line.check_open(), Err(Closed { opens }));
+        assert_eq!(Line::unlimited().check_open(), Ok(()));
     }
 }

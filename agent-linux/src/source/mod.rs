@@ -4,6 +4,7 @@ pub mod account;
 pub mod http;
 pub mod line;
 
+use crate::config::{Rate, Window};
 use crate::device::Device;
 use crate::error::AgentError;
 use crate::ledger::Ledger;
@@ -11,7 +12,7 @@ use crate::report::warn;
 use account::{Account, Limit};
 use embedded_io_adapters::std::FromStd;
 use http::{Http, Patience, Traffic, Ways};
-use line::Line;
+use line::{Closed, Closing, Line};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
@@ -19,7 +20,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use twinseal_core::source::{Seekable, Source, SourceError, Stream};
+
+/// How fast a command reads from the network, and until when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Most bytes a second.
+    pub rate: Option<Rate>,
+    /// Until when; `None` for as long as it takes.
+    pub closing: Option<Closing>,
+}
 
 /// On what terms a command reads from the network.
 pub struct Terms<'d> {
@@ -35,22 +46,28 @@ pub struct Terms<'d> {
 
 impl<'d> Terms<'d> {
     /// For a command that installs: the budget is the bundle's, and what earlier runs spent on it counts.
-    pub fn of_install(device: &'d Device, budget: Option<u64>, was_interrupted: bool) -> Self {
+    pub fn of_install(
+        device: &'d Device,
+        budget: Option<u64>,
+        timing: Timing,
+        was_interrupted: bool,
+    ) -> Self {
         Self {
             is_for_bundle: true,
             is_metered: was_interrupted,
-            ..Self::of_run(device, budget)
+            ..Self::of_run(device, budget, timing)
         }
     }
 
     /// For any other command: the budget is that of the run. What it costs is counted in the calendar period alone.
-    pub fn of_run(device: &'d Device, budget: Option<u64>) -> Self {
+    pub fn of_run(device: &'d Device, budget: Option<u64>, timing: Timing) -> Self {
+        let rate = timing.rate.or(device.description.network.max_rate);
         Self {
             device,
             budget,
             is_for_bundle: false,
             is_metered: false,
-            line: Line::new(None),
+            line: Line::new(rate.map(Rate::bytes), timing.closing),
         }
     }
 
@@ -235,6 +252,30 @@ impl Source for Bundle {
             Reader::Web(web) => web.borrow_mut().ends_at(offset),
         }
     }
+}
+
+/// When the network closes for a bundle, by the hours in which bundles are fetched. A file and a pipe can be read at any time.
+///
+/// # Errors
+/// [`AgentError::WindowClosed`] when they have not begun, [`AgentError::WindowWithoutClock`] when nobody knows whether they have.
+pub fn closing(
+    device: &Device,
+    source: &Path,
+    hours: Option<Window>,
+) -> Result<Option<Closing>, AgentError> {
+    let hours = hours.or(device.description.network.window);
+    let Some(window) = hours.filter(|_| source.to_str().is_some_and(is_url)) else {
+        return Ok(None);
+    };
+    let now = device.now().ok_or(AgentError::WindowWithoutClock)?;
+    let opens = window.opens_at(now);
+    let seconds = window
+        .closes_in(now)
+        .ok_or(AgentError::WindowClosed(Closed { opens }))?;
+    Ok(Some(Closing {
+        at: Instant::now() + Duration::from_secs(seconds),
+        opens,
+    }))
 }
 
 fn is_url(path: &str) -> bool {

@@ -27,13 +27,11 @@ pub struct Authority {
 
 impl Authority {
     /// Its certificate is `ca.pem` of the folder.
-    pub fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path, name: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "An authority of a test");
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
         let folder = folder.to_owned();

@@ -23,12 +23,12 @@ mod route;
 mod setup;
 
 pub use cost::Traffic;
-pub use problem::{HttpProblem, budget_problem_of, problem_of};
+pub use problem::{HttpProblem, budget_problem_of, closed_of, problem_of};
 pub use route::Ways;
 pub use setup::SetupProblem;
 
 use super::account::Account;
-use answer::{About, content_range, head_bytes, length, validator};
+use answer::{About, content_range, length, validator};
 use route::Route;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -103,6 +103,8 @@ pub struct Http {
     is_index: bool,
     /// What the index cost, headers included.
     index_bytes: u64,
+    /// What had been spent before the running request for the index.
+    index_from: Option<u64>,
     window_bytes: u64,
     window_max_bytes: u64,
     /// What a request and its answer take in headers, at most.
@@ -136,7 +138,7 @@ impl Http {
     ) -> io::Result<Self> {
         let given: Uri = url.parse().map_err(|_| HttpProblem::Address)?;
         let route = Route::new(given.clone(), &given, &ways, &patience, account.line())?;
-        let is_metered = is_metered || account.limit().is_some();
+        let is_metered = is_metered || account.limit().is_some() || account.line().is_paced();
         let mut http = Self {
             handshake_bytes: route.handshake_bytes(),
             given,
@@ -152,6 +154,7 @@ impl Http {
             run: 0..FIRST_BYTES,
             is_index: false,
             index_bytes: 0,
+            index_from: None,
             window_bytes: WINDOW_BYTES,
             window_max_bytes: if is_metered {
                 WINDOW_BYTES
@@ -276,6 +279,11 @@ impl Http {
     /// Reads what is missing of `buffer`.
     fn read_on(&mut self, offset: u64, buffer: &mut [u8], done: &mut usize) -> io::Result<()> {
         while let Some(rest) = buffer.get_mut(*done..).filter(|rest| !rest.is_empty()) {
+            if !self.has_ranges() {
+                // Its one answer goes on for as long as the bundle does.
+                let open = self.account.line().check_open();
+                open.map_err(io::Error::other)?;
+            }
             let position = offset + *done as u64;
             self.go_to(position, rest.len() as u64)?;
             let Some(running) = &mut self.running else {
@@ -361,6 +369,9 @@ impl Http {
     /// Asks for a range; the answer becomes the running one.
     fn request(&mut self, position: u64, window_bytes: u64) -> io::Result<()> {
         self.leave_answer();
+        if self.is_index {
+            self.index_from = Some(self.account.line().total_bytes());
+        }
         let mut last = position.saturating_add(window_bytes).saturating_sub(1);
         let mut body_bytes = window_bytes;
         let mut meant = None;
@@ -385,19 +396,21 @@ impl Http {
             let validator = validator(answer.headers());
             self.learn_heads(sent, answer.headers(), validator.as_ref());
         }
-        if self.is_index {
-            let asked_for = last.saturating_sub(position) + 1;
-            self.index_bytes += sent + head_bytes(answer.headers()) + asked_for;
-        }
         self.take(position, last, answer)
     }
 
     /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it, and
     /// what it carries is lost.
     fn leave_answer(&mut self) {
-        let Some(mut running) = self.running.take() else {
-            return;
-        };
+        if let Some(running) = self.running.take() {
+            self.read_rest(running);
+        }
+        if let Some(from) = self.index_from.take() {
+            self.index_bytes += self.account.line().total_bytes() - from;
+        }
+    }
+
+    fn read_rest(&mut self, mut running: Running) {
         let left = running.end.map(|end| end.saturating_sub(running.position));
         let is_short = left.is_some_and(|left| left <= REST_MAX_BYTES);
         let is_read = is_short && io::copy(&mut running.body, &mut io::sink()).is_ok();

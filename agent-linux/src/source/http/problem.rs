@@ -3,6 +3,7 @@
 use super::setup::SetupProblem;
 use crate::clock::Utc;
 use crate::source::account::BudgetProblem;
+use crate::source::line::Closed;
 use rustls::{AlertDescription, CertificateError};
 use std::fmt;
 use std::io;
@@ -123,9 +124,16 @@ pub fn budget_problem_of(error: &io::Error) -> Option<&BudgetProblem> {
     error.get_ref()?.downcast_ref()
 }
 
+/// That it is too late for another request.
+pub fn closed_of(error: &io::Error) -> Option<&Closed> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Whether the same request may succeed later: everything but an answer that says no, and a budget that is spent.
 pub(super) fn may_pass(error: &io::Error) -> bool {
-    if error.kind() == io::ErrorKind::QuotaExceeded || budget_problem_of(error).is_some() {
+    let is_spent =
+        error.kind() == io::ErrorKind::QuotaExceeded || budget_problem_of(error).is_some();
+    if is_spent || closed_of(error).is_some() {
         return false;
     }
     match problem_of(error) {
