@@ -31,7 +31,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::decode::Inflate;
-use twinseal_core::error::Misuse;
+use twinseal_core::error::{Error, Misuse};
 use twinseal_core::install::{Config, Installed, Installer, Plan, Workspace};
 use twinseal_core::journal::{Event as Noted, Release};
 use twinseal_core::source::{RunError, run};
@@ -302,7 +302,13 @@ where
     );
     let measured = meter.measured();
     let source_bytes = match &web {
-        Some(web) => settle(&mut web.borrow_mut()),
+        Some(web) => {
+            // What was wrong shall not be taken for right bytes again, and what is installed is of no more use.
+            if let Ok(()) | Err(RunError::Core(Error::BundleInvalid(_))) = &ended {
+                web.borrow_mut().forget();
+            }
+            settle(&mut web.borrow_mut())
+        }
         None => installer.tally().source_bytes(),
     };
     let error = match (ended, refusal) {

@@ -21,7 +21,7 @@ pub fn cost(
     tally: &Tally,
 ) -> (events::NetworkCost, Option<PolicyRefused>) {
     let spent = web.spent_bytes();
-    web.account_mut().enter_manifest(manifest.manifest_sha256());
+    web.enter_manifest(manifest.manifest_sha256());
     let seams = plan.framing_bytes.saturating_sub(tally.source_bytes());
     let data = plan.fetch_bytes + plan.gap_bytes + plan.audit_bytes + seams;
     let (requests, rest) = web.forecast(data, u64::from(plan.runs));

@@ -1,12 +1,17 @@
 //! Why a command of the agent stops, as a sentence, and the exit code for it.
 
+use crate::bundle::SourceProblem;
 use crate::console::words_of;
 use crate::description::DescriptionFault;
 use crate::files::OwnPath;
+#[cfg(feature = "net")]
+use crate::net::NetProblem;
 use rustix::io::Errno;
 use thiserror::Error;
+use twinseal_core::boot::Set;
 use twinseal_core::error::{Error as CoreError, StorageError};
 use twinseal_core::exit;
+use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::journal::{Damage, JournalError};
 
 /// Why a command stops. The sentence stands behind `error:`.
@@ -82,9 +87,40 @@ pub enum AgentError {
     /// The boot loader needs the full agent.
     #[error("This device has systemd-boot, which only `twinseal` can tell what to boot. Use that.")]
     LoaderUnknown,
+    /// The bundle's source could not be opened or read.
+    #[error("The bundle could not be read from {name}: {problem}.")]
+    Source {
+        /// Its name; empty when it is too long to be kept.
+        name: OwnPath,
+        /// Why.
+        problem: SourceProblem,
+    },
+    /// The bundle has no UKI, and the device boots one.
+    #[error(
+        "The bundle carries no UKI, and this device boots one from each set: the set could not be booted."
+    )]
+    NoSystem,
+    /// The default set is not the running one.
+    #[error("Set {target} boots next, so it must not be written now. Restart first.")]
+    RestartFirst {
+        /// The set.
+        target: Set,
+    },
 }
 
 impl AgentError {
+    /// A bundle that could not be opened or read.
+    pub fn source(name: &str, problem: impl Into<SourceProblem>) -> Self {
+        let name = match name {
+            "-" => "standard input",
+            other => other,
+        };
+        Self::Source {
+            name: join(&[name]).unwrap_or_default(),
+            problem: problem.into(),
+        }
+    }
+
     /// The exit code, the same as of `twinseal`.
     pub const fn code(&self) -> u8 {
         match self {
@@ -98,6 +134,14 @@ impl AgentError {
             Self::DataVolatile | Self::File { .. } => exit::STORAGE,
             Self::RecordBlank | Self::RecordCorrupt => exit::BOOT_RECORD,
             Self::JournalBroken(_) => exit::JOURNAL,
+            Self::NoSystem => exit::SLOT,
+            Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
+            #[cfg(feature = "net")]
+            Self::Source {
+                problem: SourceProblem::Net(NetProblem::Changed),
+                ..
+            } => exit::SOURCE_CHANGED,
+            Self::Source { .. } => exit::SOURCE,
         }
     }
 }

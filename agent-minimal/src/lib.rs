@@ -4,7 +4,8 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
-//! - `status`, `verdict` and what they need (feature `commands`): a running system;
+//! - [`install`], with [`bundle`] and [`memory`]: a bundle into a set;
+//! - `status`, `verdict` (feature `commands`): a running system; [`device`], [`description`], [`slots`], [`held`], [`keys`]: what it is;
 //! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
 //! - `net` (feature `net`): a bundle from a web server, for the recovery;
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
@@ -36,19 +37,17 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bundle;
 pub mod clock;
 pub mod command_line;
 #[cfg(feature = "commands")]
 pub mod commands;
 pub mod console;
 pub mod data;
-#[cfg(feature = "commands")]
 pub mod description;
-#[cfg(feature = "commands")]
 pub mod device;
 pub mod devices;
 pub mod early;
-#[cfg(feature = "commands")]
 pub mod error;
 pub mod etc_overlay;
 pub mod fallback;
@@ -56,16 +55,15 @@ pub mod files;
 pub mod firmware;
 pub mod gate;
 pub mod handover;
-#[cfg(feature = "commands")]
 pub mod held;
 pub mod init;
-#[cfg(feature = "commands")]
+pub mod install;
 pub mod keys;
+pub mod memory;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod process;
 pub mod refusal;
-#[cfg(feature = "commands")]
 pub mod slots;
 #[cfg(feature = "commands")]
 pub mod status;

@@ -5,7 +5,7 @@
 mod field;
 mod support;
 
-use field::{Maker, RANGE_BYTES, SEED, address, read};
+use field::{LONG_RANGES, Maker, PIECE_BYTES, SEED, address, read};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use twinseal_hil::link::{Report, Shape};
@@ -16,12 +16,20 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// The most that an update may take that was interrupted so often.
 fn most(undisturbed: &Report, interruptions: u64) -> u64 {
-    undisturbed.bytes() * 103 / 100 + interruptions * RANGE_BYTES
+    undisturbed.bytes() * 103 / 100 + interruptions * PIECE_BYTES
 }
 
 #[test]
-fn cuts_every_200_kb_cost_a_range_each_at_most() {
-    let maker = Maker::new();
+fn cuts_every_200_kb_cost_a_piece_each_at_most() {
+    cuts_cost_a_piece_each(&Maker::new());
+}
+
+#[test]
+fn cuts_every_200_kb_cost_a_piece_each_at_most_of_long_ranges_too() {
+    cuts_cost_a_piece_each(&Maker::of(LONG_RANGES));
+}
+
+fn cuts_cost_a_piece_each(maker: &Maker) {
     let (undisturbed, set) = maker.undisturbed(2);
     for ending in ["close", "reset"] {
         let link = maker.link(&format!(
@@ -280,14 +288,22 @@ fn ended(agent: &mut Child) -> bool {
 
 #[test]
 fn an_agent_that_is_killed_goes_on_where_it_was() {
-    let maker = Maker::new();
+    kills_cost_a_piece_each(&Maker::new());
+}
+
+#[test]
+fn an_agent_that_is_killed_goes_on_where_it_was_in_a_long_range() {
+    kills_cost_a_piece_each(&Maker::of(LONG_RANGES));
+}
+
+fn kills_cost_a_piece_each(maker: &Maker) {
     let (undisturbed, set) = maker.undisturbed(2);
     let (link, device) = (maker.link(""), maker.device());
     let mut moments = Moments::new(SEED, "kills");
     let mut kills = 0;
     for _ in 0..30 {
         let stalls = link.report().stalls;
-        let after = 1 + moments.up_to(undisturbed.down_bytes / 6);
+        let after = 1 + moments.up_to(undisturbed.down_bytes / 15);
         link.change(read(&format!("stall = {{ after-bytes = {after} }}")), SEED);
         let mut command = device.command(&["install", &address(&link, 2)]);
         let mut agent = command
@@ -312,7 +328,7 @@ fn an_agent_that_is_killed_goes_on_where_it_was() {
         "seed {SEED}: {kills} kills, {} bytes undisturbed, {report:?}",
         undisturbed.bytes()
     );
-    assert!(kills >= 5, "{report:?}");
+    assert!(kills >= 20, "{report:?}");
     let most = most(&undisturbed, kills);
     assert!(report.bytes() <= most, "{most}: {undisturbed:?} {report:?}");
     device.is_updated(&set);

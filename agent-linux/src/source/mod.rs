@@ -3,6 +3,7 @@
 pub mod account;
 pub mod http;
 pub mod line;
+pub mod spool;
 
 use crate::config::{Rate, Window};
 use crate::device::Device;
@@ -13,6 +14,7 @@ use account::{Account, Limit};
 use embedded_io_adapters::std::FromStd;
 use http::{Http, Patience, Traffic, Ways};
 use line::{Closed, Closing, Line};
+use spool::Spool;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
@@ -166,10 +168,11 @@ impl Bundle {
         let account = terms.account(url)?;
         let ways = Ways::of(&terms.device.description.network);
         let web = Http::open(url, ways, terms.is_metered, Patience::default(), account);
-        let web = web.map_err(|error| AgentError::Source {
+        let mut web = web.map_err(|error| AgentError::Source {
             name: url.to_owned(),
             error,
         })?;
+        web.keep_in(Spool::new(terms.device.state("spool")));
         Ok(Self {
             name: url.to_owned(),
             bytes: web.bytes(),

@@ -105,7 +105,9 @@ impl<'s, 'm> Web<'s, 'm> {
         self.about.as_ref().and_then(|about| about.bytes)
     }
 
-    fn has_ranges(&self) -> bool {
+    /// Whether the server gives ranges; without them everything comes, whatever is read.
+    #[must_use]
+    pub fn has_ranges(&self) -> bool {
         self.about.as_ref().is_some_and(|about| about.ranges)
     }
 

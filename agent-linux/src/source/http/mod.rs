@@ -8,7 +8,8 @@
 //! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another
 //!   validator ends the read. This saves bytes only: what is installed is authenticated anyway.
 //! - Nothing is asked for that was not said to be needed, apart from the first [`FIRST_BYTES`].
-//! - What was read is never asked for again, except by a server without ranges, which gives no second chance.
+//! - What was read is never asked for again, except of a server without ranges, which gives no second chance. Of a range that takes
+//!   several requests each answer is kept in the spool, so this holds for later runs, too.
 //! - Every request fits the budget before it is sent; what its answer may have brought unread is spent.
 //! - Every wait has an end: connecting, the first byte, and each read after it.
 
@@ -24,17 +25,20 @@ mod setup;
 
 pub use cost::Traffic;
 pub use problem::{HttpProblem, budget_problem_of, closed_of, problem_of};
+pub use retry::Patience;
 pub use route::Ways;
 pub use setup::SetupProblem;
 
 use super::account::Account;
+use super::spool::Spool;
 use answer::{About, content_range, length, validator};
 use route::Route;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use twinseal_core::install::{Purpose, RUN_GAP_BYTES, Request};
 use twinseal_core::source::SourceError;
+use twinseal_core::wire::digest::Sha256Digest;
 use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::{Body, BodyReader};
 
@@ -45,8 +49,11 @@ const FIRST_BYTES: u64 = 4096;
 /// again then, it stays below 64 KiB, what a link of 64 kbit/s carries in eight seconds.
 const WINDOW_BYTES: u64 = 48 * 1024;
 
-/// Largest window, where nobody counts bytes and nothing has gone wrong.
+/// Largest window, where nobody counts bytes, nothing has gone wrong, and each window takes less than [`WINDOW_TIME`].
 const WINDOW_MAX_BYTES: u64 = 256 * 1024;
+
+/// A link that takes longer for a window is slow: what is lost with one counts there.
+const WINDOW_TIME: Duration = Duration::from_secs(1);
 
 /// An answer of which no more is left is read to its end, so that its connection serves the next request.
 const REST_MAX_BYTES: u64 = 8 * 1024;
@@ -57,31 +64,6 @@ const HEADS_BYTES: u64 = 2048;
 /// So much longer than expected headers may be.
 const SLACK_BYTES: u64 = 512;
 
-/// What may be waited for, and how long.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For a name and for a connection.
-    pub connect: Duration,
-    /// For the first byte of an answer, and for each read after it.
-    pub idle: Duration,
-    /// Before the first new try; doubled for each one after it.
-    pub pause: Duration,
-    /// New tries without a byte in between.
-    pub tries: u32,
-}
-
-impl Default for Patience {
-    /// For a cellular link that drops every few minutes.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-            pause: Duration::from_secs(2),
-            tries: 5,
-        }
-    }
-}
-
 /// A bundle on a web server.
 pub struct Http {
     /// The address that somebody gave.
@@ -91,6 +73,7 @@ pub struct Http {
     route: Route,
     patience: Patience,
     account: Account,
+    spool: Option<Spool>,
     requests: u32,
     tries: u32,
     about: Option<About>,
@@ -107,6 +90,8 @@ pub struct Http {
     index_from: Option<u64>,
     window_bytes: u64,
     window_max_bytes: u64,
+    /// When the last request was sent.
+    asked: Instant,
     /// What a request and its answer take in headers, at most.
     heads_bytes: u64,
     /// What making a connection takes, at most.
@@ -146,6 +131,7 @@ impl Http {
             route,
             patience,
             account,
+            spool: None,
             requests: 0,
             tries: 0,
             about: None,
@@ -156,6 +142,7 @@ impl Http {
             index_bytes: 0,
             index_from: None,
             window_bytes: WINDOW_BYTES,
+            asked: Instant::now(),
             window_max_bytes: if is_metered {
                 WINDOW_BYTES
             } else {
@@ -174,10 +161,10 @@ impl Http {
 
     /// Asks what is there, then for the start.
     fn begin(&mut self) -> io::Result<()> {
-        self.persist(0, |http, _| http.look())?;
+        self.persist(0, 0, |http, _| http.look())?;
         self.check_ranges()?;
         let looked = self.about.clone();
-        self.persist(0, |http, _| http.request(0, FIRST_BYTES))?;
+        self.persist(0, 0, |http, _| http.request(0, FIRST_BYTES))?;
         if self.about != looked {
             self.check_ranges()?;
         }
@@ -189,6 +176,26 @@ impl Http {
         let bytes = request.ahead.run_bytes.max(u64::from(request.bytes));
         self.run = request.offset..request.offset.saturating_add(bytes);
         self.is_index = request.purpose == Purpose::Index;
+    }
+
+    /// Keeps in `spool` what comes of ranges that take several requests.
+    pub fn keep_in(&mut self, spool: Spool) {
+        self.spool = Some(spool);
+    }
+
+    /// The manifest is known: account and spool are those of its bundle.
+    pub fn enter_manifest(&mut self, sha256: &Sha256Digest) {
+        self.account.enter_manifest(sha256);
+        if let Some(spool) = &mut self.spool {
+            spool.enter(sha256);
+        }
+    }
+
+    /// What is in the spool is of no more use: the install is complete, or what came was not right.
+    pub fn forget(&mut self) {
+        if let Some(spool) = &mut self.spool {
+            spool.forget();
+        }
     }
 
     /// What the index cost, which the next install finds where this run left it.
@@ -254,7 +261,13 @@ impl Http {
         buffer: &mut [u8],
     ) -> Result<(), SourceError<io::Error>> {
         self.ended = false;
-        let read = self.persist(offset, |http, done| http.read_on(offset, buffer, done));
+        let spool = self.spool.as_mut();
+        let kept = spool.map_or(0, |spool| spool.take(offset, buffer));
+        let read = self.persist(offset, kept, |http, done| {
+            let read = http.read_on(offset, buffer, done);
+            http.keep(offset, buffer, *done);
+            read
+        });
         match read {
             Err(_) if self.ended => Err(SourceError::Ended),
             other => other.map_err(SourceError::Source),
@@ -276,17 +289,28 @@ impl Http {
         }
     }
 
+    /// Keeps the first `done` bytes of a range.
+    fn keep(&mut self, offset: u64, buffer: &[u8], done: usize) {
+        if let Some(spool) = &mut self.spool {
+            spool.keep(offset, buffer, done);
+        }
+    }
+
     /// Reads what is missing of `buffer`.
     fn read_on(&mut self, offset: u64, buffer: &mut [u8], done: &mut usize) -> io::Result<()> {
-        while let Some(rest) = buffer.get_mut(*done..).filter(|rest| !rest.is_empty()) {
+        while *done < buffer.len() {
             if !self.has_ranges() {
                 // Its one answer goes on for as long as the bundle does.
                 let open = self.account.line().check_open();
                 open.map_err(io::Error::other)?;
             }
             let position = offset + *done as u64;
-            self.go_to(position, rest.len() as u64)?;
-            let Some(running) = &mut self.running else {
+            let running = self.running.as_ref();
+            if running.is_none_or(|running| running.end == Some(position)) {
+                self.keep(offset, buffer, *done);
+            }
+            self.go_to(position, (buffer.len() - *done) as u64)?;
+            let (Some(running), Some(rest)) = (&mut self.running, buffer.get_mut(*done..)) else {
                 return Err(HttpProblem::Answer.into());
             };
             let taken = running.body.read(rest)?;
@@ -342,6 +366,9 @@ impl Http {
                     0
                 };
                 let wanted = known.max(wanted_bytes);
+                if self.asked.elapsed() >= WINDOW_TIME {
+                    self.window_bytes = WINDOW_BYTES;
+                }
                 let window = wanted.min(self.window_bytes);
                 if window < wanted {
                     self.window_bytes = (self.window_bytes * 2).min(self.window_max_bytes);
@@ -384,6 +411,7 @@ impl Http {
                 body_bytes = about.bytes.unwrap_or(0);
             }
         }
+        self.asked = Instant::now();
         let (answer, sent) = self.ask(body_bytes, |route| {
             let range = format!("bytes={position}-{last}");
             let request = route.get().header(header::RANGE, range);

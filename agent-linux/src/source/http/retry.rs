@@ -11,6 +11,31 @@ use ureq::http::{HeaderMap, StatusCode};
 /// The longest that a busy server is waited for, with the device locked meanwhile; who wants more is asked by another run.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
+/// What may be waited for, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a name and for a connection.
+    pub connect: Duration,
+    /// For the first byte of an answer, and for each read after it.
+    pub idle: Duration,
+    /// Before the first new try; doubled for each one after it.
+    pub pause: Duration,
+    /// New tries without a byte in between.
+    pub tries: u32,
+}
+
+impl Default for Patience {
+    /// For a cellular link that drops every few minutes.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            pause: Duration::from_secs(2),
+            tries: 5,
+        }
+    }
+}
+
 impl Http {
     /// What an answer without bytes means.
     pub(super) fn refusal(&mut self, status: StatusCode, headers: &HeaderMap) -> HttpProblem {
@@ -24,13 +49,15 @@ impl Http {
         HttpProblem::Status(status.as_u16())
     }
 
-    /// Does `work`, and does it again after a pause as long as that may help. `work` is given how far it was and says so.
+    /// Does `work`, and does it again after a pause as long as that may help. `work` is given how far it was, at first `done`, and
+    /// says so.
     pub(super) fn persist(
         &mut self,
         offset: u64,
+        mut done: usize,
         mut work: impl FnMut(&mut Self, &mut usize) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut done, mut tried) = (0, 0);
+        let mut tried = 0;
         loop {
             let before = done;
             let Err(error) = work(self, &mut done) else {

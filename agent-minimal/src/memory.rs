@@ -1,0 +1,48 @@
+//! The memory of an install: every buffer that it may need, at its largest, in one place.
+//!
+//! # Invariants
+//! - There is no other: nothing of an install grows with the bundle, the number of objects or what a sender wrote.
+//! - All of it is zeros at the start, so a program that keeps it where the kernel gives zeros on demand pays for a page only when
+//!   an install touches it: a bundle of small ranges touches little of it.
+
+use twinseal_core::install::OUTPUT_MIN_BYTES;
+use twinseal_core::wire::{FRONT_MAX_BYTES, RANGE_MAX_BYTES};
+
+/// Decoded and copied pieces. More saves system calls, and costs as much of the memory.
+pub const OUTPUT_BYTES: usize = 16 * OUTPUT_MIN_BYTES;
+
+/// What an install works in.
+pub struct Memory {
+    /// Manifest and signatures.
+    pub(crate) front: [u8; FRONT_MAX_BYTES],
+    /// One request to the source: a stored range at most.
+    pub(crate) request: [u8; RANGE_MAX_BYTES as usize],
+    /// Pieces on their way into a slot.
+    pub(crate) output: [u8; OUTPUT_BYTES],
+}
+
+/// Size of [`Memory`].
+pub const MEMORY_BYTES: usize = size_of::<Memory>();
+
+const _: () = assert!(
+    MEMORY_BYTES <= 5 * 1024 * 1024 / 2,
+    "what an install may touch is at most 2.5 MiB"
+);
+
+impl Memory {
+    /// Memory that nobody has used.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            front: [0; _],
+            request: [0; _],
+            output: [0; _],
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
