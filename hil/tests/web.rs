@@ -6,7 +6,7 @@ mod field;
 mod servers;
 mod support;
 
-use field::{Device, Maker, RANGE_BYTES, Ran};
+use field::{Device, Maker, PIECE_BYTES, Ran};
 use servers::{Authority, Server, Wire};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -140,7 +140,7 @@ fn cuts_of_a_connection_with_tls_cost_a_range_and_a_handshake_each() {
         wire.bytes()
     );
     assert!(cuts >= 5);
-    assert!(wire.bytes() <= undisturbed * 103 / 100 + cuts * RANGE_BYTES);
+    assert!(wire.bytes() <= undisturbed * 103 / 100 + cuts * PIECE_BYTES);
 }
 
 #[test]

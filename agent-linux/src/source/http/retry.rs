@@ -39,7 +39,8 @@ impl Default for Patience {
 impl Http {
     /// What an answer without bytes means.
     pub(super) fn refusal(&mut self, status: StatusCode, headers: &HeaderMap) -> HttpProblem {
-        let wanted = retry_after(headers);
+        let is_busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+        let wanted = retry_after(headers).filter(|_| is_busy);
         if let Some(wanted) = wanted.filter(|wanted| *wanted > WAIT_MAX) {
             return HttpProblem::Busy {
                 seconds: wanted.as_secs(),
