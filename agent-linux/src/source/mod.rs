@@ -169,12 +169,12 @@ impl Bundle {
         let ways = Ways::of(&terms.device.description.network);
         let web = Http::open(url, ways, terms.is_metered, Patience::default(), account);
         let mut web = web.map_err(|error| AgentError::Source {
-            name: url.to_owned(),
+            name: without_secrets(url),
             error,
         })?;
         web.keep_in(Spool::new(terms.device.state("spool")));
         Ok(Self {
-            name: url.to_owned(),
+            name: without_secrets(url),
             bytes: web.bytes(),
             reader: Reader::Web(Rc::new(RefCell::new(web))),
         })
@@ -281,10 +281,37 @@ pub fn closing(
     }))
 }
 
+/// An address as it may be told: without name and password.
+fn without_secrets(url: &str) -> String {
+    let told = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (secrets, _) = rest.get(..host_end)?.rsplit_once('@')?;
+        Some(format!("{scheme}://{}", rest.get(secrets.len() + 1..)?))
+    };
+    told().unwrap_or_else(|| url.to_owned())
+}
+
 fn is_url(path: &str) -> bool {
     let scheme = |name: &str| {
         path.get(..name.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(name))
     };
     scheme("http://") || scheme("https://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_without_name_and_password() {
+        for (url, told) in [
+            ("https://me:w@rd@h:81/x@y", "https://h:81/x@y"),
+            ("http://h/x@y", "http://h/x@y"),
+            ("http://me@h?x", "http://h?x"),
+        ] {
+            assert_eq!(without_secrets(url), told);
+        }
+    }
 }
