@@ -15,7 +15,7 @@ readonly DEMO="build-essential ca-certificates cpio debian-archive-keyring dosfs
 # The virtual board: what its disk, its firmware's variables and its attacks need. QEMU itself is below: it must be 10.0 or newer.
 readonly BOARD="$DEMO python3-cryptography python3-importlib-resources python3-pefile"
 # Tests compare our formats with the programs that own them, and our network with servers of others.
-readonly TEST="$DEMO busybox-static dnsmasq-base efibootmgr erofs-utils gdisk grub-common iproute2 libubootenv-tool squashfs-tools systemd"
+readonly TEST="$DEMO busybox-static dnsmasq-base efibootmgr erofs-utils gdisk grub-common iproute2 libubootenv-tool squashfs-tools systemd tinyproxy-bin"
 # Measurements against other update programs.
 readonly BENCH="$DEMO bsdiff casync erofs-utils hyperfine rauc squashfs-tools swupdate time xdelta3"
 readonly NOSTD="build-essential debian-archive-keyring"
