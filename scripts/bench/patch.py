@@ -1,6 +1,6 @@
 """One large file of real bytes, from its old version and from its compressed whole: our installer beside `zstd -d` and `bspatch`.
 
-The file is all that 19 upgraded Debian packages changed in the demo's root, one file behind the other; as one file, so that nobody is
+The file is all that upgraded Debian packages changed in the demo's root, one file behind the other; as one file, so that nobody is
 measured by how quickly a process starts. Everything that is read is in the page cache. What the others leave unsynced is synced
 after them and counts, as our own syncs do. An install also verifies the bundle, writes and checks a UKI that differs by its seal, and
 proves the composefs image: its rate is that of all bytes that it writes.
