@@ -1,5 +1,10 @@
 //! A maker with three releases on a real web server, and a device of folders that runs the real agent.
 
+#![allow(
+    dead_code,
+    reason = "not every test that shares this file uses all of it"
+)]
+
 use super::support::{self, programs};
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,6 +77,9 @@ pub const PATCHED: Content = Content {
 
 /// What a cut or a kill may cost.
 pub const PIECE_BYTES: u64 = 65_536;
+
+/// What comes after it in a device description was said later, and is said anew.
+const SAID_LATER: &str = "# Said later.\n";
 
 /// Seed of the links.
 pub const SEED: u64 = 7;
@@ -274,12 +282,12 @@ impl Device {
         Self { folder }
     }
 
-    /// Says more about the device.
+    /// Says more about the device, instead of what was said before.
     pub fn describe(&self, table: &str) {
         let file = self.folder.path().join("device.toml");
         let text = fs::read_to_string(&file).unwrap();
-        let before = text.split("[budget]").next().unwrap();
-        fs::write(&file, format!("{before}{table}")).unwrap();
+        let before = text.split(SAID_LATER).next().unwrap();
+        fs::write(&file, format!("{before}{SAID_LATER}{table}")).unwrap();
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
