@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Measures speed, memory and bytes of an update, beside other update programs and in the same run.
 #
-#   scripts/bench.sh [--quick] [--rounds N] [install] [store]     (default: both)
+#   scripts/bench.sh [--quick] [--rounds N] [install] [store] [patch]     (default: all)
 #
 #   install    an image of 256 MiB to a loop device: dd, openssl, RAUC, SWUpdate and twinseal, as ratios to dd
 #   store      the same change to object stores of 1 GB and 10 GB: with more objects, and with larger ones
+#   patch      one large file from its old version and whole: zstd, bspatch and twinseal
 #   --quick    one round with an image of 64 MiB and stores a twentieth of the size: a test of the script, not a measurement
 #   --rounds   measured rounds (5); one more before them warms up
 #
@@ -33,7 +34,7 @@ rounds=5
 quick=
 what=()
 
-usage() { fail "$1 Usage: scripts/bench.sh [--quick] [--rounds N] [install] [store]"; }
+usage() { fail "$1 Usage: scripts/bench.sh [--quick] [--rounds N] [install] [store] [patch]"; }
 
 while (($#)); do
     case $1 in
@@ -42,12 +43,12 @@ while (($#)); do
             [[ ${2:-} =~ ^[1-9][0-9]?$ ]] || usage "--rounds takes a number from 1 to 99."
             rounds=$2
             shift ;;
-        install | store) what+=("$1") ;;
+        install | store | patch) what+=("$1") ;;
         *) usage "'$1' is not known." ;;
     esac
     shift
 done
-((${#what[@]})) || what=(install store)
+((${#what[@]})) || what=(install store patch)
 [[ -z $quick ]] || rounds=1
 does() { [[ " ${what[*]} " == *" $1 "* ]]; }
 
@@ -150,6 +151,7 @@ fi
 if does store; then
     if [[ -z $quick ]]; then options+=(--store-megabytes 1000 10000); else options+=(--store-megabytes 50 500); fi
 fi
+! does patch || options+=(--patch)
 python3 -B "$scripts/bench/main.py" "${options[@]}" &
 measuring=$!
 wait "$measuring"

@@ -64,6 +64,7 @@ def measure(pair, nginx, results):
     for name, contestant in CONTESTANTS.items():
         column[name] = contestant(pair, nginx)
         print(f"{pair.name}: {name}: {column[name]:,} ({column[name] / column['reference']:.2f})", flush=True)
+    results.say(pair.ours)
     return column
 
 

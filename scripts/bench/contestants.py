@@ -4,7 +4,7 @@ import json
 import subprocess
 
 from appliance import LEVEL, events, size
-from measure import Failed, call, child_of
+from measure import MEBIBYTE, Failed, call, child_of
 from reference import same, zstd
 from store import SETS
 from twinseal import Device
@@ -64,6 +64,11 @@ def ours(pair, nginx):
         told = link.end()
     installed = next(event for event in said if event["event"] == "installed")
     print(f"{pair.name}: over the link: {told}\n{pair.name}: the agent: {installed}", flush=True)
+    pair.ours = (f"Ours: {told['requests']} requests on {told['connections']} connection(s), whose heads take "
+                 f"{told['up_bytes'] + told['down_bytes'] - told['body_bytes']:,} bytes; {installed['framing_bytes']:,} bytes of framing, "
+                 f"{installed['index_bytes']:,} of index, {installed['data_bytes']:,} of data, of which {installed['patch_bytes']:,} are patches for "
+                 f"{installed['patched_blobs']:,} of {installed['blobs']:,} blobs. The agent's peak memory was "
+                 f"{installed['peak_memory_bytes'] / MEBIBYTE:.1f} MiB.")
     call(["rm", "-r", folder])
     return told["up_bytes"] + told["down_bytes"]
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import install
+import patch
 import report
 import store
 
@@ -21,6 +22,7 @@ def main():
     parser.add_argument("--results", type=Path, required=True, help="the file to write")
     parser.add_argument("--rounds", type=int, required=True, help="measured rounds")
     parser.add_argument("--store-megabytes", type=int, nargs=2, help="sizes of the two stores")
+    parser.add_argument("--patch", action="store_true", help="measure patches")
     options = parser.parse_args()
     # An exception, so that every `with` block ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -35,6 +37,8 @@ def main():
     if options.store_megabytes:
         fine &= store.main(options.store_megabytes, options.appliance, options.work / "store", options.programs,
                            options.rounds, results)
+    if options.patch:
+        fine &= patch.main(options.appliance, options.work / "patch", options.programs, options.rounds, results)
     results.keep()
     print(f"Kept in {options.results}.")
     return 0 if fine else 1

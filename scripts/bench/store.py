@@ -22,7 +22,7 @@ INITRAMFS_BYTES = 500_000
 # An install wants room for every byte of its objects, though zeros stay holes; the rest is what is really taken.
 FREE_FACTOR = 1.5
 
-SYSTEM = """level = 1
+SYSTEM = """level = {level}
 cmdline = "quiet"
 os-release = "{folder}/v1/os-release"
 uname = "{uname}"
@@ -66,17 +66,21 @@ class Store:
         """Trees, bundles and the provisioned device; the trees are removed again."""
         root, maker = child_of(self.folder, "tree"), Maker(self.programs, self.folder)
         self.plant(root, range(self.objects), lambda number: number.to_bytes(8, "little"))
-        uname = (self.appliance / "kernel-version").read_text().strip()
-        # Any bytes will do: nothing of this is ever booted.
-        initramfs = self.folder / "initramfs"
-        initramfs.write_bytes(random.Random(0).randbytes(INITRAMFS_BYTES))
-        content = SYSTEM.format(folder=self.appliance, initramfs=initramfs, uname=uname, root=root)
+        content = self.system(root, 1)
         first = maker.bundle(1, content, "zstd")
         noise = random.Random(1)
         self.plant(root, self.changed, lambda _: noise.randbytes(OBJECT_BYTES))
         self.bundle = maker.bundle(2, content, "zstd", bases=[first])
         shutil.rmtree(root)
         self.provision(maker, first)
+
+    def system(self, root, level):
+        """The recipe of an appliance with this root."""
+        uname = (self.appliance / "kernel-version").read_text().strip()
+        # Any bytes will do: nothing of this is ever booted.
+        initramfs = self.folder / "initramfs"
+        initramfs.write_bytes(random.Random(0).randbytes(INITRAMFS_BYTES))
+        return SYSTEM.format(folder=self.appliance, initramfs=initramfs, uname=uname, root=root, level=level)
 
     def plant(self, root, numbers, content):
         """Writes files of the objects' sizes that begin with some content."""
