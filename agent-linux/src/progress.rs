@@ -235,6 +235,16 @@ impl<S: Storage> StorageLayer for MeteredStorage<'_, '_, S> {
         Ok(())
     }
 
+    fn open_postponed(&mut self) -> Result<Option<Blob>, StorageError> {
+        let start = Instant::now();
+        let blob = self.storage.open_postponed()?;
+        let now = Instant::now();
+        let mut inner = self.meter.inner.borrow_mut();
+        inner.measured.settle += now - start;
+        inner.reading_back = blob.map(|_| now);
+        Ok(blob)
+    }
+
     fn publish(&mut self) -> Result<(), StorageError> {
         self.meter.inner.borrow_mut().end_read_back();
         self.storage.publish()

@@ -54,6 +54,17 @@ pub struct Space {
     pub root_bytes: Option<u64>,
 }
 
+/// What became of an open blob that may wait for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Postponed {
+    /// It is still open: it must be settled by itself.
+    No,
+    /// It is closed and waits.
+    Waits,
+    /// It is closed and waits, and no other may wait before those that do have been published.
+    Full,
+}
+
 /// The target set of a device, and a scratch area, as the installer sees them.
 ///
 /// One blob is open at a time: [`open`](Self::open), then writes, then [`settle`](Self::settle), read-back and
@@ -222,6 +233,25 @@ pub trait Storage {
     /// When the medium reports a failure.
     fn settle(&mut self) -> Result<(), StorageError>;
 
+    /// Closes the open blob, whose bytes are all written, so that one sync brings it to the medium together with others. It is not
+    /// there before it was opened again by [`open_postponed`](Self::open_postponed) and published; the UKI, images and composefs
+    /// images never wait. What waits may be forgotten by [`prepare`](Self::prepare), as if the power had been cut.
+    ///
+    /// # Errors
+    /// When it cannot be cut to its size.
+    fn postpone(&mut self) -> Result<Postponed, StorageError> {
+        Ok(Postponed::No)
+    }
+
+    /// Opens one of the blobs that wait, settled: as after [`settle`](Self::settle), the next [`read`](Self::read) is from the
+    /// medium. `None` when none waits any more. Nothing else may be open.
+    ///
+    /// # Errors
+    /// When the medium reports a failure; then none of those that wait may be published.
+    fn open_postponed(&mut self) -> Result<Option<Blob>, StorageError> {
+        Ok(None)
+    }
+
     /// Gives the open blob its final name, sealed with fs-verity where the device has it, and closes it. The UKI stays under a
     /// name that no firmware boots until [`make_bootable`](Self::make_bootable).
     ///
@@ -364,6 +394,14 @@ pub trait StorageLayer {
         self.below()?.settle()
     }
 
+    fn postpone(&mut self) -> Result<Postponed, StorageError> {
+        self.below()?.postpone()
+    }
+
+    fn open_postponed(&mut self) -> Result<Option<Blob>, StorageError> {
+        self.below()?.open_postponed()
+    }
+
     fn publish(&mut self) -> Result<(), StorageError> {
         self.below()?.publish()
     }
@@ -469,6 +507,14 @@ impl<L: StorageLayer> Storage for L {
 
     fn settle(&mut self) -> Result<(), StorageError> {
         L::settle(self)
+    }
+
+    fn postpone(&mut self) -> Result<Postponed, StorageError> {
+        L::postpone(self)
+    }
+
+    fn open_postponed(&mut self) -> Result<Option<Blob>, StorageError> {
+        L::open_postponed(self)
     }
 
     fn publish(&mut self) -> Result<(), StorageError> {

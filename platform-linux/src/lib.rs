@@ -46,6 +46,7 @@ extern crate std;
 
 pub mod append;
 mod bases;
+mod batch;
 mod boot_slot;
 #[cfg(test)]
 mod cut;

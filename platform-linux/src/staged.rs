@@ -72,6 +72,11 @@ impl Staged {
         }
     }
 
+    /// What is written.
+    pub(crate) const fn blob(&self) -> &Blob {
+        &self.blob
+    }
+
     /// What errors say it is.
     pub(crate) const fn object(&self) -> StorageObject {
         object_of(self.blob.role)
@@ -104,18 +109,30 @@ impl Staged {
 
     /// Cuts the file to the blob's size where it is the blob's own, brings it to the medium and drops it from the page cache.
     pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
-        let mut settled = || {
-            self.set_direct(Direct::Off)?;
-            if matches!(self.backing, Backing::Own | Backing::New) {
-                retry_on_intr(|| ftruncate(&self.file, self.blob.size))?;
-            }
-            retry_on_intr(|| fdatasync(&self.file))?;
-            // Clean pages go; should one stay, it is read from memory instead of the medium.
-            fadvise(&self.file, 0, None, Advice::DontNeed)?;
+        self.cut()?;
+        retry_on_intr(|| fdatasync(&self.file)).during(StorageOperation::Sync, self.object())?;
+        self.is_synced()
+    }
+
+    /// Cuts the file to the blob's size where it is the blob's own.
+    pub(crate) fn cut(&mut self) -> Result<(), StorageError> {
+        self.set_direct(Direct::Off)
+            .and_then(|()| match self.backing {
+                Backing::Own | Backing::New => {
+                    retry_on_intr(|| ftruncate(&self.file, self.blob.size))
+                }
+                Backing::Hole | Backing::Fixed | Backing::Device => Ok(()),
+            })
+            .during(StorageOperation::Sync, self.object())
+    }
+
+    /// The file was cut and is on the medium: drops it from the page cache.
+    pub(crate) fn is_synced(&mut self) -> Result<(), StorageError> {
+        // Clean pages go; should one stay, it is read from memory instead of the medium.
+        fadvise(&self.file, 0, None, Advice::DontNeed)
             // It is read back from its start to its end.
-            fadvise(&self.file, 0, None, Advice::Sequential)
-        };
-        settled().during(StorageOperation::Sync, self.object())?;
+            .and_then(|()| fadvise(&self.file, 0, None, Advice::Sequential))
+            .during(StorageOperation::Sync, self.object())?;
         self.settled = true;
         Ok(())
     }

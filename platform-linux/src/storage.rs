@@ -3,6 +3,7 @@
 //! This file only dispatches; what each slot does, and what a power cut leaves of it, stands in the slot's own file.
 
 use crate::bases::Bases;
+use crate::batch::Batch;
 use crate::boot_slot::BootSlot;
 use crate::fault::During;
 use crate::file::{identity, open_directory_path, read_exact};
@@ -18,7 +19,7 @@ use crate::staged::{Backing, EarlySync, Staged, object_of};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
-use twinseal_core::storage::{Location, PatchBase, RunningObject, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, Postponed, RunningObject, Space, Storage};
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Blob, Role};
 use twinseal_core::wire::manifest::{Manifest, PayloadKind};
@@ -86,6 +87,7 @@ pub struct LinuxStorage<'p> {
     /// Whether the installer names what is to be removed, so that nothing needs to be looked for.
     from_base: bool,
     staged: Option<Staged>,
+    batch: Batch,
     /// The object of the running set that was read last.
     copied: Option<(BlobDigest, OwnedFd)>,
     bases: Bases,
@@ -122,6 +124,7 @@ impl<'p> LinuxStorage<'p> {
             needed: Needed::new(),
             from_base: false,
             staged: None,
+            batch: Batch::new(),
             copied: None,
             bases: Bases::new(),
             listing: Listing::new(),
@@ -308,6 +311,7 @@ impl Storage for LinuxStorage<'_> {
 
     fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
         self.staged = None;
+        self.batch.clear();
         // First what may refuse and harms nothing.
         if let Some(root) = &mut self.root {
             root.make_ready()?;
@@ -398,6 +402,16 @@ impl Storage for LinuxStorage<'_> {
 
     fn settle(&mut self) -> Result<(), StorageError> {
         self.staged()?.settle()
+    }
+
+    fn postpone(&mut self) -> Result<Postponed, StorageError> {
+        self.batch.take(&mut self.staged)
+    }
+
+    fn open_postponed(&mut self) -> Result<Option<Blob>, StorageError> {
+        let root = self.root.as_ref();
+        self.staged = self.batch.next(|| root.map_or(Ok(()), RootSlot::sync))?;
+        Ok(self.staged.as_ref().map(|staged| *staged.blob()))
     }
 
     fn publish(&mut self) -> Result<(), StorageError> {

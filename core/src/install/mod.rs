@@ -16,7 +16,7 @@
 //! | `Planning` | every blob looked up: the [`Plan`] | `planning.rs` |
 //! | `Decision` | waits for [`Installer::accept`] | here |
 //! | `Removal` | target made unbootable; on the route from a base, what only the base has removed | `removal.rs` |
-//! | `Transfer` | blobs fetched, patched, copied, read back, published | `transfer.rs`, `blob.rs`, `patched.rs` |
+//! | `Transfer` | blobs fetched, patched, copied, read back, published | `transfer/`, `blob.rs`, `patched.rs` |
 //! | `OtherData` | in an audit: the data that the transfer did not pass | `other_data.rs` |
 //! | `Ending` | the rest of the archive's framing; nothing may follow it | `ending.rs` |
 //! | `Activate` | everything synced, then the target set made bootable | here |

@@ -11,7 +11,7 @@ use twinseal_core::error::{
 };
 use twinseal_core::install::{Config, Installer, Plan, Tally, Workspace};
 use twinseal_core::source::{RunError, Seekable, Source, SourceError, run};
-use twinseal_core::storage::{Location, PatchBase, RunningObject, Space, Storage};
+use twinseal_core::storage::{Location, PatchBase, Postponed, RunningObject, Space, Storage};
 use twinseal_core::verify::digest::TREE_BYTES;
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::verify::hashed::{TREES_MAX_COUNT, Trees};
@@ -714,11 +714,20 @@ pub struct Device {
     /// Flips a bit of what is read back after `settle`.
     pub bad_medium: bool,
     pub settled: bool,
+    /// So many objects wait to be brought to the medium together; 0: none does.
+    pub batch: usize,
+    pub waiting: Vec<Blob>,
+    pub draining: bool,
+    /// Flips a bit of what is read back of objects that waited.
+    pub bad_batch: bool,
+    /// Blobs and batches that were brought to the medium.
+    pub syncs: u32,
     /// Trees are read back and hashed here, not in core.
     pub hashes_itself: bool,
     /// Flips a bit of the trees that are read back.
     pub bad_trees: bool,
     pub open: Option<(Vec<u8>, Role, String)>,
+    pub open_blob: Option<Blob>,
     /// The UKI and the image slots of the running set.
     pub running_uki: Option<Vec<u8>>,
     pub running_images: BTreeMap<String, Vec<u8>>,
@@ -848,6 +857,9 @@ impl Storage for Device {
             uki.for_each(|byte| *byte ^= 1);
         }
         self.bootable = false;
+        self.open = None;
+        self.waiting.clear();
+        self.draining = false;
         self.front.clear();
         self.prepared += 1;
         Ok(())
@@ -864,10 +876,11 @@ impl Storage for Device {
         };
         self.settled = false;
         self.open = Some((blob.digest.as_bytes().to_vec(), blob.role, slot));
+        self.open_blob = Some(*blob);
         Ok((self.bytes().len() as u64).min(blob.size))
     }
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let spoil = self.bad_medium && self.settled;
+        let spoil = (self.bad_medium || (self.bad_batch && self.draining)) && self.settled;
         let bytes = self.bytes();
         let from = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(from.ok_or(failure(StorageOperation::Read, StorageFault::Short))?);
@@ -942,7 +955,36 @@ impl Storage for Device {
     }
     fn settle(&mut self) -> Result<(), StorageError> {
         self.settled = true;
+        self.syncs += 1;
         self.change()
+    }
+    fn postpone(&mut self) -> Result<Postponed, StorageError> {
+        let blob = self.open_blob.expect("a blob is open");
+        assert_eq!(blob.role, Role::Object, "nothing else waits");
+        if self.batch == 0 {
+            return Ok(Postponed::No);
+        }
+        self.change()?;
+        assert!(self.waiting.len() < self.batch, "a full batch is published");
+        self.open = None;
+        self.waiting.push(blob);
+        Ok(if self.waiting.len() == self.batch {
+            Postponed::Full
+        } else {
+            Postponed::Waits
+        })
+    }
+    fn open_postponed(&mut self) -> Result<Option<Blob>, StorageError> {
+        assert!(self.open.is_none(), "one blob is open at a time");
+        if !self.waiting.is_empty() && !self.draining {
+            self.change()?;
+            self.syncs += 1;
+        }
+        let next = self.waiting.pop();
+        self.draining = next.is_some();
+        self.settled = self.draining;
+        self.open = next.map(|blob| (blob.digest.as_bytes().to_vec(), blob.role, String::new()));
+        Ok(next)
     }
     fn publish(&mut self) -> Result<(), StorageError> {
         self.change()?;
@@ -967,6 +1009,7 @@ impl Storage for Device {
     }
     fn make_bootable(&mut self, manifest: &Manifest, front: &[u8]) -> Result<(), StorageError> {
         self.change()?;
+        assert!(self.waiting.is_empty(), "nothing waits any more");
         let whole = manifest
             .composefs()
             .is_none_or(|payload| self.target.contains_key(payload.digest.as_bytes()));

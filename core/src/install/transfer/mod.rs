@@ -1,8 +1,11 @@
 //! The work: the target set is unbootable now; every blob comes to its place, in the order of the index.
 //!
 //! # Power loss
-//! A published blob is whole, synced and read back. Of the blob that was open, an unpublished part may be left; the next
-//! install checks it range by range and goes on from there.
+//! A published blob is whole, synced and read back. Of the blob that was open, and of those that wait to be published together
+//! (`publishing.rs`), an unpublished part may be left; the next install checks it range by range and goes on from there.
+
+mod other_way;
+mod publishing;
 
 use super::blob::{self, Writing};
 use super::data::{self, Seams};
@@ -11,15 +14,14 @@ use super::patched::Outcome;
 use super::planning::{locate, read_block};
 use super::runs::LookAhead;
 use super::walk::{Step, Walk};
-use super::ways;
-use super::ways::{Choice, Way};
+use super::ways::{self, Choice, Way};
 use super::{Ahead, Need, Purpose, Request, Session, State, staying};
-use crate::error::{Error, Misuse, PolicyRefused};
+use crate::error::{Error, Misuse};
 use crate::storage::{Location, RunningObject, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::verify::hashed::HashedBytes;
 use crate::wire::digest::BlobDigest;
-use crate::wire::index::{Alternative, Blob, Encoding, Range};
+use crate::wire::index::{Alternative, Blob, Encoding, Range, Role};
 use crate::wire::layout::Extent;
 use crate::wire::manifest::Manifest;
 
@@ -241,7 +243,7 @@ impl Transfer {
                 self.task = Task::Walk;
                 let copied = self.copy(session, storage, blob, done, digest)?;
                 if copied == Copied::Lost {
-                    return start_over(session, &blob);
+                    return self.start_over(session, storage, &blob);
                 }
             }
             Task::ReadBack {
@@ -270,10 +272,11 @@ impl Transfer {
                 Went::On => {}
                 Went::Far => break,
                 Went::ToEnd => {
+                    publishing::drain(session, storage)?;
                     let whole_bytes = self.walk.whole_bytes();
                     return OtherData::after_transfer(session, self.seams, whole_bytes);
                 }
-                Went::ToLost(blob) => return start_over(session, &blob),
+                Went::ToLost(blob) => return self.start_over(session, storage, &blob),
             }
         }
         self.look_ahead(session, storage)?;
@@ -384,17 +387,16 @@ impl Transfer {
         storage: &mut S,
         blob: Blob,
     ) -> Result<(), Error> {
-        let manifest = session
-            .manifest
-            .as_ref()
-            .ok_or(Misuse::InstallerFailed)?
-            .value();
         let present = session.present.contains(self.looked_up);
         let way = session.ways.of(self.blobs);
         self.blobs += 1;
         self.looked_up += 1;
         (self.alternatives, self.given_up, self.fetched_bytes) = (0, 0, 0);
         self.blob_start = (way != Way::Whole).then(|| self.walk.again());
+        if blob.role != Role::Object {
+            publishing::drain(session, storage)?;
+        }
+        let manifest = session.manifest()?;
         let location = if present {
             Location::Target
         } else {
@@ -506,68 +508,6 @@ impl Transfer {
         Ok(())
     }
 
-    /// The base of the patch is damaged: what was written of the blob goes, and its records are passed again to find another way.
-    fn give_up<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-    ) -> Result<(), Error> {
-        let Some(Current::Write(writing)) = self.blob.take() else {
-            return Err(Misuse::InstallerFailed.into());
-        };
-        let (Way::Patch(number), Some(other)) = (writing.way(), writing.patch()) else {
-            return Err(Misuse::InstallerFailed.into());
-        };
-        session.tally.damaged_bases += 1;
-        storage.discard()?;
-        let base = other.base_digest;
-        let start = self.blob_start.as_ref();
-        let Some(start) = start.filter(|_| session.config.can_go_back) else {
-            return Err(PolicyRefused::BaseDamaged { base }.into());
-        };
-        self.walk = start.again();
-        // Of what the plan counted for this patch, only what has been fetched is still to be paid.
-        session.planned_bytes =
-            session.planned_bytes.saturating_sub(other.stored_bytes) + self.fetched_bytes;
-        self.given_up |= 1 << number;
-        (self.alternatives, self.fetched_bytes) = (0, 0);
-        self.blob = Some(Current::Choosing {
-            blob: *writing.blob(),
-            choice: Choice::new(writing.blob(), self.given_up),
-            base,
-        });
-        Ok(())
-    }
-
-    /// Goes back to the start of the blob and takes the way that was chosen, if the budget allows it.
-    fn take_other_way<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-        blob: Blob,
-        choice: &Choice,
-        base: BlobDigest,
-    ) -> Result<(), Error> {
-        session.planned_bytes += choice.stored_bytes;
-        let over_budget = session
-            .config
-            .budget
-            .is_some_and(|budget| session.planned_bytes > budget);
-        let Some(start) = self.blob_start.as_ref().filter(|_| !over_budget) else {
-            return Err(PolicyRefused::BaseDamaged { base }.into());
-        };
-        self.walk = start.again();
-        self.alternatives = 0;
-        storage.open(&blob, session.manifest()?)?;
-        self.blob = Some(Current::Write(Writing::new(
-            blob,
-            choice.way,
-            0,
-            session.config.read_back,
-        )));
-        Ok(())
-    }
-
     /// Copies one piece from the running set; a copy that cannot be read or is not what its name says is fetched instead.
     fn copy<S: Storage>(
         &mut self,
@@ -613,91 +553,4 @@ impl Transfer {
         )));
         Ok(Copied::On)
     }
-
-    /// All bytes of a blob are written: bring them to the medium, then read them back or publish at once.
-    fn settle<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-        blob: Blob,
-        over: Over,
-    ) -> Result<(), Error> {
-        storage.settle()?;
-        if session.config.read_back {
-            self.task = Task::ReadBack {
-                blob,
-                done: 0,
-                digest: VerityDigest::new(),
-                over,
-            };
-            return Ok(());
-        }
-        self.publish(session, storage, &blob, over)
-    }
-
-    fn read_back<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-        blob: Blob,
-        done: u64,
-        mut digest: VerityDigest,
-        over: Over,
-    ) -> Result<(), Error> {
-        let left = blob.size - done;
-        let trees = storage
-            .read_trees(done, blob.size)?
-            .filter(|trees| (1..=left).contains(&trees.bytes()) && digest.update_trees(trees));
-        let bytes = if let Some(trees) = trees {
-            trees.bytes()
-        } else {
-            let piece = blob::piece(session.workspace.output, left);
-            storage.read(done, piece)?;
-            digest.update(piece);
-            piece.len() as u64
-        };
-        session.tally.read_back_bytes += bytes;
-        let done = done + bytes;
-        if done < blob.size {
-            self.task = Task::ReadBack {
-                blob,
-                done,
-                digest,
-                over,
-            };
-            return Ok(());
-        }
-        if digest.finish() != blob.digest {
-            storage.discard()?;
-            return Err(blob::read_back_failed(&blob).into());
-        }
-        self.publish(session, storage, &blob, over)
-    }
-
-    fn publish<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-        blob: &Blob,
-        over: Over,
-    ) -> Result<(), Error> {
-        blob::check_seal(session.manifest()?, blob, storage)?;
-        storage.publish()?;
-        session.tally.blobs += 1;
-        self.blob = match over {
-            Over::Ranges => None,
-            Over::Copy => Some(Current::Settled {
-                audit: session.config.audit,
-            }),
-        };
-        Ok(())
-    }
-}
-
-/// An object that was to stay is damaged in the running set: the full route says how to fetch it.
-fn start_over(session: &mut Session<'_>, lost: &Blob) -> Result<State, Error> {
-    if session.config.can_go_back {
-        return session.start_over();
-    }
-    Err(PolicyRefused::BaseDamaged { base: lost.digest }.into())
 }
