@@ -180,6 +180,20 @@ fn a_server_must_prove_who_it_is_and_a_wrong_clock_is_said() {
     let other = Authority::new(&field.folder("other"), "another");
     let device = field.maker.device();
     let trust = |file: PathBuf| format!("[network]\ntrust = \"{}\"\n", file.display());
+    // Without an anchor in the description those of the system count.
+    for (anchors, code, why) in [
+        (field.authority.file("ca.pem"), 0, ""),
+        (other.file("ca.pem"), 70, "trust anchors"),
+        (field.folder("none.pem"), 2, "no trust anchors"),
+    ] {
+        let mut plan = device.command(&["plan", &https(server.port)]);
+        plan.env("SSL_CERT_FILE", anchors)
+            .env_remove("SSL_CERT_DIR");
+        let output = plan.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(why), "{why}: {error}");
+    }
     device.describe(&trust(other.file("ca.pem")));
     refused(&device, &[&https(server.port)], 70, "trust anchors");
     device.describe(&trust(field.folder("none.pem")));
