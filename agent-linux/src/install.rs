@@ -7,7 +7,6 @@
 //! front matter, and the decoders' windows. Nothing grows with the bundle.
 
 use crate::ahead::AheadSource;
-use crate::clock::Utc;
 use crate::config::{Rate, Window};
 use crate::crew::{Crew, with_crew};
 use crate::decoder::Zstd;
@@ -18,6 +17,7 @@ use crate::journal::Journal;
 use crate::keys::{hex, id_text};
 use crate::network;
 use crate::overlap::overlapped;
+use crate::planned;
 use crate::progress::{Measured, Meter, MeteredSource, MeteredStorage};
 use crate::report::{Outlet, warn};
 use crate::secure_boot::{Gate, Trust};
@@ -386,19 +386,10 @@ where
     if order.device.description.sets.is_some() && manifest.value().uki().is_none() {
         return Err(AgentError::NoSystem);
     }
-    let mut event = plan_event(order, plan, manifest);
-    let mut refused = None;
-    if let Some(web) = web {
-        let mut web = web.borrow_mut();
-        let (cost, over) = network::cost(&mut web, manifest, plan, &installer.tally());
-        event.seconds = order
-            .rate
-            .map(|rate| cost.install_bytes.div_ceil(rate.bytes().get()));
-        event.hours = order
-            .window
-            .map(|window| hours_event(window, order.device.now()));
-        (event.network, refused) = (Some(cost), over);
-    }
+    let cost =
+        web.map(|web| network::cost(&mut web.borrow_mut(), manifest, plan, &installer.tally()));
+    let (cost, refused) = cost.map_or((None, None), |(cost, refused)| (Some(cost), refused));
+    let event = planned::event(order, plan, manifest, cost);
     meter.tell(&Event::Plan(Box::new(event)));
     if let Some(refused) = refused {
         return Err(refused.into());
@@ -415,55 +406,6 @@ where
             meter.begin(plan);
             Ok(true)
         }
-    }
-}
-
-fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> events::Plan {
-    events::Plan {
-        set: order.target.to_string(),
-        release: release_event(manifest),
-        source_bytes: plan.source_bytes(),
-        base: plan.base.as_ref().map(|base| hex(base)),
-        start: plan.start.into(),
-        bundle_bytes: plan.bundle_bytes,
-        framing_bytes: plan.framing_bytes,
-        index_bytes: plan.index_bytes,
-        fetch_bytes: plan.fetch_bytes,
-        patch_bytes: plan.patch_bytes,
-        whole_bytes: plan.whole_bytes,
-        cheapest_bytes: plan.cheapest_bytes,
-        uki: plan.uki.into(),
-        objects: plan.objects.into(),
-        composefs: plan.composefs.into(),
-        images: plan.images.into(),
-        audit_bytes: plan.audit_bytes,
-        write_bytes: plan.write_bytes,
-        copy_bytes: plan.copy_bytes,
-        present_bytes: plan.present_bytes,
-        fetch_blobs: plan.fetch_blobs,
-        patch_blobs: plan.patch_blobs,
-        copy_blobs: plan.copy_blobs,
-        present_blobs: plan.present_blobs,
-        removed_blobs: plan.removed_blobs,
-        boot_slot_bytes: plan.boot_slot_bytes,
-        root_slot_bytes: plan.root_slot_bytes,
-        boot_free_bytes: plan.space.boot_bytes,
-        root_free_bytes: plan.space.root_bytes,
-        budget_bytes: order.budget,
-        network: None,
-        rate: order.rate.map(|rate| rate.bytes().get()),
-        seconds: None,
-        hours: None,
-    }
-}
-
-fn hours_event(window: Window, now: Option<u64>) -> events::Hours {
-    let closes = now.and_then(|now| Some(now + window.closes_in(now)?));
-    let opens = now.filter(|_| closes.is_none());
-    events::Hours {
-        hours: window.to_string(),
-        closes: closes.map(|time| Utc(time).to_string()),
-        opens: opens.map(|now| Utc(window.opens_at(now)).to_string()),
     }
 }
 

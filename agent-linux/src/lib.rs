@@ -12,7 +12,7 @@
 //! | `labels` | slots by partition label, without udev |
 //! | `held` | what a set holds, proved anew |
 //! | `keys`, `decoder`, `clock`, `source` | keys, zstd, time, the bundle's bytes |
-//! | `network` | what an install will cost on the network |
+//! | `network`, `planned` | what an install will cost on the network; what a plan tells |
 //! | `ledger` | what the network has cost so far |
 //! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
 //! | `install`, `progress` | core's installer, run, counted and timed |
@@ -71,6 +71,7 @@ pub mod marks;
 pub mod network;
 pub mod objects;
 pub mod overlap;
+pub mod planned;
 pub mod progress;
 pub mod repair;
 pub mod report;

@@ -7,7 +7,7 @@ mod servers;
 mod support;
 
 use field::{Device, Maker, PIECE_BYTES, Ran};
-use servers::{Authority, Server, Wire};
+use servers::{Authority, Fault, Server, Wire};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -106,7 +106,7 @@ fn over_tls_every_byte_counts_and_the_plan_is_enough_to_the_byte() {
     for (name, versions) in [("1.2", "TLSv1.2"), ("1.3", "TLSv1.3")] {
         let more = format!("ssl_protocols {versions};");
         let server = field.server(name, "server", &more);
-        let (wire, device) = (Wire::to(server.port, u64::MAX), field.device(""));
+        let (wire, device) = (Wire::to(server.port, Fault::None), field.device(""));
         let url = https(wire.port);
         let ran = device.run(&["--json", "plan", &url]);
         assert_eq!(ran.code, 0, "{}", ran.err);
@@ -129,10 +129,10 @@ fn over_tls_every_byte_counts_and_the_plan_is_enough_to_the_byte() {
 fn cuts_of_a_connection_with_tls_cost_a_range_and_a_handshake_each() {
     let field = Field::new();
     let server = field.server("cut", "server", "");
-    let wire = Wire::to(server.port, u64::MAX);
+    let wire = Wire::to(server.port, Fault::None);
     updated(&field.device(""), &[&https(wire.port)]);
     let undisturbed = wire.bytes();
-    let wire = Wire::to(server.port, 200_000);
+    let wire = Wire::to(server.port, Fault::Cut(200_000));
     updated(&field.device(""), &[&https(wire.port)]);
     let cuts = wire.connections() - 1;
     println!(
@@ -144,6 +144,35 @@ fn cuts_of_a_connection_with_tls_cost_a_range_and_a_handshake_each() {
 }
 
 #[test]
+fn what_is_flipped_under_tls_is_asked_for_again_within_the_budget() {
+    let field = Field::new();
+    let server = field.server("flips", "server", "");
+    let device = field.device("");
+    let ran = device.run(&["--json", "plan", &https(server.port)]);
+    let plan = event(&ran, "plan")["network"]["install_bytes"].as_u64();
+    // Enough for the update and some of the new tries, and for all of them.
+    for more in [60_000, 1_000_000] {
+        let wire = Wire::to(server.port, Fault::Flip(150_000));
+        let budget = plan.unwrap() + more;
+        let device = field.device("");
+        let words = [
+            "install",
+            "--budget",
+            &budget.to_string(),
+            &https(wire.port),
+        ];
+        let ran = device.run(&words);
+        let (spent, connections) = (wire.bytes(), wire.connections());
+        println!(
+            "exit code {}, {spent} of {budget}, {connections} connections",
+            ran.code
+        );
+        assert!(spent <= budget && connections > 1, "{}", ran.err);
+        assert_eq!(ran.code, if more == 60_000 { 37 } else { 0 }, "{}", ran.err);
+    }
+}
+
+#[test]
 fn a_server_must_prove_who_it_is_and_a_wrong_clock_is_said() {
     let field = Field::new();
     let server = field.server("own", "server", "");
@@ -151,6 +180,20 @@ fn a_server_must_prove_who_it_is_and_a_wrong_clock_is_said() {
     let other = Authority::new(&field.folder("other"), "another");
     let device = field.maker.device();
     let trust = |file: PathBuf| format!("[network]\ntrust = \"{}\"\n", file.display());
+    // Without an anchor in the description those of the system count.
+    for (anchors, code, why) in [
+        (field.authority.file("ca.pem"), 0, ""),
+        (other.file("ca.pem"), 70, "trust anchors"),
+        (field.folder("none.pem"), 2, "no trust anchors"),
+    ] {
+        let mut plan = device.command(&["plan", &https(server.port)]);
+        plan.env("SSL_CERT_FILE", anchors)
+            .env_remove("SSL_CERT_DIR");
+        let output = plan.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(why), "{why}: {error}");
+    }
     device.describe(&trust(other.file("ca.pem")));
     refused(&device, &[&https(server.port)], 70, "trust anchors");
     device.describe(&trust(field.folder("none.pem")));
@@ -234,7 +277,7 @@ fn a_proxy_of_the_description_or_of_the_environment_is_used() {
     let field = Field::new();
     let (plain, server) = (field.plain("web", ""), field.server("tls", "server", ""));
     let proxy = Server::proxy(&field.folder("proxy"));
-    let wire = Wire::to(proxy.port, u64::MAX);
+    let wire = Wire::to(proxy.port, Fault::None);
     let address = format!("http://user:word@127.0.0.1:{}", wire.port);
     // By the description: all bytes, those of the tunnel included.
     for url in [http(plain.port), https(server.port)] {
@@ -299,7 +342,7 @@ fn a_rate_is_kept_to_and_the_plan_says_how_long_it_takes() {
 fn outside_of_its_hours_an_install_asks_for_nothing() {
     let field = Field::new();
     let server = field.plain("web", "");
-    let wire = Wire::to(server.port, u64::MAX);
+    let wire = Wire::to(server.port, Fault::None);
     let (device, url) = (field.device(""), http(wire.port));
     let minute = |from_now: i64| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

@@ -6,6 +6,7 @@
 //! # Invariants
 //! - A reader that goes away (`| head`) never ends an install.
 
+mod plan;
 mod text;
 
 use crate::events::{Event, Json, Phase, Progress};

@@ -142,6 +142,16 @@ impl Server {
     }
 }
 
+/// What a wire does to each of its connections, after bytes from the server.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    None,
+    /// It is cut after so many.
+    Cut(u64),
+    /// The byte after so many has a bit flipped.
+    Flip(u64),
+}
+
 /// A wire to a port of this machine, on a port of its own.
 pub struct Wire {
     pub port: u16,
@@ -150,8 +160,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Each connection is cut after so many bytes from the server.
-    pub fn to(server: u16, cut_bytes: u64) -> Self {
+    pub fn to(server: u16, fault: Fault) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let bytes = Arc::new(AtomicU64::new(0));
@@ -163,8 +172,8 @@ impl Wire {
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).unwrap();
                 let up = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let (counted_up, counted) = (counted.clone(), counted.clone());
-                thread::spawn(move || carry(up.0, up.1, u64::MAX, &counted_up));
-                thread::spawn(move || carry(server, client, cut_bytes, &counted));
+                thread::spawn(move || carry(up.0, up.1, Fault::None, &counted_up));
+                thread::spawn(move || carry(server, client, fault, &counted));
             }
         });
         Self {
@@ -184,17 +193,25 @@ impl Wire {
     }
 }
 
-/// Carries bytes one way, at most so many, then ends both ways.
-fn carry(mut from: TcpStream, mut to: TcpStream, most: u64, counted: &AtomicU64) {
-    let (mut buffer, mut left) = ([0; 8192], most);
-    while left > 0 {
-        let piece = left.min(buffer.len() as u64) as usize;
-        let Ok(taken @ 1..) = from.read(&mut buffer[..piece]) else {
+/// Carries bytes one way, as far as the fault lets them, then ends both ways.
+fn carry(mut from: TcpStream, mut to: TcpStream, fault: Fault, counted: &AtomicU64) {
+    let (mut buffer, mut passed) = ([0; 8192], 0);
+    loop {
+        let room = match fault {
+            Fault::Cut(most) => (most - passed).min(buffer.len() as u64) as usize,
+            Fault::None | Fault::Flip(_) => buffer.len(),
+        };
+        let Ok(taken @ 1..) = from.read(&mut buffer[..room]) else {
             break;
         };
+        if let Fault::Flip(after) = fault
+            && (passed..passed + taken as u64).contains(&after)
+        {
+            buffer[(after - passed) as usize] ^= 1;
+        }
         // Before they are passed on: who has got them finds them counted.
         counted.fetch_add(taken as u64, Ordering::Relaxed);
-        left -= taken as u64;
+        passed += taken as u64;
         if to.write_all(&buffer[..taken]).is_err() {
             break;
         }
