@@ -152,6 +152,9 @@ impl Source for AheadSource<'_, '_> {
         &mut self,
         request: &Request,
     ) -> Result<Option<HashedBytes<'_>>, SourceError<io::Error>> {
+        if let Some(web) = self.bundle.web() {
+            web.borrow_mut().expect(request);
+        }
         let there = self.next(request)?;
         let goes_on = self.last == Some((request.offset, request.bytes));
         self.last = Some((request.offset + u64::from(request.bytes), request.bytes));

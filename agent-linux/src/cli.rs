@@ -121,7 +121,8 @@ pub struct InitArguments {
 pub struct PlanArguments {
     /// The bundle: a file, an address (http://…), or - for standard input.
     pub source: PathBuf,
-    /// Most bytes that may be read from the bundle. From a web server nothing but these is fetched then, in more requests.
+    /// Most bytes that the bundle may cost: on the network all bytes of the connections, headers and new tries included, of this
+    /// and all earlier installs of it; of a file what is read. `plan` compares with its own run.
     #[arg(long, value_name = "BYTES")]
     pub budget: Option<u64>,
     /// Do not check what this device does not need of the bundle. From a web server with ranges that is not fetched anyway.

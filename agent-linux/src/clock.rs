@@ -40,6 +40,17 @@ impl fmt::Display for Utc {
     }
 }
 
+/// The number of the day that a time lies in, from 1970-01-01 on.
+pub const fn day(time: u64) -> u64 {
+    time / DAY_SECONDS
+}
+
+/// The number of the month that a time lies in, from January 1970 on.
+pub fn month(time: u64) -> u64 {
+    let (year, month, _) = date(day(time));
+    (year - 1970) * 12 + month - 1
+}
+
 /// Year, month and day of a day since 1970-01-01, in the Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
     /// Days in 400 years, after which the calendar repeats.

@@ -21,6 +21,10 @@
 //! boot = "/dev/disk/by-partlabel/boot-a"
 //! root = "/dev/disk/by-partlabel/root-a"
 //!
+//! [budget]                               # most bytes over the network in a calendar period
+//! bytes = 50000000
+//! period = "month"                       # or "week", from Monday on, or "day"; in UTC
+//!
 //! [slots.fpga]                           # raw slots, as many as there are
 //! a = "/dev/disk/by-partlabel/fpga-a"
 //! b = "/dev/disk/by-partlabel/fpga-b"
@@ -32,8 +36,10 @@
 //! - A key that is not known is an error that names key and line: a typing mistake never falls back to a default.
 //! - No two places of the two sets are the same path.
 
+mod budget;
 mod loader;
 
+pub use budget::{Budget, Period};
 pub use loader::Loader;
 
 use crate::error::{AgentError, DescriptionProblem};
@@ -77,6 +83,8 @@ pub struct Description {
     pub running: PathBuf,
     /// Folder of the health checks.
     pub health: PathBuf,
+    /// Most bytes over the network.
+    pub budget: Option<Budget>,
     /// Who chooses the set at boot.
     pub loader: Loader,
     /// File or block device of the boot record.
@@ -158,6 +166,7 @@ struct File {
     image_only: bool,
     #[serde(default)]
     boot: Boot,
+    budget: Option<Budget>,
     sets: Option<Sets>,
     #[serde(default)]
     slots: BTreeMap<String, SlotPair>,
@@ -234,6 +243,7 @@ impl Description {
         let description = Self {
             compatible: name("compatible", &file.compatible)?,
             health: folder.join(file.health),
+            budget: file.budget,
             loader: file.boot.loader(file.image_only, folder)?,
             record: file
                 .boot

@@ -118,6 +118,18 @@ impl Device {
         clock::now(self.description.clock)
     }
 
+    /// The latest time that is known: the clock's, or the highest that was ever seen.
+    ///
+    /// # Errors
+    /// When the boot record cannot be read.
+    pub fn latest_time(&self) -> Result<Option<u64>, AgentError> {
+        let seen = match self.load_record()? {
+            Loaded::Record(record) => Some(record.highest_time()),
+            Loaded::Blank | Loaded::Corrupt => None,
+        };
+        Ok(self.now().max(seen))
+    }
+
     /// Reads the boot record without making it.
     ///
     /// # Errors

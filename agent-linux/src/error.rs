@@ -5,7 +5,7 @@
 use crate::clock::Utc;
 use crate::exit;
 use crate::secure_boot::{Refusal, VariableProblem};
-use crate::source::http::{HttpProblem, problem_of};
+use crate::source::http::{HttpProblem, budget_problem_of, problem_of};
 use std::io;
 use std::path::PathBuf;
 use twinseal_core::Error;
@@ -82,15 +82,11 @@ pub enum AgentError {
         /// Why.
         error: io::Error,
     },
-    /// A server that sends all of a bundle, and a budget for less, or nobody knows for how much.
-    #[error(
-        "The server of {name} has no ranges, so the whole bundle would come, and nobody can say that it keeps within the budget of {budget} bytes."
-    )]
-    BudgetNeedsRanges {
-        /// The bundle's address.
-        name: String,
-        /// Most bytes that may be read.
-        budget: u64,
+    /// What the network has cost so far cannot be read.
+    #[error("What the network has cost so far cannot be read: both copies in {} are damaged.", file.display())]
+    LedgerDamaged {
+        /// The ledger.
+        file: PathBuf,
     },
     /// A file of the agent's own could not be read or written.
     #[error("{} could not be {done}: {error}.", file.display())]
@@ -247,14 +243,16 @@ impl AgentError {
             Self::FirmwareRefuses(_) | Self::FirmwareKeys { .. } => exit::SECURE_BOOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
-            Self::BudgetNeedsRanges { .. } => exit::BUDGET,
+            Self::Source { error, .. } if is_budget(error) => exit::BUDGET,
             Self::Source { error, .. } => match problem_of(error) {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
                 _ => exit::SOURCE,
             },
-            Self::DataVolatile | Self::File { .. } | Self::Restart { .. } | Self::NoMemory => {
-                exit::STORAGE
-            }
+            Self::LedgerDamaged { .. }
+            | Self::DataVolatile
+            | Self::File { .. }
+            | Self::Restart { .. }
+            | Self::NoMemory => exit::STORAGE,
         }
     }
 
@@ -286,8 +284,14 @@ impl AgentError {
             Self::FirmwareKeys { .. } => {
                 "Look after the firmware's variables. `twinseal install --no-firmware-check` installs without asking them."
             }
-            Self::BudgetNeedsRanges { .. } => {
+            Self::Source { error, .. } if budget_problem_of(error).is_some() => {
+                "`twinseal plan` shows what an update costs and what the budgets leave; --budget BYTES allows more for this bundle."
+            }
+            Self::Source { error, .. } if is_budget(error) => {
                 "Put the bundle on a web server with ranges, or allow its whole size with --budget BYTES where the server says it."
+            }
+            Self::LedgerDamaged { .. } => {
+                "Look after the medium. Without the file the count begins anew."
             }
             Self::RestartFirst { .. } => "Restart the device, then install.",
             Self::DataVolatile => {
@@ -309,6 +313,16 @@ impl AgentError {
         };
         Some(fixed.to_owned())
     }
+}
+
+/// Whether a budget ended a read.
+fn is_budget(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::QuotaExceeded
+        || budget_problem_of(error).is_some()
+        || matches!(
+            problem_of(error),
+            Some(HttpProblem::BudgetNeedsRanges { .. })
+        )
 }
 
 impl From<StorageError> for AgentError {

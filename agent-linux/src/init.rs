@@ -15,7 +15,7 @@ use crate::install::{
 use crate::journal::Journal;
 use crate::report::Outlet;
 use crate::slots::{Access, Places};
-use crate::source::Bundle;
+use crate::source::{Bundle, Terms};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::error::Misuse;
@@ -42,7 +42,8 @@ pub fn init(
         Loaded::Record(_) => return Err(AgentError::AlreadyProvisioned),
         Loaded::Corrupt => return Err(AgentError::RecordCorrupt),
     }
-    if arguments.both && Bundle::open(&arguments.source, None)?.bytes().is_none() {
+    let terms = Terms::of_run(device, None);
+    if arguments.both && Bundle::open(&arguments.source, &terms)?.bytes().is_none() {
         return Err(AgentError::BothFromPipe);
     }
     let mut journal = required(device, Some(&loaded))?;
@@ -115,7 +116,8 @@ fn transfer(
     outlet: &mut Outlet,
 ) -> Result<Done, Stopped> {
     let past = journal.past();
-    let mut bundle = Bundle::open(&arguments.source, None)?;
+    let terms = Terms::of_install(device, None, past.is_unfinished(set));
+    let mut bundle = Bundle::open(&arguments.source, &terms)?;
     // A new device may have nothing at all where the other set will be.
     let other = if first {
         places.unopened(set.other())?
@@ -132,7 +134,7 @@ fn transfer(
             now: device.now(),
             highest_time_seen: past.highest_time,
         },
-        budget: None,
+        budget: bundle.limit(None),
         audit: bundle.is_free_to_read(),
         interrupted: past.interrupted(set),
         read_back: true,

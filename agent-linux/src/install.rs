@@ -14,19 +14,22 @@ use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::journal::Journal;
 use crate::keys::{hex, id_text};
+use crate::network;
 use crate::overlap::overlapped;
 use crate::progress::{Measured, Meter, MeteredSource, MeteredStorage};
 use crate::report::{Outlet, warn};
 use crate::secure_boot::{Gate, Trust};
 use crate::slots::{OpenSet, Places};
 use crate::source::Bundle;
+use crate::source::http::Http;
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use twinseal_core::boot::Set;
 use twinseal_core::decode::Inflate;
-use twinseal_core::error::Misuse;
+use twinseal_core::error::{Error, Misuse};
 use twinseal_core::install::{Config, Installed, Installer, Plan, Workspace};
 use twinseal_core::journal::{Event as Noted, Release};
 use twinseal_core::source::{RunError, run};
@@ -92,6 +95,8 @@ pub struct Done {
     pub measured: Measured,
     /// From the first byte of the bundle to the bootable set.
     pub total: Duration,
+    /// What the bundle cost: over the network all bytes of the connections, otherwise what was read of it.
+    pub source_bytes: u64,
 }
 
 /// Why an install stopped, and how far it was.
@@ -100,7 +105,7 @@ pub struct Stopped {
     pub error: AgentError,
     /// SHA-256 of the manifest, when there was a verified one.
     pub manifest: Option<Box<Sha256Digest>>,
-    /// Bytes that had come from the bundle.
+    /// What the bundle had cost, as in [`Done`].
     pub source_bytes: u64,
     /// Whether the target set may have been touched.
     pub target_touched: bool,
@@ -148,7 +153,7 @@ impl Done {
         journal.append(Noted::InstallCompleted {
             set,
             manifest: *self.installed.manifest().manifest_sha256(),
-            source_bytes: tally.source_bytes(),
+            source_bytes: self.source_bytes,
             written_bytes: tally.written_bytes,
             present_bytes: tally.present_bytes,
             patch_bytes: tally.patch_bytes,
@@ -266,6 +271,7 @@ where
     }
     let start = Instant::now();
     let name = bundle.name().to_owned();
+    let web = bundle.web();
     let meter = Meter::new(outlet);
     let mut refusal = None;
     let ended = run(
@@ -279,7 +285,8 @@ where
             meter: &meter,
         },
         request,
-        |installer, plan| match at_plan(order, installer, plan, &meter, &mut decide) {
+        |installer, plan| match at_plan(order, web.as_deref(), installer, plan, &meter, &mut decide)
+        {
             Ok(go_on) => go_on,
             Err(error) => {
                 refusal = Some(error);
@@ -288,6 +295,16 @@ where
         },
     );
     let measured = meter.measured();
+    let source_bytes = match &web {
+        Some(web) => {
+            // What was wrong shall not be taken for right bytes again, and what is installed is of no more use.
+            if let Ok(()) | Err(RunError::Core(Error::BundleInvalid(_))) = &ended {
+                web.borrow_mut().forget();
+            }
+            settle(&mut web.borrow_mut())
+        }
+        None => installer.tally().source_bytes(),
+    };
     let error = match (ended, refusal) {
         (Ok(()), _) => {
             let total = start.elapsed();
@@ -296,6 +313,7 @@ where
                 installed,
                 measured,
                 total,
+                source_bytes,
             }));
         }
         (Err(RunError::Declined), None) => return Ok(None),
@@ -307,9 +325,19 @@ where
         manifest: installer
             .manifest()
             .map(|manifest| Box::new(*manifest.manifest_sha256())),
-        source_bytes: installer.tally().source_bytes(),
+        source_bytes,
         target_touched: measured.target_touched,
     })
+}
+
+/// Ends reading from a web server; gives what it cost. The install is over: a count that cannot be written is too high.
+fn settle(web: &mut Http) -> u64 {
+    if let Err(error) = web.settle() {
+        warn(&format!(
+            "What the network has cost is counted too high: {error}"
+        ));
+    }
+    web.account_mut().line().total_bytes()
 }
 
 fn run_error(error: RunError<io::Error>, name: String) -> AgentError {
@@ -337,6 +365,7 @@ const fn config<'d>(order: &Order<'d>, source_bytes: Option<u64>, can_go_back: b
 /// with its own reason, and without a word in the journal that an install began.
 fn at_plan<D>(
     order: &Order<'_>,
+    web: Option<&RefCell<Http>>,
     installer: &Installer<'_>,
     plan: &Plan,
     meter: &Meter<'_>,
@@ -351,13 +380,26 @@ where
     if order.device.description.sets.is_some() && manifest.value().uki().is_none() {
         return Err(AgentError::NoSystem);
     }
-    meter.tell(&Event::Plan(plan_event(order, plan, manifest)));
+    let mut event = plan_event(order, plan, manifest);
+    let mut refused = None;
+    if let Some(web) = web {
+        let mut web = web.borrow_mut();
+        let (cost, over) = network::cost(&mut web, manifest, plan, &installer.tally());
+        (event.network, refused) = (Some(cost), over);
+    }
+    meter.tell(&Event::Plan(event));
+    if let Some(refused) = refused {
+        return Err(refused.into());
+    }
     if plan.check(order.budget).is_err() {
         return Ok(true);
     }
     match decide(plan, manifest)? {
         Decision::Decline => Ok(false),
         Decision::Accept => {
+            if let Some(web) = web {
+                web.borrow_mut().account_mut().accept();
+            }
             meter.begin(plan);
             Ok(true)
         }
@@ -391,6 +433,7 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         boot_free_bytes: plan.space.boot_bytes,
         root_free_bytes: plan.space.root_bytes,
         budget_bytes: order.budget,
+        network: None,
     }
 }
 

@@ -12,6 +12,8 @@
 //! | `labels` | slots by partition label, without udev |
 //! | `held` | what a set holds, proved anew |
 //! | `keys`, `decoder`, `clock`, `source` | keys, zstd, time, the bundle's bytes |
+//! | `network` | what an install will cost on the network |
+//! | `ledger` | what the network has cost so far |
 //! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
 //! | `install`, `progress` | core's installer, run, counted and timed |
 //! | `update`, `init` | `plan` and `install`; `device init` |
@@ -62,9 +64,11 @@ pub mod install;
 pub mod journal;
 pub mod keys;
 pub mod labels;
+pub mod ledger;
 pub mod loader;
 pub mod man;
 pub mod marks;
+pub mod network;
 pub mod objects;
 pub mod overlap;
 pub mod progress;

@@ -30,7 +30,7 @@ use crate::marks;
 use crate::report::Outlet;
 use crate::secure_boot;
 use crate::slots::{Access, Places};
-use crate::source::Bundle;
+use crate::source::{Bundle, Terms};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::trial;
@@ -79,8 +79,9 @@ pub fn plan(
         read_back: true,
         ask_firmware: false,
     };
+    let terms = Terms::of_run(device, arguments.budget);
     transfer(
-        device,
+        &terms,
         &start,
         &journal.past(),
         arguments,
@@ -154,16 +155,22 @@ fn attempt(
         read_back: !arguments.no_read_back,
         ask_firmware: !arguments.no_firmware_check,
     };
-    let Some(done) = transfer(
-        device,
+    let terms = Terms::of_install(device, arguments.plan.budget, past.is_unfinished(target));
+    let done = transfer(
+        &terms,
         &start,
         &past,
         &arguments.plan,
         manner,
         outlet,
         accept,
-    )?
-    else {
+    );
+    // Also where nothing came of it: an address where nothing is costs a request.
+    let done = done.map_err(|stopped| Stopped {
+        source_bytes: stopped.source_bytes.max(terms.network_bytes()),
+        ..stopped
+    })?;
+    let Some(done) = done else {
         return Ok(());
     };
     let attempts = (!arguments.no_trial).then(|| {
@@ -175,7 +182,7 @@ fn attempt(
         Stopped {
             error,
             manifest: Some(Box::new(*done.installed.manifest().manifest_sha256())),
-            source_bytes: done.installed.tally().source_bytes(),
+            source_bytes: done.source_bytes,
             target_touched: true,
         }
     })?;
@@ -246,7 +253,7 @@ fn start(device: &Device, loaded: &Loaded, running: Set) -> Result<Start, AgentE
 }
 
 fn transfer<D>(
-    device: &Device,
+    terms: &Terms<'_>,
     start: &Start,
     past: &Past,
     arguments: &PlanArguments,
@@ -258,7 +265,8 @@ where
     D: FnMut(&Plan, &Verified<Manifest>) -> Result<Decision, AgentError>,
 {
     let target = start.running.other();
-    let mut bundle = Bundle::open(&arguments.source, arguments.budget)?;
+    let device = terms.device();
+    let mut bundle = Bundle::open(&arguments.source, terms)?;
     let running_set = start.places.open(start.running, Access::Read)?;
     let target_set = start.places.open(target, Access::Write)?;
     let trust = if manner.ask_firmware {
@@ -275,7 +283,7 @@ where
             now: device.now(),
             highest_time_seen: start.record.highest_time().max(past.highest_time),
         },
-        budget: arguments.budget,
+        budget: bundle.limit(arguments.budget),
         audit: !arguments.no_audit && bundle.is_free_to_read(),
         interrupted: past.interrupted(target),
         read_back: manner.read_back,

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::Board;
 use support::bundle::{Release, key};
 use twinseal::cli::{InitArguments, InstallArguments, PlanArguments, SelectArguments, SetName};
@@ -26,14 +27,21 @@ const SLOTS: &str = "[boot]\nloader = \"systemd-boot\"\nvariables = \"efivars\"\
 
 const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
-struct Machine(Board);
+/// One machine at a time: a program that another test starts would hold this process's lock of the boot record until it runs.
+static ALONE: Mutex<()> = Mutex::new(());
+
+struct Machine(
+    Board,
+    #[expect(dead_code, reason = "held")] MutexGuard<'static, ()>,
+);
 
 impl Machine {
     /// Release 1 in set a, booted.
     fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let board = Board::at(tempfile::tempdir().unwrap(), "absent", SLOTS);
         fs::create_dir(board.path("efivars")).unwrap();
-        let machine = Self(board);
+        let machine = Self(board, alone);
         let arguments = InitArguments {
             source: machine.bundle(1),
             set: SetName::A,

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use support::Board;
 use support::bundle::{Release, content, key};
+use twinseal::source::account::Account;
 use twinseal::source::http::{Http, HttpProblem, Patience, problem_of};
+use twinseal::source::line::Line;
+use twinseal_core::install::{Ahead, Purpose, Request};
 use twinseal_core::source::SourceError;
 
 const QUICK: Patience = Patience {
@@ -36,7 +39,7 @@ struct Plan {
     /// Never answers a connection any more.
     silent: bool,
     status: u16,
-    /// Connection and `Range` of each request.
+    /// Connection and `Range` of each request; `HEAD` has none.
     requests: Vec<(usize, String)>,
 }
 
@@ -85,7 +88,7 @@ impl Server {
     }
 
     fn open(&self) -> Http {
-        Http::open(&self.url, false, QUICK).unwrap()
+        open(&self.url).unwrap()
     }
 
     fn serve(&self, number: usize, stream: TcpStream) -> std::io::Result<()> {
@@ -96,12 +99,13 @@ impl Server {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut stream = stream;
         loop {
-            let mut range = None;
+            let (mut range, mut is_head) = (None, false);
             loop {
                 let mut line = String::new();
                 if reader.read_line(&mut line)? == 0 {
                     return Ok(());
                 }
+                is_head |= line.starts_with("HEAD ");
                 if let Some(value) = line.to_lowercase().strip_prefix("range: bytes=") {
                     range = Some(value.trim().to_owned());
                 }
@@ -109,7 +113,10 @@ impl Server {
                     break;
                 }
             }
-            let (head, body) = self.answer(number, range);
+            let (head, mut body) = self.answer(number, range, is_head);
+            if is_head {
+                body.clear();
+            }
             if head.is_empty() {
                 // Silence: until the client gives up.
                 let _ = reader.read(&mut [0]);
@@ -128,10 +135,15 @@ impl Server {
         }
     }
 
-    fn answer(&self, number: usize, range: Option<String>) -> (String, Vec<u8>) {
+    fn answer(&self, number: usize, range: Option<String>, is_head: bool) -> (String, Vec<u8>) {
         let mut plan = self.plan.lock().unwrap();
         plan.requests
             .push((number, range.clone().unwrap_or_default()));
+        let accepts = if is_head && plan.ranges {
+            "Accept-Ranges: bytes\r\n"
+        } else {
+            ""
+        };
         if plan.silent {
             return (String::new(), Vec::new());
         }
@@ -165,9 +177,29 @@ impl Server {
         } else {
             "Connection: close\r\n".to_owned()
         };
-        let head = format!("HTTP/1.1 {line}\r\nETag: {}\r\n{length}\r\n", plan.tag);
+        let head = format!(
+            "HTTP/1.1 {line}\r\nETag: {}\r\n{accepts}{length}\r\n",
+            plan.tag
+        );
         (head, body)
     }
+}
+
+fn open(url: &str) -> std::io::Result<Http> {
+    Http::open(url, false, QUICK, Account::unlimited(Line::new(None)))
+}
+
+/// Says that so many bytes will be needed.
+fn expect(http: &mut Http, offset: u64, bytes: u64) {
+    http.expect(&Request {
+        offset,
+        bytes: 1,
+        purpose: Purpose::Data,
+        ahead: Ahead {
+            run_bytes: bytes,
+            ..Ahead::default()
+        },
+    });
 }
 
 fn read(http: &mut Http, offset: u64, bytes: usize) -> Result<Vec<u8>, SourceError<String>> {
@@ -180,11 +212,12 @@ fn read(http: &mut Http, offset: u64, bytes: usize) -> Result<Vec<u8>, SourceErr
 }
 
 #[test]
-fn reads_in_a_row_go_on_with_the_running_answer() {
+fn what_is_needed_is_asked_for_at_once() {
     let bytes = content(1, 700_000);
     let server = Server::new(bytes.clone());
     let mut http = server.open();
     assert_eq!(http.bytes(), Some(700_000));
+    expect(&mut http, 0, 700_000);
     for offset in (0..700_000).step_by(7_000) {
         assert_eq!(
             read(&mut http, offset as u64, 7_000).unwrap(),
@@ -192,7 +225,7 @@ fn reads_in_a_row_go_on_with_the_running_answer() {
         );
     }
     let requests = server.requests();
-    assert!(requests.len() <= 6, "windows double: {requests:?}");
+    assert!(requests.len() <= 7, "windows double: {requests:?}");
     assert!(
         requests.iter().all(|(connection, _)| *connection == 0),
         "one connection: {requests:?}"
@@ -200,7 +233,7 @@ fn reads_in_a_row_go_on_with_the_running_answer() {
     let traffic = http.traffic();
     assert_eq!(traffic.requests as usize, requests.len());
     assert!(
-        (700_000..702_500).contains(&traffic.received_bytes),
+        (700_000..702_000).contains(&traffic.received_bytes),
         "{traffic:?}"
     );
     assert!((100..1_800).contains(&traffic.sent_bytes), "{traffic:?}");
@@ -220,32 +253,21 @@ fn a_small_gap_is_read_and_a_large_one_is_jumped() {
             bytes[offset..offset + 100]
         );
     };
-    [0, 600, 1_700].into_iter().for_each(&mut at);
-    assert_eq!(server.requests().len(), 1);
+    [0, 600, 1_200].into_iter().for_each(&mut at);
+    assert_eq!(server.requests().len(), 2);
     [5_000_000, 15_000_000].into_iter().for_each(&mut at);
-    assert_eq!(server.requests().len(), 3);
+    assert_eq!(server.requests().len(), 4);
     let traffic = http.traffic();
-    assert!(traffic.received_bytes < 1_000_000, "{traffic:?}");
-}
-
-#[test]
-fn with_a_budget_nothing_is_fetched_that_was_not_asked_for() {
-    let bytes = content(2, 5_000_000);
-    let server = Server::new(bytes.clone());
-    let mut http = Http::open(&server.url, true, QUICK).unwrap();
-    for offset in [0, 512, 1_000_000, 4_000_000] {
-        assert_eq!(
-            read(&mut http, offset as u64, 512).unwrap(),
-            bytes[offset..offset + 512]
-        );
-    }
-    let traffic = http.traffic();
-    assert!(traffic.received_bytes < 4 * (512 + 200), "{traffic:?}");
+    assert!(
+        traffic.received_bytes < 4_096 + 200 + 4 * 200,
+        "{traffic:?}"
+    );
     assert!(
         server
             .requests()
             .iter()
-            .all(|(connection, _)| *connection == 0)
+            .all(|(connection, _)| *connection == 0),
+        "one connection"
     );
 }
 
@@ -255,6 +277,7 @@ fn a_cut_connection_goes_on_where_it_stopped() {
     let server = Server::new(bytes.clone());
     server.set(|plan| plan.cuts = vec![40_000, 1, 100_000, 0, 0, 70_000]);
     let mut http = server.open();
+    expect(&mut http, 0, 300_000);
     let mut whole = Vec::new();
     for offset in (0..300_000).step_by(30_000) {
         whole.extend(read(&mut http, offset as u64, 30_000).unwrap());
@@ -263,7 +286,7 @@ fn a_cut_connection_goes_on_where_it_stopped() {
     let traffic = http.traffic();
     assert!(traffic.tries >= 5, "{traffic:?}");
     assert!(
-        traffic.received_bytes < 310_000,
+        traffic.received_bytes < 303_500,
         "nothing twice: {traffic:?}"
     );
 }
@@ -321,7 +344,7 @@ fn an_answer_without_a_byte_is_not_asked_for_again() {
         panic!("nothing was there to read");
     };
     assert_eq!(problem_of(&error), Some(&HttpProblem::Answer));
-    assert_eq!(server.requests().len(), 2);
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
@@ -336,8 +359,8 @@ fn a_server_without_ranges_is_read_forwards() {
         assert_eq!(read(&mut http, 5, 10).unwrap(), bytes[5..15]);
         assert_eq!(read(&mut http, 250_000, 50_000).unwrap(), bytes[250_000..]);
         assert!(http.ends_at(300_000).unwrap());
-        assert_eq!(server.requests().len(), 1);
-        server.set(|plan| plan.cuts = vec![1_000]);
+        assert_eq!(server.requests().len(), 2);
+        server.set(|plan| plan.cuts = if length { vec![1_000] } else { vec![0, 1_000] });
         let mut http = server.open();
         let end = http.read_at(0, &mut [0; 2_000]);
         if length {
@@ -357,11 +380,7 @@ fn a_server_without_ranges_is_read_forwards() {
 #[test]
 fn a_status_that_gives_no_bytes_is_said() {
     let server = Server::new(vec![0; 10]);
-    let open = |server: &Server| {
-        Http::open(&server.url, false, QUICK)
-            .map(|_| ())
-            .unwrap_err()
-    };
+    let open = |server: &Server| open(&server.url).map(|_| ()).unwrap_err();
     server.set(|plan| plan.status = 404);
     assert_eq!(problem_of(&open(&server)), Some(&HttpProblem::Status(404)));
     assert_eq!(server.requests().len(), 1);
@@ -379,23 +398,44 @@ fn an_update_from_the_web_costs_what_the_plan_says() {
     assert_eq!(run.code, 0, "{}", run.err);
     let plan = &run.events()[0];
     assert_eq!(plan["audit_bytes"], 0, "what is not needed is not fetched");
-    let cost = plan["source_bytes"].as_u64().unwrap();
+    let cost = plan["network"]["install_bytes"].as_u64().unwrap();
     assert!(cost < bundle.len() as u64 * 3 / 4, "{plan}");
-    let budget = cost.to_string();
-    let run = board.run(&["--json", "install", "--budget", &budget, &server.url]);
+    let slots = board.slots();
+    let requests = server.requests().len();
+    let run = board.run(&["install", "--budget", &(cost - 1).to_string(), &server.url]);
+    assert_eq!(run.code, 37, "{}", run.err);
+    assert_eq!(board.slots(), slots);
+    let asked = server.requests().len() - requests;
+    assert!(asked <= 3, "{asked} requests, none for data");
+    assert!(told(&board, "install-failed") > 500);
+    let run = board.run(&[
+        "--json",
+        "install",
+        "--budget",
+        &cost.to_string(),
+        &server.url,
+    ]);
     assert_eq!(run.code, 0, "{}", run.err);
     let events = run.events();
     let traffic = events
         .iter()
         .find(|event| event["event"] == "traffic")
         .unwrap();
-    let requests = traffic["requests"].as_u64().unwrap();
-    let received = traffic["received_bytes"].as_u64().unwrap();
+    let both =
+        traffic["received_bytes"].as_u64().unwrap() + traffic["sent_bytes"].as_u64().unwrap();
     assert!(
-        received <= cost + requests * 300,
+        (cost * 9 / 10..=cost).contains(&both),
         "{traffic}, {cost} planned"
     );
+    assert_eq!(told(&board, "install-completed"), both);
     assert_eq!(board.select(), "b trial, 2 attempts left");
+}
+
+/// Bytes in the last entry of a kind.
+fn told(board: &Board, kind: &str) -> u64 {
+    let entries = board.history();
+    let entry = entries.iter().rfind(|entry| entry["kind"] == kind).unwrap();
+    entry["source_bytes"].as_u64().unwrap()
 }
 
 #[test]
@@ -422,7 +462,7 @@ fn a_budget_is_kept_by_a_server_without_ranges_or_refused() {
         assert_eq!(board.slots(), slots);
     }
     server.set(|plan| plan.length = true);
-    let budget = bundle.len().to_string();
+    let budget = (bundle.len() + 2_000).to_string();
     let run = board.run(&["--json", "install", "--budget", &budget, &server.url]);
     assert_eq!(run.code, 0, "{}", run.err);
     let events = run.events();
@@ -432,15 +472,11 @@ fn a_budget_is_kept_by_a_server_without_ranges_or_refused() {
 }
 
 #[test]
-fn with_a_budget_an_answer_larger_than_the_request_is_refused() {
+fn an_answer_larger_than_the_request_is_refused() {
     let server = Server::new(content(2, 100_000));
     server.set(|plan| plan.generous = true);
-    let error = Http::open(&server.url, true, QUICK)
-        .map(|_| ())
-        .unwrap_err();
+    let error = open(&server.url).map(|_| ()).unwrap_err();
     assert_eq!(problem_of(&error), Some(&HttpProblem::Answer));
-    let mut http = server.open();
-    assert_eq!(read(&mut http, 70_000, 5).unwrap().len(), 5);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use twinseal_core::wire::index::Role;
 
 use crate::assemble::{Assembled, BaseRelease, BlobPlan, Plan, Target, assemble};
 use crate::authenticode;
-use crate::composefs_image::{self, ComposefsImage, FileKind};
+use crate::composefs_image::{self, ComposefsImage, Digest, FileEntry, FileKind};
 use crate::error::{Error, FileOperation};
 use crate::initramfs;
 use crate::keys::SigningKey;
@@ -207,21 +207,33 @@ fn from_parts(kernel: &Kernel, image: &ComposefsImage, seal: BlobDigest) -> Resu
     Ok(uki::assemble(&parts)?)
 }
 
-/// The `os-release` in a root.
+/// The `os-release` in a root. A short one lies in the image itself.
 fn os_release_of(image: &ComposefsImage) -> Result<Vec<u8>, Error> {
-    use std::io::Read;
     let files = composefs_image::file_list(&image.erofs)?;
-    let found = OS_RELEASE_PATHS.iter().find_map(|path| {
-        let file = files
-            .iter()
-            .find(|file| file.path == Path::new(path) && file.kind == FileKind::ObjectFile)?;
-        image
-            .objects
-            .iter()
-            .find(|object| Some(object.digest) == file.digest)
-    });
-    let object = found
-        .filter(|object| object.size <= PEM_MAX_BYTES)
+    for path in OS_RELEASE_PATHS.map(Path::new) {
+        match files.iter().find(|file| file.path == path) {
+            Some(FileEntry {
+                kind: FileKind::InlineFile { content },
+                ..
+            }) if !content.is_empty() => return Ok(content.clone()),
+            Some(FileEntry {
+                kind: FileKind::ObjectFile,
+                digest,
+                ..
+            }) => return object_content(image, *digest),
+            _ => {}
+        }
+    }
+    Err(RecipeError::OsReleaseMissing.into())
+}
+
+/// The content of the object of this digest, which stands for a text of a page at most.
+fn object_content(image: &ComposefsImage, digest: Option<Digest>) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let object = image
+        .objects
+        .iter()
+        .find(|object| Some(object.digest) == digest && object.size <= PEM_MAX_BYTES)
         .ok_or(RecipeError::OsReleaseMissing)?;
     let mut content = Vec::new();
     let path = Path::new(crate::error::role_name(Role::Object));

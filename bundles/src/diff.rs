@@ -230,8 +230,12 @@ impl Difference {
 
 fn content_differs(old: &FileEntry, new: &FileEntry) -> bool {
     // A file of the same content may move between the image and an object of its own.
-    let regular =
-        |file: &FileEntry| matches!(file.kind, FileKind::InlineFile | FileKind::ObjectFile);
+    let regular = |file: &FileEntry| {
+        matches!(
+            file.kind,
+            FileKind::InlineFile { .. } | FileKind::ObjectFile
+        )
+    };
     let same_kind = old.kind == new.kind || (regular(old) && regular(new));
     !same_kind || old.digest != new.digest
 }

@@ -332,6 +332,22 @@ fn a_difference_names_files_objects_and_cost() {
 }
 
 #[test]
+fn a_short_os_release_is_read_from_the_image_itself() {
+    let workshop = Workshop::new();
+    workshop.put(
+        "root.tar",
+        &twinseal_bundle::vectors::archive_of(&[("etc/os-release".to_owned(), b"ID=a\n".to_vec())]),
+    );
+    let bundle = workshop
+        .build(Workshop::system_recipe(), "b.tseal")
+        .unwrap();
+    let uki = workshop.at("uki.efi");
+    extract_blob(&bundle, &BlobName::Uki, &uki).unwrap();
+    let uki = fs::read(uki).unwrap();
+    assert_eq!(section(&uki, ".osrel").unwrap(), Some(b"ID=a\n".as_slice()));
+}
+
+#[test]
 fn a_failed_build_leaves_no_file() {
     let workshop = Workshop::new();
     for (from, to, expected) in [

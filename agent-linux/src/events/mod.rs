@@ -106,6 +106,29 @@ pub struct Plan {
     pub boot_free_bytes: Option<u64>,
     pub root_free_bytes: Option<u64>,
     pub budget_bytes: Option<u64>,
+    /// For a bundle on a web server.
+    pub network: Option<NetworkCost>,
+}
+
+/// What an install costs on the network: bytes of the connections both ways, headers included.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct NetworkCost {
+    /// An install from now on, all of it, at most, as long as no connection fails. It finds the index where this run left it.
+    pub install_bytes: u64,
+    /// Requests that are still to come.
+    pub requests: u64,
+    /// What this run has cost so far.
+    pub spent_bytes: u64,
+    /// Of these, for the index.
+    pub index_bytes: u64,
+    /// What earlier installs spent on this bundle.
+    pub bundle_before_bytes: u64,
+    /// What the bundle's budget leaves; `None` without one.
+    pub bundle_left_bytes: Option<u64>,
+    /// What was spent in the calendar period before this run; `None` without a budget.
+    pub period_before_bytes: Option<u64>,
+    /// What the period's budget leaves.
+    pub period_left_bytes: Option<u64>,
 }
 
 /// Where the release is that the route starts from, or why there is none.

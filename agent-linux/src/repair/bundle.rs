@@ -15,7 +15,7 @@ use crate::error::AgentError;
 use crate::install::{Decision, Order, Releases, run_installer};
 use crate::report::Outlet;
 use crate::slots::OpenSet;
-use crate::source::Bundle;
+use crate::source::{Bundle, Terms};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
@@ -40,7 +40,8 @@ pub(super) fn replace(
     outlet: &mut Outlet,
 ) -> Result<usize, AgentError> {
     let (device, places, set) = (job.device, job.places, job.set);
-    let mut bundle = Bundle::open(source, arguments.budget)?;
+    let terms = Terms::of_run(device, arguments.budget);
+    let mut bundle = Bundle::open(source, &terms)?;
     let scratch = device.state("scratch");
     let mut storage = RepairStorage {
         root,
@@ -62,7 +63,7 @@ pub(super) fn replace(
             now: None,
             highest_time_seen: 0,
         },
-        budget: arguments.budget,
+        budget: bundle.limit(arguments.budget),
         audit: false,
         interrupted: None,
         read_back: true,

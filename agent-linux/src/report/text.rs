@@ -2,8 +2,8 @@
 
 use super::count;
 use crate::events::{
-    Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, Plan, RebootNeeded,
-    Release, Selected, SetStatus, Start, Status,
+    Check, CheckedSet, Event, Health, Installed, Journal, LoaderStatus, NetworkCost, Plan,
+    RebootNeeded, Release, Selected, SetStatus, Start, Status,
 };
 use indicatif::BinaryBytes;
 
@@ -217,7 +217,9 @@ fn plan_text(plan: &Plan) -> String {
     );
     text += &format!("  of the data            {}\n", kinds_text(plan));
     text += &format!("  route                  {}\n", route_text(plan));
-    if let Some(budget) = plan.budget_bytes {
+    if let Some(network) = &plan.network {
+        text += &network_text(network);
+    } else if let Some(budget) = plan.budget_bytes {
         text += &format!("  budget                 {}\n", bytes(budget));
     }
     text += &format!(
@@ -239,6 +241,39 @@ fn kinds_text(plan: &Plan) -> String {
         plan.patch_bytes,
         count(plan.patch_blobs, "blob")
     )
+}
+
+/// What it costs on the network, and what the budgets leave.
+fn network_text(network: &NetworkCost) -> String {
+    let mut text = format!(
+        "  over the network       at most {} for an install from now on, in {} more; {} so far, of these index {}\n",
+        bytes(network.install_bytes),
+        count(
+            u32::try_from(network.requests).unwrap_or(u32::MAX),
+            "request"
+        ),
+        bytes(network.spent_bytes),
+        network.index_bytes
+    );
+    if network.bundle_before_bytes > 0 || network.bundle_left_bytes.is_some() {
+        text += &format!(
+            "  budget of the bundle   spent before {}{}\n",
+            bytes(network.bundle_before_bytes),
+            left_text(network.bundle_left_bytes)
+        );
+    }
+    if let Some(before) = network.period_before_bytes {
+        text += &format!(
+            "  budget of the period   spent before {}{}\n",
+            bytes(before),
+            left_text(network.period_left_bytes)
+        );
+    }
+    text
+}
+
+fn left_text(left: Option<u64>) -> String {
+    left.map_or_else(String::new, |left| format!(", left {}", bytes(left)))
 }
 
 fn route_text(plan: &Plan) -> String {

@@ -1,16 +1,96 @@
 //! Where a bundle comes from: a file, which can seek, a pipe, which cannot, or a web server, which has ranges.
 
+pub mod account;
 pub mod http;
-mod socket;
+pub mod line;
+pub mod spool;
 
+use crate::device::Device;
 use crate::error::AgentError;
+use crate::ledger::Ledger;
+use crate::report::warn;
+use account::{Account, Limit};
 use embedded_io_adapters::std::FromStd;
 use http::{Http, Patience, Traffic};
+use line::Line;
+use spool::Spool;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 use twinseal_core::source::{Seekable, Source, SourceError, Stream};
+
+/// On what terms a command reads from the network.
+pub struct Terms<'d> {
+    device: &'d Device,
+    /// Most bytes that the bundle may cost, this run and those before; or that this run may cost.
+    budget: Option<u64>,
+    /// Whether the run is counted for the bundle.
+    is_for_bundle: bool,
+    /// Whether bytes count even without a limit: an attempt was cut off before.
+    is_metered: bool,
+    line: Arc<Line>,
+}
+
+impl<'d> Terms<'d> {
+    /// For a command that installs: the budget is the bundle's, and what earlier runs spent on it counts.
+    pub fn of_install(device: &'d Device, budget: Option<u64>, was_interrupted: bool) -> Self {
+        Self {
+            is_for_bundle: true,
+            is_metered: was_interrupted,
+            ..Self::of_run(device, budget)
+        }
+    }
+
+    /// For any other command: the budget is that of the run. What it costs is counted in the calendar period alone.
+    pub fn of_run(device: &'d Device, budget: Option<u64>) -> Self {
+        Self {
+            device,
+            budget,
+            is_for_bundle: false,
+            is_metered: false,
+            line: Line::new(None),
+        }
+    }
+
+    /// The device.
+    pub const fn device(&self) -> &'d Device {
+        self.device
+    }
+
+    /// What has gone over the network so far.
+    pub fn network_bytes(&self) -> u64 {
+        self.line.total_bytes()
+    }
+
+    /// The account for an address.
+    fn account(&self, url: &str) -> Result<Account, AgentError> {
+        let account = Account::unlimited(self.line.clone());
+        let path = self.device.state("ledger");
+        let period_budget = self.device.description.budget;
+        let mut ledger = Ledger::open(&path)?;
+        if !ledger.is_sound() {
+            if self.budget.is_some() || period_budget.is_some() {
+                return Err(AgentError::LedgerDamaged { file: path });
+            }
+            warn(&AgentError::LedgerDamaged { file: path }.to_string());
+        }
+        let time = self.device.latest_time()?;
+        let period = Limit {
+            budget: period_budget.map(|budget| budget.bytes),
+            before: period_budget.map_or(0, |budget| ledger.enter_period(budget, time)),
+        };
+        let before = ledger.enter_address(url);
+        let bundle = Limit {
+            budget: self.budget,
+            before: if self.is_for_bundle { before } else { 0 },
+        };
+        Ok(account.with(ledger, bundle, period, self.is_for_bundle))
+    }
+}
 
 /// An open bundle.
 pub struct Bundle {
@@ -22,20 +102,18 @@ pub struct Bundle {
 enum Reader {
     File(Seekable<FromStd<File>>),
     Pipe(Stream<FromStd<File>>),
-    Web(Box<Http>),
+    Web(Rc<RefCell<Http>>),
 }
 
 impl Bundle {
     /// Opens a bundle; `-` is standard input, and what starts with `http:` or `https:` is on a web server. Anything but a regular
-    /// file is read as a pipe: forwards only. With a `budget` a web server is asked for nothing but what is read, which costs a request
-    /// for every read and no byte beyond.
+    /// file is read as a pipe: forwards only.
     ///
     /// # Errors
-    /// [`AgentError::Source`] when it cannot be opened, [`AgentError::BudgetNeedsRanges`] when a server without ranges might send more
-    /// than the budget.
-    pub fn open(path: &Path, budget: Option<u64>) -> Result<Self, AgentError> {
+    /// [`AgentError::Source`] when it cannot be opened, or would cost more than the terms allow.
+    pub fn open(path: &Path, terms: &Terms<'_>) -> Result<Self, AgentError> {
         if let Some(url) = path.to_str().filter(|path| is_url(path)) {
-            return Self::open_url(url, budget);
+            return Self::open_url(url, terms);
         }
         let standard_input = path == Path::new("-");
         let name = if standard_input {
@@ -69,32 +147,32 @@ impl Bundle {
         })
     }
 
-    fn open_url(url: &str, budget: Option<u64>) -> Result<Self, AgentError> {
-        let failed = |error| AgentError::Source {
+    fn open_url(url: &str, terms: &Terms<'_>) -> Result<Self, AgentError> {
+        let account = terms.account(url)?;
+        let web = Http::open(url, terms.is_metered, Patience::default(), account);
+        let mut web = web.map_err(|error| AgentError::Source {
             name: url.to_owned(),
             error,
-        };
-        let web = Http::open(url, budget.is_some(), Patience::default()).map_err(failed)?;
-        // Without ranges all of it comes, whatever is read: what is dropped on the way costs as much as what is used.
-        if let Some(budget) = budget
-            && !web.has_ranges()
-            && web.bytes().is_none_or(|bytes| bytes > budget)
-        {
-            return Err(AgentError::BudgetNeedsRanges {
-                name: url.to_owned(),
-                budget,
-            });
-        }
+        })?;
+        web.keep_in(Spool::new(terms.device.state("spool")));
         Ok(Self {
             name: url.to_owned(),
             bytes: web.bytes(),
-            reader: Reader::Web(Box::new(web)),
+            reader: Reader::Web(Rc::new(RefCell::new(web))),
         })
+    }
+
+    /// The web server that it is read from.
+    pub fn web(&self) -> Option<Rc<RefCell<Http>>> {
+        match &self.reader {
+            Reader::Web(web) => Some(web.clone()),
+            Reader::File(_) | Reader::Pipe(_) => None,
+        }
     }
 
     /// Whether reading what is not needed costs nothing: everywhere but on a web server with ranges.
     pub fn is_free_to_read(&self) -> bool {
-        !matches!(&self.reader, Reader::Web(web) if web.has_ranges())
+        !matches!(&self.reader, Reader::Web(web) if web.borrow().has_ranges())
     }
 
     /// Whether it can give again what it has passed, without sending everything before once more.
@@ -102,14 +180,22 @@ impl Bundle {
         match &self.reader {
             Reader::File(_) => true,
             Reader::Pipe(_) => false,
-            Reader::Web(web) => web.has_ranges(),
+            Reader::Web(web) => web.borrow().has_ranges(),
+        }
+    }
+
+    /// Most bytes that may be read of it: what the account leaves on a web server, otherwise `budget`.
+    pub fn limit(&self, budget: Option<u64>) -> Option<u64> {
+        match &self.reader {
+            Reader::Web(web) => web.borrow().account().limit(),
+            Reader::File(_) | Reader::Pipe(_) => budget,
         }
     }
 
     /// What went over the network, for a bundle on a web server.
     pub fn traffic(&self) -> Option<Traffic> {
         match &self.reader {
-            Reader::Web(web) => Some(web.traffic()),
+            Reader::Web(web) => Some(web.borrow().traffic()),
             Reader::File(_) | Reader::Pipe(_) => None,
         }
     }
@@ -140,7 +226,7 @@ impl Source for Bundle {
         match &mut self.reader {
             Reader::File(file) => file.read_at(offset, buffer),
             Reader::Pipe(pipe) => pipe.read_at(offset, buffer),
-            Reader::Web(web) => web.read_at(offset, buffer),
+            Reader::Web(web) => web.borrow_mut().read_at(offset, buffer),
         }
     }
 
@@ -148,7 +234,7 @@ impl Source for Bundle {
         match &mut self.reader {
             Reader::File(file) => file.ends_at(offset),
             Reader::Pipe(pipe) => pipe.ends_at(offset),
-            Reader::Web(web) => web.ends_at(offset),
+            Reader::Web(web) => web.borrow_mut().ends_at(offset),
         }
     }
 }

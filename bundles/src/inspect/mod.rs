@@ -370,7 +370,7 @@ fn list_files(bundle: &Bundle, index: &[IndexedBlob]) -> Result<Option<Vec<FileR
 
 fn file_report(file: &FileEntry) -> FileReport {
     let (kind, target) = match &file.kind {
-        FileKind::InlineFile => ("inline", None),
+        FileKind::InlineFile { .. } => ("inline", None),
         FileKind::ObjectFile => ("object", None),
         FileKind::Directory => ("directory", None),
         FileKind::Symlink { target } => ("symlink", Some(target.to_string_lossy().into_owned())),

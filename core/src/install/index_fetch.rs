@@ -6,12 +6,15 @@
 //! - A block is written to the scratch area only after its digest was right.
 //! - `Planning` starts only after every record of the route has been read and found right.
 
-use super::{Need, Purpose, Session, State, other_routes, route, walk};
+use super::{Ahead, Need, Purpose, Request, Session, State, other_routes, route, walk};
 use crate::error::{BundleInvalid, Error, PolicyRefused};
 use crate::storage::Storage;
 use crate::wire::index::{BLOCK_BYTES, Role};
 use crate::wire::manifest::PayloadKind;
 use walk::{Step, Walk};
+
+/// So much of a route is asked for at once: what is cut off in the middle is asked for again.
+const PIECE_MAX_BYTES: u32 = 64 * 1024;
 
 pub(super) struct IndexFetch {
     walk: Walk,
@@ -38,13 +41,19 @@ impl IndexFetch {
         let layout = session.layout()?;
         let content = layout.content(layout.index_entry());
         let left = u64::from(self.walk.blocks_left()) * BLOCK_BYTES as u64;
-        let whole_blocks = session.config.request_max_bytes as usize / BLOCK_BYTES * BLOCK_BYTES;
-        let bytes = left.min(whole_blocks as u64);
-        Ok(session.request(
-            content.offset + session.followed.offset_bytes + self.walk.block_offset(),
+        let most_bytes = session.config.request_max_bytes.min(PIECE_MAX_BYTES);
+        let whole_blocks = most_bytes as usize / BLOCK_BYTES * BLOCK_BYTES;
+        let bytes = left.min(whole_blocks as u64) as u32;
+        let ahead = Ahead {
+            run_bytes: left,
+            ..Ahead::default()
+        };
+        Ok(Need::Bytes(Request {
+            offset: content.offset + session.followed.offset_bytes + self.walk.block_offset(),
             bytes,
-            Purpose::Index,
-        ))
+            purpose: Purpose::Index,
+            ahead,
+        }))
     }
 
     /// Chooses the route, tries the scratch area for the next block, and goes on to the plan after the last.

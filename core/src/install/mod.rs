@@ -48,6 +48,7 @@ mod present;
 mod removal;
 mod request;
 mod route;
+mod runs;
 mod session;
 mod staying;
 mod tally;
@@ -57,6 +58,7 @@ mod ways;
 
 pub use plan::{NoBase, Plan, PlanSpace, Start};
 pub use request::{Ahead, Purpose, Request};
+pub use runs::RUN_GAP_BYTES;
 pub use tally::Tally;
 
 use crate::decode::Inflate;
@@ -193,6 +195,7 @@ impl<'w> Installer<'w> {
             tally: Tally::default(),
             block: [0; BLOCK_BYTES],
             present: present::Present::new(),
+            absent: present::Present::new(),
             ways: ways::Ways::new(),
             planned_bytes: 0,
             releases: route::Releases::default(),

@@ -77,6 +77,11 @@ pub struct Plan {
     pub present_blobs: u32,
     /// Number of objects that only the base has.
     pub removed_blobs: u32,
+    /// Number of runs in which the data is fetched, at most: those whose gaps are longer than
+    /// [`RUN_GAP_BYTES`](super::RUN_GAP_BYTES).
+    pub runs: u32,
+    /// Bytes of the gaps within them.
+    pub gap_bytes: u64,
     /// Room that removing what only the base has will free in the root slot; in `space` already.
     pub freed_bytes: u64,
     /// Bytes that the boot slot must take.

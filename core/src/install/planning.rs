@@ -2,6 +2,7 @@
 
 use super::plan::Planned;
 use super::route::Leaving;
+use super::runs::{Extent, Runs};
 use super::ways::{self, Choice, Ways};
 use super::{Plan, Session, State, other_data, staying, transfer, walk};
 use crate::error::{
@@ -22,6 +23,11 @@ pub(super) struct Planning {
     looked_up: u32,
     /// The current blob.
     planned: Option<Planned>,
+    runs: Runs,
+    /// Where the data of the current blob is that would be fetched.
+    extent: Option<Extent>,
+    /// Whether the ranges that follow are of the way that was chosen.
+    is_chosen: bool,
 }
 
 impl Planning {
@@ -39,6 +45,9 @@ impl Planning {
             blobs: 0,
             looked_up: 0,
             planned: None,
+            runs: Runs::default(),
+            extent: None,
+            is_chosen: false,
         })
     }
 
@@ -68,6 +77,7 @@ impl Planning {
                     let location = locate(&blob, manifest, storage)?;
                     self.planned = Some(self.look_up(session, blob, location));
                     self.blobs += 1;
+                    (self.extent, self.is_chosen) = (None, true);
                 }
                 Step::Stays(object) => {
                     let blob = staying::as_blob(&object, manifest);
@@ -80,6 +90,7 @@ impl Planning {
                     return Ok(State::Planning(self));
                 }
                 Step::Alternative(other) => {
+                    self.is_chosen = false;
                     let Some(planned) = &mut self.planned else {
                         continue;
                     };
@@ -92,18 +103,28 @@ impl Planning {
                         continue;
                     }
                     let base = ways::base_of(&other, &planned.blob, manifest);
+                    let before = planned.choice.way;
                     planned
                         .choice
                         .consider(&other, || Ok(storage.has_base(&base)?))?;
+                    if planned.choice.way != before {
+                        (self.extent, self.is_chosen) = (None, true);
+                    }
                 }
                 Step::BlobEnd => {
                     if let Some(planned) = self.planned.take() {
                         let number = self.blobs.saturating_sub(1);
                         session.ways.keep(number, planned.choice.way);
+                        if let (Location::Absent, Some(extent)) = (planned.location, self.extent) {
+                            self.runs.add(extent);
+                        }
                         let audit = session.config.audit && session.followed.base.is_none();
                         let is_there = audit && session.audits_what_is_there();
                         self.plan.add(&planned, audit, is_there);
                     }
+                }
+                Step::Range(range) | Step::OtherRange(range) if self.is_chosen => {
+                    self.extent = Some(Extent::with(self.extent, &range));
                 }
                 Step::Range(_) | Step::OtherRange(_) | Step::Removed(_) => {}
                 Step::End => {
@@ -114,6 +135,7 @@ impl Planning {
                     }
                     self.plan.removed_blobs = self.walk.removed().objects;
                     self.plan.index_bytes = session.route_bytes()?;
+                    (self.plan.runs, self.plan.gap_bytes) = (self.runs.count, self.runs.gap_bytes);
                     self.plan.framing_bytes = framing_bytes(session)?;
                     self.plan.bundle_bytes = session.layout()?.bundle_bytes();
                     let unpassed = other_data::start(session, self.walk.whole_bytes())?;
@@ -128,6 +150,8 @@ impl Planning {
     fn look_up(&mut self, session: &mut Session<'_>, blob: Blob, location: Location) -> Planned {
         if location == Location::Target {
             session.present.add(self.looked_up);
+        } else if location == Location::Absent {
+            session.absent.add(self.looked_up);
         }
         self.looked_up += 1;
         Planned {

@@ -21,6 +21,9 @@ pub struct Ahead {
     pub bytes: u64,
     /// Whether the hashes of fs-verity trees are of use with them.
     pub trees: bool,
+    /// So many bytes from the start of the request on are most likely asked for, with gaps of at most
+    /// [`RUN_GAP_BYTES`](super::RUN_GAP_BYTES): for a source that pays for every request. 0 when nobody has looked.
+    pub run_bytes: u64,
 }
 
 /// What a request is for.

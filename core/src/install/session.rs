@@ -25,6 +25,8 @@ pub(super) struct Session<'w> {
     pub block: [u8; BLOCK_BYTES],
     /// What the plan found at its place.
     pub present: present::Present,
+    /// What it found nowhere: the same map once more, for the look ahead along the runs of the data.
+    pub absent: present::Present,
     /// Which way the plan chose for each blob.
     pub ways: ways::Ways,
     /// Bytes that the source must give by the plan, and by what was chosen since.
@@ -79,6 +81,7 @@ impl Session<'_> {
     pub fn start_over(&mut self) -> Result<State, Error> {
         self.releases.drop_all();
         self.present = present::Present::new();
+        self.absent = present::Present::new();
         self.ways = ways::Ways::new();
         self.tally.present_bytes = 0;
         Ok(State::IndexFetch(index_fetch::IndexFetch::new(self)?))

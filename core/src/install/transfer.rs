@@ -9,6 +9,7 @@ use super::data::{self, Seams};
 use super::other_data::OtherData;
 use super::patched::Outcome;
 use super::planning::{locate, read_block};
+use super::runs::LookAhead;
 use super::walk::{Step, Walk};
 use super::ways;
 use super::ways::{Choice, Way};
@@ -42,6 +43,8 @@ pub(super) struct Transfer {
     fetched_bytes: u64,
     /// Where the data begins that no whole range was asked for of: after going back, nothing is checked twice.
     passed_to: u64,
+    /// Where the run begins and ends that the last look ahead found, as places in the bundle.
+    run: (u64, u64),
 }
 
 /// The blob whose ranges the walk is passing.
@@ -138,6 +141,7 @@ impl Transfer {
             given_up: 0,
             fetched_bytes: 0,
             passed_to: 0,
+            run: (0, 0),
         })
     }
 
@@ -168,6 +172,16 @@ impl Transfer {
         entry: usize,
         place: &Extent,
     ) -> Result<Ahead, Error> {
+        let (start, end) = self.run;
+        let run_bytes = if (start..end).contains(&place.offset) {
+            end - place.offset
+        } else {
+            0
+        };
+        let unknown = Ahead {
+            run_bytes,
+            ..Ahead::default()
+        };
         let (certain, trees) = match (&self.blob, purpose) {
             (_, Purpose::Audit) => (true, false),
             (Some(Current::Write(writing)), _) if writing.patch().is_none() => {
@@ -176,13 +190,14 @@ impl Transfer {
             _ => (false, false),
         };
         if !certain || range.encoding != Encoding::Stored {
-            return Ok(Ahead::default());
+            return Ok(unknown);
         }
         let data = session.layout()?.content(entry);
         let data_left = (data.offset + data.size).saturating_sub(place.offset + place.size);
         Ok(Ahead {
             bytes: self.walk.stored_left().min(data_left),
             trees,
+            run_bytes,
         })
     }
 
@@ -261,7 +276,47 @@ impl Transfer {
                 Went::ToLost(blob) => return start_over(session, &blob),
             }
         }
+        self.look_ahead(session, storage)?;
         Ok(State::Transfer(self))
+    }
+
+    /// Finds out how far the run reaches that begins with the range that is asked for next.
+    fn look_ahead<S: Storage>(
+        &mut self,
+        session: &mut Session<'_>,
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        let Task::Range {
+            range,
+            purpose: Purpose::Data,
+        } = self.task
+        else {
+            return Ok(());
+        };
+        let (_, place) = data::place(session, &range)?;
+        if (self.run.0..self.run.1).contains(&place.offset) {
+            return Ok(());
+        }
+        let way = match &self.blob {
+            Some(Current::Write(writing)) => Some(writing.way()),
+            _ => None,
+        };
+        let ahead = LookAhead {
+            walk: self.walk.clone(),
+            blobs: self.blobs,
+            looked_up: self.looked_up,
+            alternatives: self.alternatives,
+            way,
+            is_wanted: true,
+        };
+        let (end, is_other_block) = ahead.end_of_run(session, storage, &range)?;
+        if is_other_block {
+            self.walk = self.walk.again();
+        }
+        let last = session.layout()?.data(end.saturating_sub(1), 1);
+        let end = last.map_or(0, |(_, last)| last.offset + last.size);
+        self.run = (place.offset, end);
+        Ok(())
     }
 
     /// One step along the index.

@@ -10,13 +10,39 @@ use twinseal_hil::link::{Link, Report, Shape};
 use twinseal_hil::power::Moments;
 use twinseal_hil::web::WebServer;
 
-/// Objects of a release, and how many of them each next one changes.
-pub const OBJECTS: u64 = 24;
-pub const CHANGED: u64 = 10;
-pub const OBJECT_BYTES: usize = 120_000;
+/// What the releases of a maker hold.
+#[derive(Clone, Copy)]
+pub struct Content {
+    /// Objects of a release, and how many of them each next one changes.
+    pub objects: u64,
+    pub changed: u64,
+    pub object_bytes: usize,
+    /// Most bytes of a stored range.
+    pub range_bytes: u64,
+    /// Bits of each byte that nothing makes smaller.
+    pub mask: u8,
+}
 
-/// What one range of the bundles carries, and with it what a cut may cost.
-pub const RANGE_BYTES: u64 = 65_536;
+/// Objects that are stored as they are, in ranges that a window nearly carries.
+pub const SHORT_RANGES: Content = Content {
+    objects: 24,
+    changed: 10,
+    object_bytes: 120_000,
+    range_bytes: 65_536,
+    mask: 0xff,
+};
+
+/// Objects that zstd makes a little smaller, in the longest ranges that there are.
+pub const LONG_RANGES: Content = Content {
+    objects: 5,
+    changed: 3,
+    object_bytes: 2_500_000,
+    range_bytes: 1024 * 1024,
+    mask: 0x7f,
+};
+
+/// What a cut or a kill may cost.
+pub const PIECE_BYTES: u64 = 65_536;
 
 /// Seed of the links.
 pub const SEED: u64 = 7;
@@ -25,10 +51,15 @@ pub const SEED: u64 = 7;
 pub struct Maker {
     pub folder: tempfile::TempDir,
     pub server: WebServer,
+    content: Content,
 }
 
 impl Maker {
     pub fn new() -> Self {
+        Self::of(SHORT_RANGES)
+    }
+
+    pub fn of(content: Content) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         fs::create_dir(path.join("served")).unwrap();
@@ -44,12 +75,16 @@ impl Maker {
         .unwrap();
         bundler(path, &["keygen", "--name", "release", "--out", "."]);
         for release in 1..=3 {
-            build(path, release);
+            build(path, release, &content);
         }
         let nginx = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/appliance/tools/nginx");
         let server =
             WebServer::start(&path.join("served"), &path.join("web"), Some(&nginx)).unwrap();
-        Self { folder, server }
+        Self {
+            folder,
+            server,
+            content,
+        }
     }
 
     pub fn bundle(&self, release: u64) -> PathBuf {
@@ -80,7 +115,8 @@ impl Maker {
         let (device, link) = (self.device(), self.link(""));
         let ran = device.install(&link, release, &[]);
         assert_eq!(ran.code, 0, "{}", ran.err);
-        let changed = CHANGED * OBJECT_BYTES as u64;
+        let content = &self.content;
+        let changed = content.changed * content.object_bytes as u64 * 3 / 4;
         let report = link.report();
         assert!(
             report.body_bytes > changed,
@@ -116,19 +152,27 @@ pub fn bundler(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {error}");
 }
 
-pub fn build(folder: &Path, release: u64) {
+pub fn build(folder: &Path, release: u64, content: &Content) {
+    let Content {
+        objects,
+        changed,
+        object_bytes,
+        range_bytes,
+        mask,
+    } = *content;
     let root = folder.join(format!("root-{release}"));
     fs::create_dir(&root).unwrap();
     // One more in the last release: a server whose files have no tag but a time and a size tells it from the one before.
-    for object in 0..OBJECTS + u64::from(release == 3) {
-        let changes = if object < CHANGED { release } else { 0 };
-        let content = noise(1_000 * changes + object, OBJECT_BYTES);
+    for object in 0..objects + u64::from(release == 3) {
+        let changes = if object < changed { release } else { 0 };
+        let mut content = noise(1_000 * changes + object, object_bytes);
+        content.iter_mut().for_each(|byte| *byte &= mask);
         fs::write(root.join(format!("object-{object}")), content).unwrap();
     }
     let recipe = format!(
         "compatible = \"link\"\nversion = \"{release}.0\"\nanti-rollback = 1\nsource = \"test\"\nbuilder = \"test\"\n\
          kernel = \"vmlinuz\"\nstub = \"stub\"\ninitramfs = \"initramfs\"\ncmdline = \"quiet\"\nos-release = \"os-release\"\n\
-         uname = \"6.12\"\ncompression = \"zstd\"\nlevel = 1\nrange-bytes = {RANGE_BYTES}\nsign = [\"release.key\"]\n\
+         uname = \"6.12\"\ncompression = \"zstd\"\nlevel = 1\nrange-bytes = {range_bytes}\nsign = [\"release.key\"]\n\
          [root]\ndirectory = \"root-{release}\"\nepoch = 0\n"
     );
     fs::write(folder.join(format!("v{release}.toml")), recipe).unwrap();
@@ -172,6 +216,14 @@ impl Device {
         Self { folder }
     }
 
+    /// Says more about the device.
+    pub fn describe(&self, table: &str) {
+        let file = self.folder.path().join("device.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let before = text.split("[budget]").next().unwrap();
+        fs::write(&file, format!("{before}{table}")).unwrap();
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("twinseal"));
         command
@@ -203,21 +255,24 @@ impl Device {
         self.run(&words)
     }
 
-    /// What the plan says that an update reads when nothing may be read in vain.
+    /// What the plan says that an install will cost on the network.
     pub fn plan(&self, link: &Link, release: u64) -> u64 {
-        let large = u64::MAX.to_string();
-        let ran = self.run(&[
-            "--json",
-            "plan",
-            "--budget",
-            &large,
-            &address(link, release),
-        ]);
+        let ran = self.run(&["--json", "plan", &address(link, release)]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
         let mut events = ran.out.lines().map(read);
         let plan = events.find(|event| event["event"] == "plan").unwrap();
-        plan["source_bytes"].as_u64().unwrap()
+        plan["network"]["install_bytes"].as_u64().unwrap()
+    }
+
+    /// Bytes that the journal has for the last attempt of this kind.
+    pub fn told(&self, kind: &str) -> u64 {
+        let ran = self.run(&["--json", "history"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+        let mut entries = ran.out.lines().map(read);
+        let last = entries.rfind(|entry| entry["kind"] == kind);
+        last.unwrap()["source_bytes"].as_u64().unwrap()
     }
 
     /// The files of a set.

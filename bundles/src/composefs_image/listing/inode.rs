@@ -49,11 +49,14 @@ pub(super) fn read_file(
         }
         format::S_IFREG => {
             size = inode.size();
-            digest = Some(file_digest(image, &inode, &path, object)?);
             if object.is_some() {
+                digest = object;
                 FileKind::ObjectFile
             } else {
-                FileKind::InlineFile
+                let content = stored_content(image, &inode, &path, INLINE_MAX_BYTES)?;
+                budget.spend_bytes(content.len())?;
+                digest = Some(to_digest(&compute_verity::<Sha256HashValue>(&content)));
+                FileKind::InlineFile { content }
             }
         }
         _ if object.is_some() => return Err(ImageFault::ObjectInconsistent(path)),
@@ -129,19 +132,6 @@ fn major(number: u32) -> u32 {
 /// Minor part.
 fn minor(number: u32) -> u32 {
     (number & 0xff) | ((number >> 12) & 0xf_ff00)
-}
-
-fn file_digest(
-    image: &Image<'_>,
-    inode: &InodeType<'_>,
-    path: &Path,
-    object: Option<Digest>,
-) -> Result<Digest, ImageFault> {
-    if let Some(digest) = object {
-        return Ok(digest);
-    }
-    let content = stored_content(image, inode, path, INLINE_MAX_BYTES)?;
-    Ok(to_digest(&compute_verity::<Sha256HashValue>(&content)))
 }
 
 /// Content that lies in the image, at most `limit` bytes: whole blocks first, then what follows the inode.

@@ -70,7 +70,10 @@ pub struct FileEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file whose content is in the image.
-    InlineFile,
+    InlineFile {
+        /// That content, at most 5000 bytes.
+        content: Vec<u8>,
+    },
     /// A regular file whose content is the object of its digest.
     ObjectFile,
     /// A directory.

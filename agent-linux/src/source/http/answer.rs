@@ -1,0 +1,84 @@
+//! What a server's answer says about the bundle and about the bytes that follow.
+
+use ureq::http::{HeaderMap, header};
+
+/// What the answers so far said about the bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct About {
+    pub bytes: Option<u64>,
+    /// A strong entity tag or a date, for `If-Range`.
+    pub validator: Option<String>,
+    /// Whether what is not asked for is not sent.
+    pub ranges: bool,
+}
+
+impl About {
+    /// Whether it is another bundle; what only one of them says does not count.
+    pub fn differs(&self, other: &Self) -> bool {
+        let bytes = self
+            .bytes
+            .zip(other.bytes)
+            .is_some_and(|(one, two)| one != two);
+        let validator = self.validator.as_ref().zip(other.validator.as_ref());
+        bytes || validator.is_some_and(|(one, two)| one != two)
+    }
+}
+
+pub(super) struct ContentRange {
+    pub start: u64,
+    pub end: u64,
+    pub bytes: Option<u64>,
+}
+
+/// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`. One without a byte would be asked for without end.
+pub(super) fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
+    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, bytes) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let start = first.trim().parse().ok()?;
+    let last = last
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .filter(|last| *last >= start)?;
+    Some(ContentRange {
+        start,
+        end: last.checked_add(1)?,
+        bytes: bytes.trim().parse().ok(),
+    })
+}
+
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Whether the server says that it has ranges.
+pub(super) fn accepts_ranges(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT_RANGES)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes"))
+}
+
+/// A weak entity tag may not be used for ranges (RFC 9110, section 13.1.5).
+pub(super) fn validator(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+    text(header::ETAG)
+        .filter(|tag: &String| tag.starts_with('"'))
+        .or_else(|| text(header::LAST_MODIFIED))
+}
+
+/// What the headers take on the wire, the first line included.
+pub(super) fn head_bytes(headers: &HeaderMap) -> u64 {
+    // `HTTP/1.1 206 Partial Content`, and the empty line; `: ` and the end of the line for each field.
+    let first_and_last = 32;
+    let fields = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    first_and_last + fields.sum::<usize>() as u64
+}

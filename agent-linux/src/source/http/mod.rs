@@ -1,0 +1,562 @@
+//! A bundle on a web server, read by ranges (RFC 9110, sections 13 and 14).
+//!
+//! First it is asked what is there (`HEAD`): its length, its validator, and whether the server has ranges. Then a range is asked for
+//! that is as long as what is surely needed ([`Http::expect`]), in windows; reads in a row go on with the running answer, and a gap
+//! that is smaller than a request is read and dropped.
+//!
+//! # Invariants
+//! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another
+//!   validator ends the read. This saves bytes only: what is installed is authenticated anyway.
+//! - Nothing is asked for that was not said to be needed, apart from the first [`FIRST_BYTES`].
+//! - What was read is never asked for again, except of a server without ranges, which gives no second chance. Of a range that takes
+//!   several requests each answer is kept in the spool, so this holds for later runs, too.
+//! - Every request fits the budget before it is sent; what its answer may have brought unread is spent.
+//! - Every wait has an end: connecting, the first byte, and each read after it.
+
+mod answer;
+mod cost;
+mod problem;
+
+pub use cost::Traffic;
+pub use problem::{HttpProblem, budget_problem_of, problem_of};
+
+use super::account::Account;
+use super::line::Counting;
+use super::spool::Spool;
+use crate::report::warn;
+use answer::{About, content_range, head_bytes, length, validator};
+use problem::may_pass;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+use twinseal_core::install::{Purpose, RUN_GAP_BYTES, Request};
+use twinseal_core::source::SourceError;
+use twinseal_core::wire::digest::Sha256Digest;
+use ureq::http::{Response, StatusCode, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::{Agent, Body, BodyReader};
+
+/// The first range: front matter is mostly shorter.
+const FIRST_BYTES: u64 = 4096;
+
+/// Window of a link that costs: what is on its way is lost when the agent is killed, and with the front matter, which is read
+/// again then, it stays below 64 KiB, what a link of 64 kbit/s carries in eight seconds.
+const WINDOW_BYTES: u64 = 48 * 1024;
+
+/// Largest window, where nobody counts bytes, nothing has gone wrong, and each window takes less than [`WINDOW_TIME`].
+const WINDOW_MAX_BYTES: u64 = 256 * 1024;
+
+/// A link that takes longer for a window is slow: what is lost with one counts there.
+const WINDOW_TIME: Duration = Duration::from_secs(1);
+
+/// An answer of which no more is left is read to its end, so that its connection serves the next request.
+const REST_MAX_BYTES: u64 = 8 * 1024;
+
+/// What a request and its answer take in headers, before one was seen.
+const HEADS_BYTES: u64 = 2048;
+
+/// So much longer than expected headers may be.
+const SLACK_BYTES: u64 = 512;
+
+/// What may be waited for, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a name and for a connection.
+    pub connect: Duration,
+    /// For the first byte of an answer, and for each read after it.
+    pub idle: Duration,
+    /// Before the first new try; doubled for each one after it.
+    pub pause: Duration,
+    /// New tries without a byte in between.
+    pub tries: u32,
+}
+
+impl Default for Patience {
+    /// For a cellular link that drops every few minutes.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            pause: Duration::from_secs(2),
+            tries: 5,
+        }
+    }
+}
+
+/// A bundle on a web server.
+pub struct Http {
+    agent: Agent,
+    url: String,
+    patience: Patience,
+    account: Account,
+    spool: Option<Spool>,
+    requests: u32,
+    tries: u32,
+    about: Option<About>,
+    /// Whether there was an answer with bytes.
+    has_answered: bool,
+    /// The running answer.
+    running: Option<Running>,
+    /// What will be needed, as far as it is known.
+    run: Range<u64>,
+    is_index: bool,
+    /// What the index cost, headers included.
+    index_bytes: u64,
+    window_bytes: u64,
+    window_max_bytes: u64,
+    /// When the last request was sent.
+    asked: Instant,
+    /// What a request and its answer take in headers, at most.
+    heads_bytes: u64,
+    /// The read ended early: what was asked for lies past the end.
+    ended: bool,
+}
+
+struct Running {
+    body: BodyReader<'static>,
+    position: u64,
+    /// Where the answer ends; unknown for a server that gives no length.
+    end: Option<u64>,
+}
+
+impl Http {
+    /// Opens a bundle: asks what is there, then for its start. `is_metered` says that bytes count, or that something went wrong before.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within the patience, gives no bytes, or would give more than the account allows.
+    pub fn open(
+        url: &str,
+        is_metered: bool,
+        patience: Patience,
+        account: Account,
+    ) -> io::Result<Self> {
+        let scheme = "http://";
+        if !url
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        {
+            return Err(HttpProblem::NoTls.into());
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_resolve(Some(patience.connect))
+            .timeout_connect(Some(patience.connect))
+            .timeout_recv_response(Some(patience.idle))
+            .timeout_per_read(Some(patience.idle))
+            .user_agent(concat!("twinseal/", env!("CARGO_PKG_VERSION")))
+            .accept("")
+            .accept_encoding("identity")
+            .build();
+        let counting = Counting(account.line().clone());
+        let connector = ().chain(TcpConnector::default()).chain(counting);
+        let is_metered = is_metered || account.limit().is_some();
+        let mut http = Self {
+            agent: Agent::with_parts(config, connector, DefaultResolver::default()),
+            url: url.to_owned(),
+            patience,
+            account,
+            spool: None,
+            requests: 0,
+            tries: 0,
+            about: None,
+            has_answered: false,
+            running: None,
+            run: 0..FIRST_BYTES,
+            is_index: false,
+            index_bytes: 0,
+            window_bytes: WINDOW_BYTES,
+            asked: Instant::now(),
+            window_max_bytes: if is_metered {
+                WINDOW_BYTES
+            } else {
+                WINDOW_MAX_BYTES
+            },
+            heads_bytes: HEADS_BYTES,
+            ended: false,
+        };
+        if let Err(error) = http.begin() {
+            http.settle()?;
+            return Err(error);
+        }
+        Ok(http)
+    }
+
+    /// Asks what is there, then for the start.
+    fn begin(&mut self) -> io::Result<()> {
+        self.persist(0, 0, |http, _| http.look())?;
+        self.check_ranges()?;
+        let looked = self.about.clone();
+        self.persist(0, 0, |http, _| http.request(0, FIRST_BYTES))?;
+        if self.about != looked {
+            self.check_ranges()?;
+        }
+        Ok(())
+    }
+
+    /// Says what will be needed.
+    pub fn expect(&mut self, request: &Request) {
+        let bytes = request.ahead.run_bytes.max(u64::from(request.bytes));
+        self.run = request.offset..request.offset.saturating_add(bytes);
+        self.is_index = request.purpose == Purpose::Index;
+    }
+
+    /// Keeps in `spool` what comes of ranges that take several requests.
+    pub fn keep_in(&mut self, spool: Spool) {
+        self.spool = Some(spool);
+    }
+
+    /// The manifest is known: account and spool are those of its bundle.
+    pub fn enter_manifest(&mut self, sha256: &Sha256Digest) {
+        self.account.enter_manifest(sha256);
+        if let Some(spool) = &mut self.spool {
+            spool.enter(sha256);
+        }
+    }
+
+    /// What is in the spool is of no more use: the install is complete, or what came was not right.
+    pub fn forget(&mut self) {
+        if let Some(spool) = &mut self.spool {
+            spool.forget();
+        }
+    }
+
+    /// What the index cost, which the next install finds where this run left it.
+    pub const fn index_bytes(&self) -> u64 {
+        self.index_bytes
+    }
+
+    /// The account that it spends from.
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The same, to spend.
+    pub const fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    /// What was spent, with what is left of the running answer; without ranges that one goes on.
+    pub fn spent_bytes(&mut self) -> u64 {
+        if self.has_ranges() {
+            self.leave_answer();
+        }
+        self.account.line().total_bytes()
+    }
+
+    /// Ends the running answer, and writes down what was spent.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.leave_answer();
+        self.account.settle()
+    }
+
+    /// Length of the bundle, when the server says it.
+    pub fn bytes(&self) -> Option<u64> {
+        self.about.as_ref().and_then(|about| about.bytes)
+    }
+
+    /// Whether what is not asked for is not sent.
+    pub fn has_ranges(&self) -> bool {
+        self.about.as_ref().is_some_and(|about| about.ranges)
+    }
+
+    /// What went over the network.
+    pub fn traffic(&self) -> Traffic {
+        let line = self.account.line();
+        Traffic {
+            received_bytes: line.received_bytes(),
+            sent_bytes: line.sent_bytes(),
+            requests: self.requests,
+            tries: self.tries,
+        }
+    }
+
+    /// Reads exactly `buffer.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    /// When the bundle ends before, or cannot be read.
+    pub fn read_at(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), SourceError<io::Error>> {
+        self.ended = false;
+        let spool = self.spool.as_mut();
+        let kept = spool.map_or(0, |spool| spool.take(offset, buffer));
+        let read = self.persist(offset, kept, |http, done| {
+            let read = http.read_on(offset, buffer, done);
+            http.keep(offset, buffer, *done);
+            read
+        });
+        match read {
+            Err(_) if self.ended => Err(SourceError::Ended),
+            other => other.map_err(SourceError::Source),
+        }
+    }
+
+    /// Whether the bundle ends at `offset`.
+    ///
+    /// # Errors
+    /// When the server did not say its length and the read fails.
+    pub fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<io::Error>> {
+        if let Some(bytes) = self.bytes() {
+            return Ok(bytes == offset);
+        }
+        match self.read_at(offset, &mut [0]) {
+            Ok(()) => Ok(false),
+            Err(SourceError::Ended) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the first `done` bytes of a range.
+    fn keep(&mut self, offset: u64, buffer: &[u8], done: usize) {
+        if let Some(spool) = &mut self.spool {
+            spool.keep(offset, buffer, done);
+        }
+    }
+
+    /// Does `work`, and does it again after a pause as long as that may help. `work` is given how far it was, at first `done`, and
+    /// says so.
+    fn persist(
+        &mut self,
+        offset: u64,
+        mut done: usize,
+        mut work: impl FnMut(&mut Self, &mut usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut tried = 0;
+        loop {
+            let before = done;
+            let Err(error) = work(self, &mut done) else {
+                return Ok(());
+            };
+            self.break_off(&error);
+            if done > before {
+                tried = 0;
+            }
+            if self.ended || !may_pass(&error) || tried >= self.patience.tries {
+                return Err(error);
+            }
+            if self.about.as_ref().is_some_and(|about| !about.ranges) {
+                return Err(HttpProblem::NoRanges.into());
+            }
+            // A cut in the middle says nothing against going on at once.
+            let pause = match (done > before, tried) {
+                (true, _) => Duration::ZERO,
+                (false, tried) => self.patience.pause * 2u32.saturating_pow(tried),
+            };
+            warn(&format!(
+                "The connection to {} failed at byte {}: {error}. It is tried again in {:.0} s.",
+                self.url,
+                offset + done as u64,
+                pause.as_secs_f64()
+            ));
+            std::thread::sleep(pause);
+            tried += 1;
+            self.tries += 1;
+        }
+    }
+
+    /// The running answer has failed. What the other side sent before it closed the connection has been read; in any other case the
+    /// rest of the answer may have been on its way.
+    fn break_off(&mut self, error: &io::Error) {
+        self.running = None;
+        self.window_bytes = WINDOW_BYTES;
+        self.window_max_bytes = WINDOW_BYTES;
+        let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
+        if !is_cut && problem_of(error).is_none() {
+            self.account.lose();
+        }
+    }
+
+    /// Reads what is missing of `buffer`.
+    fn read_on(&mut self, offset: u64, buffer: &mut [u8], done: &mut usize) -> io::Result<()> {
+        while *done < buffer.len() {
+            let position = offset + *done as u64;
+            let running = self.running.as_ref();
+            if running.is_none_or(|running| running.end == Some(position)) {
+                self.keep(offset, buffer, *done);
+            }
+            self.go_to(position, (buffer.len() - *done) as u64)?;
+            let (Some(running), Some(rest)) = (&mut self.running, buffer.get_mut(*done..)) else {
+                return Err(HttpProblem::Answer.into());
+            };
+            let taken = running.body.read(rest)?;
+            running.position += taken as u64;
+            *done += taken;
+            if taken == 0 {
+                self.end_of_answer()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer without further bytes: the end of a window, of the bundle, or of the connection.
+    fn end_of_answer(&mut self) -> io::Result<()> {
+        let Some(running) = self.running.take() else {
+            return Ok(());
+        };
+        match running.end {
+            Some(end) if running.position < end => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(end) if self.bytes().is_none_or(|bytes| end < bytes) && self.has_ranges() => {
+                Ok(())
+            }
+            _ => self.past_the_end(),
+        }
+    }
+
+    fn past_the_end(&mut self) -> io::Result<()> {
+        self.ended = true;
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Makes the running answer stand at `position`, with a new request when it must.
+    fn go_to(&mut self, position: u64, wanted_bytes: u64) -> io::Result<()> {
+        if self.bytes().is_some_and(|bytes| position >= bytes) {
+            return self.past_the_end();
+        }
+        let ranges = self.has_ranges();
+        let follows = self
+            .running
+            .as_ref()
+            .and_then(|running| Some((position.checked_sub(running.position)?, running.end)));
+        let reachable = follows.filter(|(gap, end)| {
+            let inside = end.is_none_or(|end| position < end);
+            !ranges || (inside && *gap <= RUN_GAP_BYTES)
+        });
+        match reachable {
+            Some((0, _)) => Ok(()),
+            Some((gap, _)) => self.drop_bytes(gap),
+            None => {
+                let known = if self.run.contains(&position) {
+                    self.run.end - position
+                } else {
+                    0
+                };
+                let wanted = known.max(wanted_bytes);
+                if self.asked.elapsed() >= WINDOW_TIME {
+                    self.window_bytes = WINDOW_BYTES;
+                }
+                let window = wanted.min(self.window_bytes);
+                if window < wanted {
+                    self.window_bytes = (self.window_bytes * 2).min(self.window_max_bytes);
+                }
+                self.request(position, window)
+            }
+        }
+    }
+
+    fn drop_bytes(&mut self, gap: u64) -> io::Result<()> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let dropped = io::copy(&mut running.body.by_ref().take(gap), &mut io::sink())?;
+        running.position += dropped;
+        if dropped < gap {
+            return match running.end {
+                Some(end) if running.position < end => Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => self.past_the_end(),
+            };
+        }
+        Ok(())
+    }
+
+    /// Asks for a range; the answer becomes the running one.
+    fn request(&mut self, position: u64, window_bytes: u64) -> io::Result<()> {
+        self.leave_answer();
+        let mut last = position.saturating_add(window_bytes).saturating_sub(1);
+        let mut request = self.agent.get(&self.url);
+        let mut body_bytes = window_bytes;
+        if let Some(about) = &self.about {
+            last = about
+                .bytes
+                .map_or(last, |bytes| last.min(bytes.saturating_sub(1)));
+            if let Some(validator) = &about.validator {
+                request = request.header(header::IF_RANGE, validator);
+            }
+            if !about.ranges {
+                body_bytes = about.bytes.unwrap_or(0);
+            }
+        }
+        request = request.header(header::RANGE, format!("bytes={position}-{last}"));
+        self.reserve(body_bytes)?;
+        self.requests += 1;
+        self.asked = Instant::now();
+        let sent_before = self.account.line().sent_bytes();
+        let answer = request.call().map_err(ureq::Error::into_io)?;
+        if self.about.is_none() {
+            let validator = validator(answer.headers());
+            self.learn_heads(sent_before, answer.headers(), validator.as_ref());
+        }
+        if self.is_index {
+            let sent = self.account.line().sent_bytes() - sent_before;
+            let asked_for = last.saturating_sub(position) + 1;
+            self.index_bytes += sent + head_bytes(answer.headers()) + asked_for;
+        }
+        self.take(position, last, answer)
+    }
+
+    /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it, and
+    /// what it carries is lost.
+    fn leave_answer(&mut self) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        let left = running.end.map(|end| end.saturating_sub(running.position));
+        let is_short = left.is_some_and(|left| left <= REST_MAX_BYTES);
+        let is_read = is_short && io::copy(&mut running.body, &mut io::sink()).is_ok();
+        if !is_read {
+            self.account.lose();
+        }
+    }
+
+    fn take(&mut self, position: u64, last: u64, answer: Response<Body>) -> io::Result<()> {
+        let status = answer.status();
+        let headers = answer.headers();
+        let (start, end, bytes, ranges) = match status {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = content_range(headers)
+                    .filter(|range| range.end <= last.saturating_add(1))
+                    .ok_or(HttpProblem::Answer)?;
+                (range.start, Some(range.end), range.bytes, true)
+            }
+            StatusCode::OK => {
+                let bytes = length(headers);
+                (0, bytes, bytes, false)
+            }
+            // Nothing is there: the bundle ends before, or is empty.
+            StatusCode::RANGE_NOT_SATISFIABLE if self.about.is_some() || position == 0 => {
+                return self.past_the_end();
+            }
+            other => return Err(HttpProblem::Status(other.as_u16()).into()),
+        };
+        let about = About {
+            bytes,
+            validator: validator(headers),
+            ranges,
+        };
+        match &self.about {
+            Some(before) if before.differs(&about) => return Err(HttpProblem::Changed.into()),
+            // What the first range shows counts for more than what the server said.
+            Some(before) if before.ranges && !ranges && self.has_answered => {
+                return Err(HttpProblem::Changed.into());
+            }
+            Some(before) if before.ranges == ranges => {}
+            Some(_) | None => self.about = Some(about),
+        }
+        if start != position {
+            return Err(HttpProblem::Answer.into());
+        }
+        self.has_answered = true;
+        let body = answer.into_body().into_reader();
+        self.running = Some(Running {
+            body,
+            position,
+            end,
+        });
+        Ok(())
+    }
+}
