@@ -2,32 +2,39 @@
 # Builds the programs that run on a device, static, into target/device/bin: twinseal and twinseal-minimal. A sealed root
 # then needs no library of the machine that built them, and the initramfs needs nothing but its /init.
 #
-# usage: scripts/device-programs.sh [twinseal | twinseal-minimal]   one of them
+# usage: scripts/device-programs.sh [twinseal | twinseal-minimal | twinseal-minimal-commands]   one of them
+#
+# twinseal-minimal-commands is twinseal-minimal with the commands of a running system, and without the network of a recovery.
 #
 # Takes a minute and a half the first time. Needs the Rust toolchain and a C compiler.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-# build NAME PROFILE FLAGS CARGO-ARGUMENT...
+# build NAME PROGRAM PROFILE FLAGS CARGO-ARGUMENT...
 build() {
-    local name=$1 profile=$2 flags=$3
-    shift 3
+    local name=$1 program=$2 profile=$3 flags=$4
+    shift 4
     RUSTFLAGS=$flags cargo build --locked --quiet --profile "$profile" --target "$host" \
-        --manifest-path "$workspace/Cargo.toml" --target-dir "$workspace/target/device" -p "$name" "$@"
+        --manifest-path "$workspace/Cargo.toml" --target-dir "$workspace/target/device" -p "$program" "$@"
     mkdir -p "$workspace/target/device/bin"
-    local new=$workspace/target/device/$host/$profile/$name
+    local new=$workspace/target/device/$host/$profile/$program
     # An unchanged program keeps its time, so that nothing is made anew for it.
-    cmp -s "$new" "$workspace/target/device/bin/$name" || cp "$new" "$workspace/target/device/bin/"
+    cmp -s "$new" "$workspace/target/device/bin/$name" || cp "$new" "$workspace/target/device/bin/$name"
 }
 
 # One cargo run for each: together, the features that one asks of a library would be in the other too.
 only=${1:-}
 if [[ -z $only || $only == twinseal ]]; then
-    step "twinseal, static" build twinseal release "-C target-feature=+crt-static"
+    step "twinseal, static" build twinseal twinseal release "-C target-feature=+crt-static"
 fi
+# Its code stands at a fixed address, and nothing in it is ever unwound.
+bare="-C relocation-model=static -C force-unwind-tables=no"
 if [[ -z $only || $only == twinseal-minimal ]]; then
-    # It stands at a fixed address, and nothing in it is ever unwound.
-    step "twinseal-minimal, without a C library" build twinseal-minimal minimal \
-        "-C relocation-model=static -C force-unwind-tables=no" --no-default-features --features bare,net
+    step "twinseal-minimal, without a C library" build twinseal-minimal twinseal-minimal minimal "$bare" \
+        --no-default-features --features bare,net
+fi
+if [[ -z $only || $only == twinseal-minimal-commands ]]; then
+    step "twinseal-minimal, with its commands" build twinseal-minimal-commands twinseal-minimal minimal "$bare" \
+        --no-default-features --features bare,commands
 fi

@@ -6,9 +6,9 @@
 
 use crate::description::{DESCRIPTION_MAX_BYTES, Description, DescriptionFault, Loader};
 use crate::error::AgentError;
-use crate::files::{self, OwnPath};
+use crate::files::{self, OWN_PATH_MAX_BYTES, OwnPath};
 use crate::keys::{self, KEYS_FOLDER, Keys};
-use crate::slots::resolved;
+use crate::labels;
 use rustix::fs::{fsync, unlink};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
@@ -24,6 +24,9 @@ use twinseal_platform_linux::{DeviceLock, FileRecordStore};
 
 /// Where the description is, when none is named: the device's own, then that of the sealed system.
 const DEFAULT_FILES: [&str; 2] = ["/etc/twinseal/device.toml", "/usr/lib/twinseal/device.toml"];
+
+/// Name of the mark that says that the attempt of the next start of the set on trial has been spent already, in the agent's state.
+const ATTEMPT: &str = "boot-attempt";
 
 /// A device.
 pub struct Device {
@@ -55,7 +58,7 @@ impl Device {
         let text = text.ok_or_else(|| wrong(DescriptionFault::NoText))?;
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut description = Description::parse(text, folder).map_err(wrong)?;
-        description.record = resolved(description.record);
+        labels::resolve(&mut description);
         let keys = keys::load(description.trusted_keys.as_deref(), KEYS_FOLDER)?;
         Ok(Self { description, keys })
     }
@@ -144,6 +147,38 @@ impl Device {
         }
     }
 
+    /// Whether the device stays on a set that must not boot, because its firmware refused the other one.
+    pub fn has_stayed(&self) -> bool {
+        let mark = join::<OWN_PATH_MAX_BYTES>(&[&self.running_stem(), ".stayed"]);
+        mark.is_ok_and(|mark| files::exists(&mark).unwrap_or(false))
+    }
+
+    /// Says that the attempt of the next start was spent, durably.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn note_attempt(&self) -> Result<(), AgentError> {
+        let mark = self.state(ATTEMPT)?;
+        files::make_durably(&mark, &self.description.state)
+            .map_err(|errno| self.unusable(&mark, "written", errno))
+    }
+
+    /// Takes that back: the next start spends one of its own.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget_attempt(&self) -> Result<(), AgentError> {
+        self.take_away(&self.state(ATTEMPT)?)
+    }
+
+    /// Makes the next start of a set begin with a fresh copy of the other set's changes to `/etc`.
+    ///
+    /// # Errors
+    /// When the file that says otherwise cannot be removed.
+    pub fn renew_etc(&self, set: Set) -> Result<(), AgentError> {
+        self.take_away(&self.state(set.of(["etc/a/seal", "etc/b/seal"]))?)
+    }
+
     /// Takes back that the device stays on a set that must not boot: which set must boot has been decided anew.
     ///
     /// # Errors
@@ -176,12 +211,9 @@ impl Device {
     /// # Errors
     /// [`AgentError::LoaderUnknown`] for one that only the full agent can tell; otherwise when its state cannot be written.
     pub fn rest_loader(&self, record: &BootRecord, facts: [SetFacts; 2]) -> Result<(), AgentError> {
-        match self.description.loader {
-            Loader::Record => return Ok(()),
-            Loader::SystemdBoot => return Err(AgentError::LoaderUnknown),
-            Loader::Uefi => {}
-        }
-        let mut loader = UefiLoader::open(&self.description.variables, self.partitions()?)?;
+        let Some(mut loader) = self.loader()? else {
+            return Ok(());
+        };
         // During a trial that is the other set even where the record would boot nothing.
         let other = record.trial().map(|trial| trial.set.other());
         if record.trial().is_none() {
@@ -193,11 +225,26 @@ impl Device {
         Ok(())
     }
 
+    /// The boot loader that must be told; `None` on a device that has none but the record.
+    ///
+    /// # Errors
+    /// [`AgentError::LoaderUnknown`] for one that only the full agent can tell; otherwise when its state cannot be read.
+    pub fn loader(&self) -> Result<Option<UefiLoader>, AgentError> {
+        match self.description.loader {
+            Loader::Record => Ok(None),
+            Loader::SystemdBoot => Err(AgentError::LoaderUnknown),
+            Loader::Uefi => {
+                let (variables, partitions) = (&self.description.variables, self.partitions()?);
+                Ok(Some(UefiLoader::open(variables, partitions)?))
+            }
+        }
+    }
+
     fn partitions(&self) -> Result<[BootPartition; 2], StorageError> {
         let node = |set: Set| {
             let slots = self.description.sets.as_ref();
             let boot = slots.map(|[a, b]| set.of([a, b]).boot.clone());
-            BootPartition::of_device(&resolved(boot.unwrap_or_default()))
+            BootPartition::of_device(&boot.unwrap_or_default())
         };
         Ok([node(Set::A)?, node(Set::B)?])
     }

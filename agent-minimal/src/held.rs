@@ -6,7 +6,7 @@
 
 use crate::device::Device;
 use crate::error::AgentError;
-use crate::slots::{OpenSet, Places};
+use crate::slots::{Access, OpenSet, Places};
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::Error;
 use twinseal_core::verify::policy::Policy;
@@ -32,7 +32,7 @@ impl Held {
         };
         match Places::of(&device.description, set) {
             Err(error) => nothing(error),
-            Ok(mut places) => match places.open() {
+            Ok(mut places) => match places.open(Access::Read) {
                 Err(error) => nothing(error),
                 Ok(open) => Self::of(device, &open),
             },

@@ -103,7 +103,7 @@ pub fn into_set<B: Bundle, S: Storage>(
         front: &mut memory.front,
         output: &mut memory.output,
         inflate: &mut inflate,
-        zstd: None,
+        zstd: Some(&mut memory.zstd),
     };
     let config = config(order, bundle);
     let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;

@@ -4,7 +4,7 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
-//! - [`install`], with [`bundle`] and [`memory`]: a bundle into a set;
+//! - [`install`], with [`bundle`], [`memory`] and [`zstd`]: a bundle into a set;
 //! - `status`, `verdict` (feature `commands`): a running system; [`device`], [`description`], [`slots`], [`held`], [`keys`]: what it is;
 //! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
 //! - `net` (feature `net`): a bundle from a web server, for the recovery;
@@ -59,6 +59,7 @@ pub mod held;
 pub mod init;
 pub mod install;
 pub mod keys;
+pub mod labels;
 pub mod memory;
 #[cfg(feature = "net")]
 pub mod net;
@@ -68,6 +69,9 @@ pub mod slots;
 #[cfg(feature = "commands")]
 pub mod status;
 pub mod tree;
+#[cfg(feature = "commands")]
+pub mod update;
 pub mod var;
 #[cfg(feature = "commands")]
 pub mod verdict;
+pub mod zstd;

@@ -5,6 +5,7 @@
 //! - All of it is zeros at the start, so a program that keeps it where the kernel gives zeros on demand pays for a page only when
 //!   an install touches it: a bundle of small ranges touches little of it.
 
+use crate::zstd::Zstd;
 use twinseal_core::install::OUTPUT_MIN_BYTES;
 use twinseal_core::wire::{FRONT_MAX_BYTES, RANGE_MAX_BYTES};
 
@@ -19,6 +20,8 @@ pub struct Memory {
     pub(crate) request: [u8; RANGE_MAX_BYTES as usize],
     /// Pieces on their way into a slot.
     pub(crate) output: [u8; OUTPUT_BYTES],
+    /// The decoder for zstd, with its window.
+    pub(crate) zstd: Zstd,
 }
 
 /// Size of [`Memory`].
@@ -37,6 +40,7 @@ impl Memory {
             front: [0; _],
             request: [0; _],
             output: [0; _],
+            zstd: Zstd::new(),
         }
     }
 }

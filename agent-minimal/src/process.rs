@@ -4,6 +4,7 @@
 use crate::commands;
 use crate::console::Stream;
 use crate::init;
+use crate::memory::Memory;
 use core::ffi::CStr;
 use core::fmt;
 use twinseal_core::exit::USAGE;
@@ -13,7 +14,7 @@ const FAULT: u8 = 101;
 
 const HELP: &str =
     "help: `init` runs as the first process of an initramfs; with the feature `commands` there are
-status and mark-good, behind --device FILE if need be. On a running system use `twinseal`.";
+status, plan SOURCE, install SOURCE and mark-good, behind --device FILE if need be. SOURCE is a file, or - for standard input.";
 
 /// This process, as its entry point sees it.
 pub trait Process {
@@ -22,6 +23,9 @@ pub trait Process {
 
     /// Becomes another program, with our arguments and environment. Gives back why not.
     fn execute(&self, program: &CStr) -> rustix::io::Errno;
+
+    /// The memory of an install, which there is once: asking a second time is a fault of this program.
+    fn memory(&self) -> &'static mut Memory;
 }
 
 /// Does what the command line says; gives the exit code. Does not come back in the first process of the system.
@@ -41,7 +45,7 @@ pub fn run(process: &dyn Process) -> u8 {
         return not_init();
     }
     #[cfg(feature = "commands")]
-    if let Some(code) = commands::run(word) {
+    if let Some(code) = commands::run(process) {
         return code;
     }
     Stream::Error.say(format_args!(

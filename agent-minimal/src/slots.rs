@@ -1,7 +1,7 @@
 //! A set's slots, opened for as long as a command needs them: folders as they are, block devices mounted.
 //!
 //! # Invariants
-//! - Slots are mounted for reading only.
+//! - A slot is mounted for reading only, unless it is going to be written.
 //! - Mounts are made in a mount namespace of this process alone: they go when the process ends, however it ends.
 
 use crate::description::{Description, SetSlots};
@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::wire::PAYLOADS_MAX_COUNT;
 use twinseal_platform_linux::file::join;
-use twinseal_platform_linux::partition::BlockDevices;
-use twinseal_platform_linux::{BootLayout, Mounted, SetPaths};
+use twinseal_platform_linux::{BootLayout, ImageSlot, Mounted, SetPaths};
 
 /// File systems that a boot slot may have.
 const BOOT_TYPES: &[&str] = &["vfat"];
@@ -23,8 +23,14 @@ const BOOT_TYPES: &[&str] = &["vfat"];
 /// File systems that a root slot may have: those with fs-verity.
 const ROOT_TYPES: &[&str] = &["ext4", "btrfs", "f2fs"];
 
-/// Where udev puts its links to partitions by label.
-const LINKS: &str = "/dev/disk/by-partlabel/";
+/// Whether a slot is going to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Read and written.
+    Write,
+}
 
 /// The paths that an open set borrows.
 pub struct Places {
@@ -65,10 +71,7 @@ impl Places {
             None => path(&[state, set.of(["/front-a", "/front-b"])])?,
         };
         Ok(Self {
-            slots: slots.map(|slots| SetSlots {
-                boot: resolved(slots.boot),
-                root: resolved(slots.root),
-            }),
+            slots,
             mount_points: [
                 path(&[state, set.of(["/mount/boot-a", "/mount/boot-b"])])?,
                 path(&[state, set.of(["/mount/root-a", "/mount/root-b"])])?,
@@ -78,11 +81,11 @@ impl Places {
         })
     }
 
-    /// Opens the set, for reading only.
+    /// Opens the set.
     ///
     /// # Errors
     /// When a slot is a block device and cannot be mounted.
-    pub fn open(&mut self) -> Result<OpenSet<'_>, AgentError> {
+    pub fn open(&mut self, access: Access) -> Result<OpenSet<'_>, AgentError> {
         let mut mounts = Vec::new();
         let Some(slots) = &self.slots else {
             return Ok(OpenSet {
@@ -96,8 +99,8 @@ impl Places {
             });
         };
         let [boot, root] = &self.mount_points;
-        let boot = reach(&slots.boot, boot, BOOT_TYPES, &mut mounts)?;
-        let root = reach(&slots.root, root, ROOT_TYPES, &mut mounts)?;
+        let boot = reach(&slots.boot, boot, BOOT_TYPES, access, &mut mounts)?;
+        let root = reach(&slots.root, root, ROOT_TYPES, access, &mut mounts)?;
         self.front = join(&[root, "/twinseal"]).map_err(|errno| AgentError::File {
             file: slots.root.clone(),
             done: "used",
@@ -115,6 +118,19 @@ impl Places {
     }
 }
 
+/// The image slots, as an install into `target` sees them.
+pub fn images(description: &Description, target: Set) -> Vec<ImageSlot<'_>, PAYLOADS_MAX_COUNT> {
+    let slots = description.images.iter().map(|pair| {
+        let [a, b] = &pair.of;
+        ImageSlot {
+            name: pair.name.as_str(),
+            running: target.other().of([a, b]),
+            target: target.of([a, b]),
+        }
+    });
+    slots.collect()
+}
+
 impl<'p> OpenSet<'p> {
     /// The paths as the storage takes them.
     pub const fn paths(&self) -> SetPaths<'p> {
@@ -122,27 +138,12 @@ impl<'p> OpenSet<'p> {
     }
 }
 
-/// A slot that is named by a label and has no link is found by asking the kernel.
-pub fn resolved(path: OwnPath) -> OwnPath {
-    let Some(label) = path.strip_prefix(LINKS) else {
-        return path;
-    };
-    if files::exists(&path).unwrap_or(false) {
-        return path;
-    }
-    let devices = BlockDevices::SYSTEM;
-    let found = devices.by_label(label).unwrap_or(None);
-    // The path that it was, so that the error of whoever opens it names it.
-    found.map_or(path, |found| {
-        join(&[&devices.node(&found)]).unwrap_or_default()
-    })
-}
-
 /// The folder of a slot, mounted when it is a block device.
 fn reach<'p>(
     slot: &'p OwnPath,
     mount_point: &'p OwnPath,
     types: &[&str],
+    access: Access,
     mounts: &mut Vec<Mounted<'p>, 2>,
 ) -> Result<&'p str, AgentError> {
     let failed = |file: &OwnPath, done| {
@@ -161,7 +162,7 @@ fn reach<'p>(
         StorageObject::RootSlot
     };
     keep_mounts_private(object)?;
-    let mounted = Mounted::mount(slot, mount_point, types, true, object)?;
+    let mounted = Mounted::mount(slot, mount_point, types, access == Access::Read, object)?;
     // Two slots, two places.
     let _ = mounts.push(mounted);
     Ok(mount_point)

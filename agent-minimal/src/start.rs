@@ -1,13 +1,17 @@
-//! What a program without a C library must bring: the entry point, the memory functions that compilers call, and three ways out.
+//! What a program without a C library must bring: the entry point, the memory functions that compilers call, three ways out,
+//! and the memory of an install.
 //!
 //! # Invariants
 //! - Nothing here looks at what came from outside, but for the words that the kernel put on the stack.
 //! - A panic ends in [`twinseal_minimal::process::panicked`]: one line, then a restart or an exit code, never a hang.
 
 use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
+use twinseal_minimal::memory::Memory;
 use twinseal_minimal::process::{Process, panicked, run};
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -68,7 +72,25 @@ impl Started {
     }
 }
 
+/// The memory of an install. The kernel gives its pages when they are touched, so it costs nothing where nothing is installed.
+struct Lent(UnsafeCell<Memory>);
+
+// SAFETY: the one place that looks inside is `Started::memory`, which gives it away once.
+unsafe impl Sync for Lent {}
+
+static MEMORY: Lent = Lent(UnsafeCell::new(Memory::new()));
+static IS_LENT: AtomicBool = AtomicBool::new(false);
+
 impl Process for Started {
+    fn memory(&self) -> &'static mut Memory {
+        assert!(
+            !IS_LENT.swap(true, Ordering::Relaxed),
+            "the memory of an install is lent once"
+        );
+        // SAFETY: nobody has or will have another reference, as was looked at just now.
+        unsafe { &mut *MEMORY.0.get() }
+    }
+
     fn argument(&self, index: usize) -> Option<&CStr> {
         let word = *self.arguments.get(index)?;
         // SAFETY: each pointer is to a C string that stays until the process ends (`Started::new`).

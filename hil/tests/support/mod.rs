@@ -86,16 +86,27 @@ pub fn programs() -> &'static Path {
     })
 }
 
-/// Builds the `/init` as devices have it, by its own script: it stands without the standard library, and puts it beside the others.
+/// Builds the `/init` as devices have it, and puts it beside the others.
 fn build_minimal(folder: &Path) {
+    std::fs::copy(
+        device_program("twinseal-minimal"),
+        folder.join("twinseal-minimal"),
+    )
+    .unwrap();
+}
+
+/// The small agent with the commands of a running system.
+pub fn minimal_with_commands() -> PathBuf {
+    device_program("twinseal-minimal-commands")
+}
+
+/// Builds a program by the script that does it for devices: it stands without the standard library.
+fn device_program(name: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut script = Command::new(workspace.join("scripts/device-programs.sh"));
-    assert!(
-        script.arg("twinseal-minimal").status().unwrap().success(),
-        "twinseal-minimal does not build"
-    );
-    let built = workspace.join("target/device/bin/twinseal-minimal");
-    std::fs::copy(built, folder.join("twinseal-minimal")).unwrap();
+    let built = script.arg(name).status().unwrap().success();
+    assert!(built, "{name} does not build");
+    workspace.join("target/device/bin").join(name)
 }
 
 /// Says what a machine needs for a test that mounts.

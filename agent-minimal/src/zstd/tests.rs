@@ -1,0 +1,307 @@
+//! The decoder against zstd's own encoder and decoder.
+
+use super::*;
+use std::sync::Mutex;
+use std::vec::Vec;
+use std::{format, fs, println};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, compress_bound};
+
+/// One, because it is too large for the stack of a test.
+static DECODER: Mutex<Zstd> = Mutex::new(Zstd::new());
+
+/// How a frame is made.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    level: i32,
+    window_log: u32,
+    has_size: bool,
+    has_checksum: bool,
+    /// Bytes that are given to the encoder at once; each piece ends a block.
+    piece: usize,
+}
+
+const PLAIN: Manner = Manner {
+    level: 3,
+    window_log: 20,
+    has_size: true,
+    has_checksum: false,
+    piece: usize::MAX,
+};
+
+fn encode(raw: &[u8], manner: Manner) -> Vec<u8> {
+    let mut context = CCtx::create();
+    for parameter in [
+        CParameter::CompressionLevel(manner.level),
+        CParameter::WindowLog(manner.window_log),
+        CParameter::ContentSizeFlag(manner.has_size),
+        CParameter::ChecksumFlag(manner.has_checksum),
+    ] {
+        context.set_parameter(parameter).unwrap();
+    }
+    if manner.has_size {
+        context
+            .set_pledged_src_size(Some(raw.len() as u64))
+            .unwrap();
+    }
+    let pieces = raw.len() / manner.piece + 2;
+    let mut stored = Vec::with_capacity(compress_bound(raw.len()) + 16 * pieces);
+    let mut to = OutBuffer::around(&mut stored);
+    for piece in raw.chunks(manner.piece.min(raw.len().max(1))) {
+        let mut from = InBuffer::around(piece);
+        context.compress_stream(&mut to, &mut from).unwrap();
+        assert_eq!(from.pos(), piece.len());
+        if manner.piece < raw.len() {
+            while context.flush_stream(&mut to).unwrap() > 0 {}
+        }
+    }
+    while context.end_stream(&mut to).unwrap() > 0 {}
+    stored
+}
+
+/// Decodes as core does, with room for `room` bytes at a time, until the range is made or the input used up.
+fn decode(mut stored: &[u8], window_log: u8, room: usize) -> Result<Vec<u8>, DecodeFailed> {
+    let mut decoder = DECODER
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    decoder.start(window_log);
+    let (mut made, mut piece) = (Vec::new(), std::vec![0; room]);
+    loop {
+        let (taken, now) = decoder.decode(stored, &mut piece)?;
+        stored = &stored[taken..];
+        made.extend_from_slice(&piece[..now]);
+        if (taken, now) == (0, 0) {
+            return Ok(made);
+        }
+    }
+}
+
+/// The same by zstd itself, with the same limit.
+fn decode_by_zstd(stored: &[u8]) -> Option<Vec<u8>> {
+    let mut context = DCtx::create();
+    context.set_parameter(DParameter::WindowLogMax(20)).unwrap();
+    let mut from = InBuffer::around(stored);
+    let (mut made, mut piece) = (Vec::new(), std::vec![0; 4096]);
+    loop {
+        let mut to = OutBuffer::around(&mut piece[..]);
+        let left = context.decompress_stream(&mut to, &mut from).ok()?;
+        let now = to.pos();
+        made.extend_from_slice(&piece[..now]);
+        if from.pos() == stored.len() && now < piece.len() {
+            return (left == 0).then_some(made);
+        }
+    }
+}
+
+/// Numbers that look random, from a seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// Contents of many kinds: of this program, of its sources, made to have long matches, few symbols, or nothing to compress.
+fn contents() -> Vec<Vec<u8>> {
+    let mut random = Random(0x5eed);
+    let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let sources: Vec<u8> = [
+        "src/start.rs",
+        "src/net/http.rs",
+        "src/description/fields.rs",
+        "Cargo.toml",
+    ]
+    .iter()
+    .flat_map(|file| fs::read(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap())
+    .collect();
+    let noise: Vec<u8> = (0..300_000).map(|_| random.next() as u8).collect();
+    let few: Vec<u8> = (0..200_000)
+        .map(|_| b"aaaabbc\n"[random.below(8)])
+        .collect();
+    let mut patched = noise.clone();
+    patched.extend_from_slice(&noise[1000..250_000]);
+    patched.extend(std::iter::repeat_n(7, 140_000));
+    let middle = program.len() / 2;
+    std::vec![
+        Vec::new(),
+        b"x".to_vec(),
+        sources,
+        program[..1 << 20].to_vec(),
+        program[middle..middle + 600_000].to_vec(),
+        noise,
+        few,
+        patched,
+        std::vec![0; 1 << 20],
+    ]
+}
+
+#[test]
+fn what_zstd_makes_is_decoded_at_every_level() {
+    let mut frames = 0;
+    for raw in contents() {
+        for level in 1..=22 {
+            let even = level % 2 == 0;
+            let manner = Manner {
+                level,
+                has_size: even,
+                has_checksum: level % 3 == 0,
+                window_log: if even { 20 } else { 17 },
+                ..PLAIN
+            };
+            let stored = encode(&raw, manner);
+            let made = decode(&stored, 20, 1 << 16).unwrap();
+            assert!(made == raw, "{manner:?}, {} bytes", raw.len());
+            frames += 1;
+        }
+    }
+    println!("{frames} frames");
+}
+
+#[test]
+fn pieces_of_any_size_are_decoded() {
+    let mut random = Random(0x0b5e);
+    for raw in contents() {
+        for _ in 0..6 {
+            let manner = Manner {
+                level: 1 + random.below(19) as i32,
+                window_log: 10 + random.below(11) as u32,
+                has_size: random.below(2) == 0,
+                has_checksum: random.below(2) == 0,
+                piece: [usize::MAX, 1 + random.below(50_000), 100_000][random.below(3)],
+            };
+            let stored = encode(&raw, manner);
+            let made = decode(&stored, 20, 1 + random.below(5000)).unwrap();
+            assert!(made == raw, "{manner:?}, {} bytes", raw.len());
+        }
+    }
+}
+
+#[test]
+fn more_than_the_window_is_decoded_and_given_out_as_it_comes() {
+    let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let raw = &program[..program.len().min(5 << 20)];
+    for window_log in [10, 14, 20] {
+        let manner = Manner {
+            window_log,
+            has_size: false,
+            ..PLAIN
+        };
+        let stored = encode(raw, manner);
+        assert!(decode(&stored, 20, 70_000).unwrap() == raw);
+    }
+}
+
+#[test]
+fn a_window_beyond_the_manifests_is_refused() {
+    let raw = &contents()[3];
+    let manner = Manner {
+        has_size: false,
+        ..PLAIN
+    };
+    let stored = encode(
+        raw,
+        Manner {
+            window_log: 18,
+            ..manner
+        },
+    );
+    assert!(decode(&stored, 18, 4096).unwrap() == *raw);
+    assert_eq!(decode(&stored, 17, 4096), Err(DecodeFailed));
+    let stored = encode(
+        raw,
+        Manner {
+            window_log: 21,
+            ..manner
+        },
+    );
+    assert_eq!(
+        decode(&stored, 255, 4096),
+        Err(DecodeFailed),
+        "beyond the format's limit"
+    );
+    // One segment: the window is the content.
+    assert_eq!(decode(&encode(raw, PLAIN), 19, 4096), Err(DecodeFailed));
+}
+
+#[test]
+fn frames_follow_each_other_and_others_are_passed_over() {
+    let skippable = [
+        &0x184D_2A53_u32.to_le_bytes()[..],
+        &5_u32.to_le_bytes(),
+        b"hello",
+    ]
+    .concat();
+    let (one, two) = (encode(b"one", PLAIN), encode(b"two", PLAIN));
+    let stored = [&one[..], &skippable, &two].concat();
+    assert_eq!(decode(&stored, 20, 100).unwrap(), b"onetwo");
+    let cut = &stored[..one.len() + skippable.len() - 1];
+    assert_eq!(decode(cut, 20, 100), Err(DecodeFailed));
+    assert_eq!(decode(&[0; 16], 20, 100), Err(DecodeFailed));
+}
+
+#[test]
+fn a_frame_that_ends_early_is_refused_wherever_it_ends() {
+    let raw = &contents()[2][..20_000];
+    let stored = encode(
+        raw,
+        Manner {
+            has_checksum: true,
+            piece: 5000,
+            ..PLAIN
+        },
+    );
+    for end in 1..stored.len() {
+        assert_eq!(decode(&stored[..end], 20, 4096), Err(DecodeFailed), "{end}");
+    }
+    assert!(decode(&stored, 20, 4096).unwrap() == raw);
+}
+
+/// Bytes that nobody encoded so: whatever is done to them, the decoder ends; where zstd itself takes them too, both make the same; and
+/// where one of the two is stricter, the other makes something else than was meant, which its digest shows.
+#[test]
+fn what_was_changed_is_refused_or_decoded_as_zstd_does() {
+    let mut random = Random(0xf1a9);
+    let (mut both, mut neither, mut differing) = (0, 0, 0);
+    for raw in contents().iter().filter(|raw| raw.len() > 100) {
+        let raw = &raw[..raw.len().min(30_000)];
+        for level in [1, 6, 19] {
+            let good = encode(
+                raw,
+                Manner {
+                    level,
+                    has_size: level == 6,
+                    ..PLAIN
+                },
+            );
+            for _ in 0..400 {
+                let mut stored = good.clone();
+                for _ in 0..1 + random.below(3) {
+                    let at = random.below(stored.len());
+                    stored[at] ^= 1 << random.below(8);
+                }
+                let ours = decode(&stored, 20, 1 << 16).ok();
+                let theirs = decode_by_zstd(&stored);
+                match (&ours, &theirs) {
+                    (Some(ours), Some(theirs)) => {
+                        assert!(ours == theirs);
+                        both += 1;
+                    }
+                    (None, None) => neither += 1,
+                    (one, other) => {
+                        assert!(one.as_deref() != Some(raw) && other.as_deref() != Some(raw));
+                        differing += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("both take {both}, neither {neither}, one of them, and wrongly, {differing}");
+    assert!(both > 500 && neither > 500);
+}
