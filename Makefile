@@ -12,15 +12,18 @@ demo:
 
 # Every check, with what it needs installed first. The last line counts them.
 test:
-	@scripts/deps.sh test demo board reference nostd
+	@scripts/deps.sh test demo board mcu reference
 	@scripts/appliance.sh
 	@scripts/reference-composefs.sh
 	@./ci.sh
 
-# The firmware of the microcontroller: boot stage, application, factory, and the program that measures core's verify path.
+# The microcontroller: its firmware, what core's verify path takes there, and every scenario, with a power cut at every operation
+# of the flash. CUTS=20 for so many of each kind only.
 mcu:
-	@scripts/deps.sh nostd board
-	@./ci.sh no-std
+	@scripts/deps.sh mcu
+	@scripts/mcu.sh memory
+	@cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil
+	@target/release/twinseal-hil run scenarios/mcu --board mcu $(if $(filter command line,$(origin CUTS)),--cuts $(CUTS)) --jobs 2 --out .cache/mcu --html .cache/mcu.html
 
 # The small static agent without a C library, the /init of an initramfs: target/device/bin/twinseal-minimal.
 minimal:

@@ -18,7 +18,7 @@ logs="$cache/ci"
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0 left_out=0
 
-checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo board)
+checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo mcu board)
 
 check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check) && (cd hil/firmware && cargo fmt --check); }
 
@@ -33,7 +33,7 @@ check_clippy() {
 # A target that has neither std nor alloc: the only proof that core needs neither.
 check_no_std() {
   scripts/nostd-toolchain.sh && scripts/nostd-build.sh core --locked && scripts/nostd-build.sh core --locked --features defmt &&
-    DEFMT_LOG=info scripts/nostd-build.sh hil/firmware --locked --release
+    scripts/mcu.sh
 }
 
 # The programs that tests and the demo run.
@@ -123,7 +123,18 @@ check_board() {
   count_scenarios "$log" && return "$status"
 }
 
-# count_scenarios LOG: adds the last line, "N passed, N failed, N skipped", to the totals. On the board every scenario has to run.
+# The microcontroller: what core takes of it, every scenario, and a slice of the power cuts that `make mcu` makes all of.
+check_mcu() {
+  local log="$logs/mcu-run.log" status=0
+  scripts/deps.sh mcu && scripts/mcu.sh memory || return 1
+  cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil || return 1
+  target/release/twinseal-hil run scenarios/mcu --board mcu --jobs 2 --cuts 12 --out "$cache/ci/mcu" \
+      --junit "$cache/ci/mcu.xml" --html "$cache/ci/mcu.html" >"$log" 2>&1 || status=1
+  cat "$log"
+  count_scenarios "$log" && return "$status"
+}
+
+# count_scenarios LOG: adds the last line, "N passed, N failed, N skipped", to the totals. On a board of its own every scenario has to run.
 count_scenarios() {
   local numbers scenarios_passed scenarios_failed scenarios_skipped
   numbers=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$1" | tail -n 1)

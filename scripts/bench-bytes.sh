@@ -55,7 +55,10 @@ kernel() {
     local side=$1 folder=$2 unpacked=$2/kernel version package path name
     apt_private "bytes-$side" $(suites "$side")
     package=$(apt-cache -c "$cache/apt/bytes-$side/apt.conf" depends $KERNEL_PACKAGE | awk '$1 == "Depends:" { print $2; exit }')
-    unpack "bytes-$side" "$unpacked" "$package" systemd-boot-efi
+    unpack "bytes-$side" "$unpacked" "$package"
+    # Not the release's own: bookworm's stub cannot be made a UKI of ours (its sections do not keep to their alignment).
+    apt_private bytes-stub trixie trixie-security
+    unpack bytes-stub "$unpacked" systemd-boot-efi
     version=$(basename "$unpacked"/boot/vmlinuz-*)
     version=${version#vmlinuz-}
     echo "$version" >"$folder/kernel-version"

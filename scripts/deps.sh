@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs, with apt, the programs that a purpose needs; does nothing when they are all there.
 #
-#   scripts/deps.sh [demo|board|test|bench|nostd|reference]...     (default: demo)
+#   scripts/deps.sh [demo|board|mcu|test|bench|nostd|reference]...     (default: demo)
 #
 # Needs: a Debian machine and, only when something is missing, root. Without root it prints what is missing and the
 # command to type, and ends with status 2. Takes 0.1 s when all is present, otherwise up to a minute. The Rust toolchain is
@@ -15,10 +15,12 @@ readonly DEMO="build-essential ca-certificates cpio debian-archive-keyring dosfs
 # The virtual board: what its disk, its firmware's variables and its attacks need. QEMU itself is below: it must be 10.0 or newer.
 readonly BOARD="$DEMO python3-cryptography python3-importlib-resources python3-pefile"
 # Tests compare our formats with the programs that own them, and our network with servers of others.
-readonly TEST="$DEMO busybox-static dnsmasq-base efibootmgr erofs-utils gdisk grub-common iproute2 libubootenv-tool squashfs-tools systemd"
+readonly TEST="$DEMO busybox-static dnsmasq-base efibootmgr erofs-utils gdisk grub-common iproute2 libubootenv-tool squashfs-tools systemd tinyproxy-bin"
 # Measurements against other update programs.
 readonly BENCH="$DEMO bsdiff casync erofs-utils hyperfine rauc squashfs-tools swupdate time xdelta3"
 readonly NOSTD="build-essential debian-archive-keyring"
+# The microcontroller: what builds its firmware, its keys, and its web server where there is no nginx. QEMU is below.
+readonly MCU="$NOSTD binutils busybox-static openssl util-linux"
 readonly REFERENCE="debian-archive-keyring"
 
 wanted=() qemu=
@@ -26,11 +28,12 @@ for purpose in "${@:-demo}"; do
     case $purpose in
         demo) wanted+=($DEMO) ;;
         board) wanted+=($BOARD) ; qemu=yes ;;
+        mcu) wanted+=($MCU) ; qemu=yes ;;
         test) wanted+=($TEST) ;;
         bench) wanted+=($BENCH) ;;
         nostd) wanted+=($NOSTD) ;;
         reference) wanted+=($REFERENCE) ;;
-        *) fail "'$purpose' is not a purpose; the purposes are demo, board, test, bench, nostd and reference." ;;
+        *) fail "'$purpose' is not a purpose; the purposes are demo, board, mcu, test, bench, nostd and reference." ;;
     esac
 done
 
@@ -54,7 +57,7 @@ install_qemu() {
 }
 
 if [[ -n $qemu ]] && ! qemu_is_good; then
-    ((EUID == 0)) || fail "the virtual board needs QEMU 10.0 or newer (qemu-system-x86, qemu-system-arm, qemu-utils); on Debian 12 they are in bookworm-backports. Run this script as root, or install them."
+    ((EUID == 0)) || fail "the virtual boards need QEMU 10.0 or newer (qemu-system-x86, qemu-system-arm, qemu-utils); on Debian 12 they are in bookworm-backports. Run this script as root, or install them."
     step "install QEMU 10" install_qemu
 fi
 # scripts/appliance.sh unpacks it, when it can; a test compares our files with what it says of them.

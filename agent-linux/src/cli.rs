@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::config::{Rate, Window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use twinseal_core::boot::Set;
@@ -105,7 +106,7 @@ pub enum DeviceCommand {
 /// Arguments of `device init`.
 #[derive(Clone, Debug, Args)]
 pub struct InitArguments {
-    /// The bundle: a file, an address (http://…), or - for standard input.
+    /// The bundle: a file, an address (http://… or https://…), or - for standard input.
     #[arg(value_name = "BUNDLE")]
     pub source: PathBuf,
     /// The set to fill; it becomes the default.
@@ -119,7 +120,18 @@ pub struct InitArguments {
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArguments {
-    /// The bundle: a file, an address (http://…), or - for standard input.
+    /// What `install` takes too.
+    #[command(flatten)]
+    pub bundle: BundleArguments,
+    /// Say how long the bytes take at so many a second; without this, at --max-rate.
+    #[arg(long, value_name = "BYTES")]
+    pub rate: Option<Rate>,
+}
+
+/// A bundle, and on what terms it is read.
+#[derive(Clone, Debug, Args)]
+pub struct BundleArguments {
+    /// The bundle: a file, an address (http://… or https://…), or - for standard input.
     pub source: PathBuf,
     /// Most bytes that the bundle may cost: on the network all bytes of the connections, headers and new tries included, of this
     /// and all earlier installs of it; of a file what is read. `plan` compares with its own run.
@@ -128,6 +140,13 @@ pub struct PlanArguments {
     /// Do not check what this device does not need of the bundle. From a web server with ranges that is not fetched anyway.
     #[arg(long)]
     pub no_audit: bool,
+    /// Most bytes a second over the network, both ways, instead of the device description's number.
+    #[arg(long, value_name = "BYTES")]
+    pub max_rate: Option<Rate>,
+    /// Hours in UTC in which `install` uses the network, over midnight too, instead of the device description's. At their end it
+    /// stops with exit code 72; the next install goes on.
+    #[arg(long, value_name = "HH:MM-HH:MM")]
+    pub window: Option<Window>,
 }
 
 /// Arguments of `install`.
@@ -135,7 +154,7 @@ pub struct PlanArguments {
 pub struct InstallArguments {
     /// What `plan` takes too.
     #[command(flatten)]
-    pub plan: PlanArguments,
+    pub bundle: BundleArguments,
     /// Do not read every blob back from the medium before it counts.
     #[arg(long)]
     pub no_read_back: bool,
@@ -162,7 +181,7 @@ pub struct CheckArguments {
 /// Arguments of `repair`.
 #[derive(Clone, Debug, Args)]
 pub struct RepairArguments {
-    /// Take whole objects from this bundle: a file, an address (http://…), or - for standard input. Any release that a trusted key
+    /// Take whole objects from this bundle: a file, an address (http://… or https://…), or - for standard input. Any release that a trusted key
     /// signed will do, if it has them.
     #[arg(
         required_unless_present = "from_other_set",
@@ -243,12 +262,14 @@ Examples:
 const PLAN_EXAMPLES: &str = "\
 Examples:
   twinseal plan release-2.tseal
-  twinseal plan --budget 5000000 --no-audit release-2.tseal";
+  twinseal plan --budget 5000000 --no-audit release-2.tseal
+  twinseal plan --rate 8000 https://updates.example/release-2.tseal";
 
 const INSTALL_EXAMPLES: &str = "\
 Examples:
   twinseal install release-2.tseal
   twinseal install http://updates.example/release-2.tseal
+  twinseal install --max-rate 8000 --window 22:00-05:00 https://updates.example/release-2.tseal
   ssh host cat release-2.tseal | twinseal install -
   twinseal install --json release-2.tseal | jq -c 'select(.event != \"progress\")'";
 
@@ -316,6 +337,6 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
             seen += 1;
         }
-        assert_eq!(seen, 22);
+        assert_eq!(seen, 24);
     }
 }

@@ -8,7 +8,8 @@ use crate::config::Clock;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// A day, without leap seconds.
+pub const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Seconds since 1970-01-01 UTC; `None` when the device has no clock that it trusts.
 pub fn now(clock: Clock) -> Option<u64> {

@@ -25,6 +25,15 @@
 //! bytes = 50000000
 //! period = "month"                       # or "week", from Monday on, or "day"; in UTC
 //!
+//! [network]                              # how web servers are reached
+//! trust = "updates.pem"                  # trust anchors in PEM; without it those of the system
+//! certificate = "device.pem"             # what the device shows to a server that asks who it is
+//! key = "device.key"
+//! proxy = "http://proxy.example:3128"    # without it what the environment says
+//! no-proxy = ["depot.example"]
+//! max-rate = 8000                        # most bytes a second
+//! window = "22:00-05:00"                 # hours in which bundles are fetched, in UTC
+//!
 //! [slots.fpga]                           # raw slots, as many as there are
 //! a = "/dev/disk/by-partlabel/fpga-a"
 //! b = "/dev/disk/by-partlabel/fpga-b"
@@ -38,9 +47,13 @@
 
 mod budget;
 mod loader;
+mod network;
+mod window;
 
 pub use budget::{Budget, Period};
 pub use loader::Loader;
+pub use network::{Identity, Network, Rate};
+pub use window::Window;
 
 use crate::error::{AgentError, DescriptionProblem};
 use loader::Boot;
@@ -85,6 +98,8 @@ pub struct Description {
     pub health: PathBuf,
     /// Most bytes over the network.
     pub budget: Option<Budget>,
+    /// How web servers are reached.
+    pub network: Network,
     /// Who chooses the set at boot.
     pub loader: Loader,
     /// File or block device of the boot record.
@@ -167,6 +182,8 @@ struct File {
     #[serde(default)]
     boot: Boot,
     budget: Option<Budget>,
+    #[serde(default)]
+    network: network::Table,
     sets: Option<Sets>,
     #[serde(default)]
     slots: BTreeMap<String, SlotPair>,
@@ -244,6 +261,7 @@ impl Description {
             compatible: name("compatible", &file.compatible)?,
             health: folder.join(file.health),
             budget: file.budget,
+            network: file.network.network(folder)?,
             loader: file.boot.loader(file.image_only, folder)?,
             record: file
                 .boot

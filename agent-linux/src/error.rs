@@ -5,7 +5,8 @@
 use crate::clock::Utc;
 use crate::exit;
 use crate::secure_boot::{Refusal, VariableProblem};
-use crate::source::http::{HttpProblem, budget_problem_of, problem_of};
+use crate::source::http::{HttpProblem, budget_problem_of, closed_of, problem_of};
+use crate::source::line::Closed;
 use std::io;
 use std::path::PathBuf;
 use twinseal_core::Error;
@@ -82,6 +83,14 @@ pub enum AgentError {
         /// Why.
         error: io::Error,
     },
+    /// The hours in which bundles are fetched have not begun.
+    #[error("Nothing was asked for: {0}.")]
+    WindowClosed(Closed),
+    /// There are such hours, and no clock.
+    #[error(
+        "This device has hours in which bundles are fetched, and no clock that it trusts: nobody can tell whether they have begun."
+    )]
+    WindowWithoutClock,
     /// What the network has cost so far cannot be read.
     #[error("What the network has cost so far cannot be read: both copies in {} are damaged.", file.display())]
     LedgerDamaged {
@@ -183,6 +192,9 @@ pub enum DescriptionProblem {
         /// The loader's name.
         loader: &'static str,
     },
+    /// A certificate without a key, or the other way round.
+    #[error("[network] needs both certificate and key, or neither.")]
+    HalfIdentity,
     /// There is nothing to update.
     #[error("image-only = true needs at least one pair of [slots].")]
     ImageOnlyWithoutSlots,
@@ -236,6 +248,7 @@ impl AgentError {
             | Self::NoKeys { .. }
             | Self::BothFromPipe
             | Self::NotText { .. }
+            | Self::WindowWithoutClock
             | Self::RunningSetUnknown { .. } => exit::USAGE,
             Self::RecordBlank | Self::RecordCorrupt | Self::NothingToBoot => exit::BOOT_RECORD,
             Self::AlreadyProvisioned => exit::MISUSE,
@@ -243,9 +256,12 @@ impl AgentError {
             Self::FirmwareRefuses(_) | Self::FirmwareKeys { .. } => exit::SECURE_BOOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
             Self::JournalBroken { .. } => exit::JOURNAL,
+            Self::WindowClosed(_) => exit::WINDOW_CLOSED,
+            Self::Source { error, .. } if closed_of(error).is_some() => exit::WINDOW_CLOSED,
             Self::Source { error, .. } if is_budget(error) => exit::BUDGET,
             Self::Source { error, .. } => match problem_of(error) {
                 Some(HttpProblem::Changed) => exit::SOURCE_CHANGED,
+                Some(HttpProblem::Setup(_) | HttpProblem::Address) => exit::USAGE,
                 _ => exit::SOURCE,
             },
             Self::LedgerDamaged { .. }
@@ -284,12 +300,30 @@ impl AgentError {
             Self::FirmwareKeys { .. } => {
                 "Look after the firmware's variables. `twinseal install --no-firmware-check` installs without asking them."
             }
+            Self::Source { error, .. } if closed_of(error).is_some() => {
+                "What was fetched stays: run the command again then, and it goes on."
+            }
+            Self::WindowWithoutClock => {
+                "Take window out of [network] in the device description, or give the device a clock that it can trust."
+            }
             Self::Source { error, .. } if budget_problem_of(error).is_some() => {
                 "`twinseal plan` shows what an update costs and what the budgets leave; --budget BYTES allows more for this bundle."
             }
             Self::Source { error, .. } if is_budget(error) => {
                 "Put the bundle on a web server with ranges, or allow its whole size with --budget BYTES where the server says it."
             }
+            Self::Source { error, .. } => match problem_of(error) {
+                Some(HttpProblem::CertificateTime { .. }) => {
+                    "Set the clock of this device if it is wrong; otherwise the server needs a new certificate."
+                }
+                Some(HttpProblem::Certificate(_)) => {
+                    "Look after the address and the server; trust in [network] of the device description names the anchors."
+                }
+                Some(HttpProblem::Status(400 | 401 | 403) | HttpProblem::Refused(_)) => {
+                    "If the server wants to know who asks, name certificate and key in [network] of the device description."
+                }
+                _ => return None,
+            },
             Self::LedgerDamaged { .. } => {
                 "Look after the medium. Without the file the count begins anew."
             }

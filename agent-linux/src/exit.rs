@@ -152,6 +152,11 @@ pub const TABLE: &[Row] = &[
         "The bundle at its address was replaced while it was read.",
     ),
     row(
+        WINDOW_CLOSED,
+        "window-closed",
+        "The hours in which bundles are fetched have not begun, or have ended. What is there stays, and the next install goes on.",
+    ),
+    row(
         HEALTH,
         "unhealthy",
         "The running trial failed a health check.",
@@ -229,6 +234,7 @@ mod tests {
                 (60, "misuse"),
                 (70, "source"),
                 (71, "source-changed"),
+                (72, "window-closed"),
                 (80, "unhealthy"),
                 (81, "damaged"),
             ]

@@ -15,7 +15,7 @@ use crate::install::{
 use crate::journal::Journal;
 use crate::report::Outlet;
 use crate::slots::{Access, Places};
-use crate::source::{Bundle, Terms};
+use crate::source::{Bundle, Terms, Timing};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::error::Misuse;
@@ -42,7 +42,7 @@ pub fn init(
         Loaded::Record(_) => return Err(AgentError::AlreadyProvisioned),
         Loaded::Corrupt => return Err(AgentError::RecordCorrupt),
     }
-    let terms = Terms::of_run(device, None);
+    let terms = Terms::of_run(device, None, Timing::default());
     if arguments.both && Bundle::open(&arguments.source, &terms)?.bytes().is_none() {
         return Err(AgentError::BothFromPipe);
     }
@@ -116,7 +116,7 @@ fn transfer(
     outlet: &mut Outlet,
 ) -> Result<Done, Stopped> {
     let past = journal.past();
-    let terms = Terms::of_install(device, None, past.is_unfinished(set));
+    let terms = Terms::of_install(device, None, Timing::default(), past.is_unfinished(set));
     let mut bundle = Bundle::open(&arguments.source, &terms)?;
     // A new device may have nothing at all where the other set will be.
     let other = if first {
@@ -138,6 +138,8 @@ fn transfer(
         audit: bundle.is_free_to_read(),
         interrupted: past.interrupted(set),
         read_back: true,
+        rate: None,
+        window: None,
     };
     let slots = Target {
         places,

@@ -7,6 +7,8 @@
 //! front matter, and the decoders' windows. Nothing grows with the bundle.
 
 use crate::ahead::AheadSource;
+use crate::clock::Utc;
+use crate::config::{Rate, Window};
 use crate::crew::{Crew, with_crew};
 use crate::decoder::Zstd;
 use crate::device::{Device, text};
@@ -60,6 +62,10 @@ pub struct Order<'d> {
     pub interrupted: Option<Sha256Digest>,
     /// Read every blob back.
     pub read_back: bool,
+    /// Bytes a second that a plan reckons with.
+    pub rate: Option<Rate>,
+    /// Hours in which bundles are fetched.
+    pub window: Option<Window>,
 }
 
 /// The storage of an install, in parts that must outlive it.
@@ -385,9 +391,15 @@ where
     if let Some(web) = web {
         let mut web = web.borrow_mut();
         let (cost, over) = network::cost(&mut web, manifest, plan, &installer.tally());
+        event.seconds = order
+            .rate
+            .map(|rate| cost.install_bytes.div_ceil(rate.bytes().get()));
+        event.hours = order
+            .window
+            .map(|window| hours_event(window, order.device.now()));
         (event.network, refused) = (Some(cost), over);
     }
-    meter.tell(&Event::Plan(event));
+    meter.tell(&Event::Plan(Box::new(event)));
     if let Some(refused) = refused {
         return Err(refused.into());
     }
@@ -419,6 +431,11 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         fetch_bytes: plan.fetch_bytes,
         patch_bytes: plan.patch_bytes,
         whole_bytes: plan.whole_bytes,
+        cheapest_bytes: plan.cheapest_bytes,
+        uki: plan.uki.into(),
+        objects: plan.objects.into(),
+        composefs: plan.composefs.into(),
+        images: plan.images.into(),
         audit_bytes: plan.audit_bytes,
         write_bytes: plan.write_bytes,
         copy_bytes: plan.copy_bytes,
@@ -434,6 +451,19 @@ fn plan_event(order: &Order<'_>, plan: &Plan, manifest: &Verified<Manifest>) -> 
         root_free_bytes: plan.space.root_bytes,
         budget_bytes: order.budget,
         network: None,
+        rate: order.rate.map(|rate| rate.bytes().get()),
+        seconds: None,
+        hours: None,
+    }
+}
+
+fn hours_event(window: Window, now: Option<u64>) -> events::Hours {
+    let closes = now.and_then(|now| Some(now + window.closes_in(now)?));
+    let opens = now.filter(|_| closes.is_none());
+    events::Hours {
+        hours: window.to_string(),
+        closes: closes.map(|time| Utc(time).to_string()),
+        opens: opens.map(|now| Utc(window.opens_at(now)).to_string()),
     }
 }
 

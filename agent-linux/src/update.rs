@@ -17,7 +17,8 @@
 //! A refused bundle leaves the boot record as it is, byte for byte.
 
 use crate::audit::required;
-use crate::cli::{InstallArguments, PlanArguments};
+use crate::cli::{BundleArguments, InstallArguments, PlanArguments};
+use crate::config::Rate;
 use crate::device::{Device, need_record};
 use crate::error::AgentError;
 use crate::events::Event;
@@ -30,7 +31,7 @@ use crate::marks;
 use crate::report::Outlet;
 use crate::secure_boot;
 use crate::slots::{Access, Places};
-use crate::source::{Bundle, Terms};
+use crate::source::{Bundle, Terms, Timing, closing};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::trial;
@@ -57,6 +58,8 @@ struct Manner {
     read_back: bool,
     /// The firmware's variables are asked whether it would start the UKI.
     ask_firmware: bool,
+    /// Bytes a second that the plan reckons with, other than those that are kept to.
+    rate: Option<Rate>,
 }
 
 /// `plan`: shows what an install would do.
@@ -78,13 +81,18 @@ pub fn plan(
     let manner = Manner {
         read_back: true,
         ask_firmware: false,
+        rate: arguments.rate,
     };
-    let terms = Terms::of_run(device, arguments.budget);
+    let timing = Timing {
+        rate: arguments.bundle.max_rate,
+        closing: None,
+    };
+    let terms = Terms::of_run(device, arguments.bundle.budget, timing);
     transfer(
         &terms,
         &start,
         &journal.past(),
-        arguments,
+        &arguments.bundle,
         manner,
         outlet,
         decline,
@@ -103,13 +111,21 @@ pub fn install_bundle(
     outlet: &mut Outlet,
 ) -> Result<(), AgentError> {
     device.need_data()?;
+    let bundle = &arguments.bundle;
+    let timing = Timing {
+        rate: bundle.max_rate,
+        // Before the journal is told: a timer may come many times a day.
+        closing: closing(device, &bundle.source, bundle.window)?,
+    };
     let _lock = device.lock()?;
     let mut store = device.record_store()?;
     let loaded = record::load(&mut store)?;
     let running = device.running_set()?;
     let mut journal = required(device, Some(&loaded))?;
+    let was_interrupted = journal.past().is_unfinished(running.other());
+    let terms = Terms::of_install(device, bundle.budget, timing, was_interrupted);
     attempt(
-        device,
+        &terms,
         arguments,
         &loaded,
         running,
@@ -121,7 +137,7 @@ pub fn install_bundle(
 }
 
 fn attempt(
-    device: &Device,
+    terms: &Terms<'_>,
     arguments: &InstallArguments,
     loaded: &Loaded,
     running: Set,
@@ -129,6 +145,7 @@ fn attempt(
     journal: &mut Journal,
     outlet: &mut Outlet,
 ) -> Result<(), Stopped> {
+    let device = terms.device();
     let start = start(device, loaded, running)?;
     let target = running.other();
     let mut record = start.record;
@@ -154,13 +171,13 @@ fn attempt(
     let manner = Manner {
         read_back: !arguments.no_read_back,
         ask_firmware: !arguments.no_firmware_check,
+        rate: None,
     };
-    let terms = Terms::of_install(device, arguments.plan.budget, past.is_unfinished(target));
     let done = transfer(
-        &terms,
+        terms,
         &start,
         &past,
-        &arguments.plan,
+        &arguments.bundle,
         manner,
         outlet,
         accept,
@@ -256,7 +273,7 @@ fn transfer<D>(
     terms: &Terms<'_>,
     start: &Start,
     past: &Past,
-    arguments: &PlanArguments,
+    arguments: &BundleArguments,
     manner: Manner,
     outlet: &mut Outlet,
     decide: D,
@@ -274,6 +291,7 @@ where
     } else {
         None
     };
+    let network = &device.description.network;
     let order = Order {
         device,
         target,
@@ -287,6 +305,8 @@ where
         audit: !arguments.no_audit && bundle.is_free_to_read(),
         interrupted: past.interrupted(target),
         read_back: manner.read_back,
+        rate: manner.rate.or(arguments.max_rate).or(network.max_rate),
+        window: arguments.window.or(network.window),
     };
     let held = [
         Held::of(device, &target_set),

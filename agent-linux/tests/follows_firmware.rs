@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::Board;
 use support::bundle::{Release, key};
-use twinseal::cli::{InstallArguments, PlanArguments, SelectArguments};
+use twinseal::cli::{BundleArguments, InstallArguments, SelectArguments};
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::held::{Held, facts};
@@ -233,10 +233,12 @@ impl Machine {
         let file = self.board.bundle(&release.bundle(&[&key(1)]));
         let arguments = InstallArguments {
             no_firmware_check: false,
-            plan: PlanArguments {
+            bundle: BundleArguments {
                 source: file.into(),
                 budget: None,
                 no_audit: false,
+                max_rate: None,
+                window: None,
             },
             no_read_back: false,
             attempts: None,

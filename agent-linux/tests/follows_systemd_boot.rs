@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::Board;
 use support::bundle::{Release, key};
-use twinseal::cli::{InitArguments, InstallArguments, PlanArguments, SelectArguments, SetName};
+use twinseal::cli::{BundleArguments, InitArguments, InstallArguments, SelectArguments, SetName};
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::held::Held;
@@ -80,10 +80,12 @@ impl Machine {
     fn install(&self, number: u64) -> Result<(), AgentError> {
         let arguments = InstallArguments {
             no_firmware_check: false,
-            plan: PlanArguments {
+            bundle: BundleArguments {
                 source: self.bundle(number),
                 budget: None,
                 no_audit: false,
+                max_rate: None,
+                window: None,
             },
             no_read_back: false,
             attempts: None,

@@ -8,12 +8,12 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::Board;
 use support::bundle::{Release, content, key};
 use twinseal::source::account::Account;
-use twinseal::source::http::{Http, HttpProblem, Patience, problem_of};
-use twinseal::source::line::Line;
+use twinseal::source::http::{Http, HttpProblem, Patience, Ways, closed_of, problem_of};
+use twinseal::source::line::{Closing, Line};
 use twinseal_core::install::{Ahead, Purpose, Request};
 use twinseal_core::source::SourceError;
 
@@ -39,6 +39,8 @@ struct Plan {
     /// Never answers a connection any more.
     silent: bool,
     status: u16,
+    /// A field of each answer that has no bytes.
+    field: &'static str,
     /// Connection and `Range` of each request; `HEAD` has none.
     requests: Vec<(usize, String)>,
 }
@@ -61,6 +63,7 @@ impl Server {
             cuts: Vec::new(),
             silent: false,
             status: 206,
+            field: "",
             requests: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -148,7 +151,10 @@ impl Server {
             return (String::new(), Vec::new());
         }
         if plan.status >= 400 {
-            let head = format!("HTTP/1.1 {} No\r\nContent-Length: 0\r\n\r\n", plan.status);
+            let head = format!(
+                "HTTP/1.1 {} No\r\nContent-Length: 0\r\n{}\r\n",
+                plan.status, plan.field
+            );
             return (head, Vec::new());
         }
         let size = plan.bytes.len();
@@ -186,7 +192,13 @@ impl Server {
 }
 
 fn open(url: &str) -> std::io::Result<Http> {
-    Http::open(url, false, QUICK, Account::unlimited(Line::new(None)))
+    Http::open(
+        url,
+        Ways::default(),
+        false,
+        QUICK,
+        Account::unlimited(Line::unlimited()),
+    )
 }
 
 /// Says that so many bytes will be needed.
@@ -312,7 +324,7 @@ fn a_server_that_says_nothing_is_not_waited_for_without_end() {
     let mut http = server.open();
     read(&mut http, 0, 10).unwrap();
     server.set(|plan| plan.silent = true);
-    let patience = std::time::Instant::now();
+    let patience = Instant::now();
     assert!(matches!(
         read(&mut http, 200_000, 10),
         Err(SourceError::Source(_))
@@ -387,6 +399,53 @@ fn a_status_that_gives_no_bytes_is_said() {
     server.set(|plan| plan.status = 503);
     assert_eq!(problem_of(&open(&server)), Some(&HttpProblem::Status(503)));
     assert_eq!(server.requests().len(), 5, "it may pass");
+}
+
+#[test]
+fn when_its_hours_end_nothing_more_is_asked_for() {
+    let server = Server::new(content(7, 300_000));
+    let closing = Closing {
+        at: Instant::now() + Duration::from_millis(500),
+        opens: 1_700_000_000,
+    };
+    let line = Line::new(None, Some(closing));
+    let account = Account::unlimited(line.clone());
+    let mut http = Http::open(&server.url, Ways::default(), false, QUICK, account).unwrap();
+    let mut asked = 0;
+    let error = loop {
+        // Each far from the last, so that it takes a request.
+        let offset = asked % 20 * 15_000;
+        asked += 1;
+        match http.read_at(offset, &mut [0; 10]) {
+            Ok(()) => assert!(asked < 1_000_000),
+            Err(SourceError::Source(error)) => break error,
+            Err(SourceError::Ended) => panic!("it is longer"),
+        }
+    };
+    assert_eq!(
+        closed_of(&error).map(|closed| closed.opens),
+        Some(1_700_000_000)
+    );
+    assert!(Instant::now() >= closing.at);
+    assert_eq!(http.traffic().tries, 0, "trying again does not help");
+    let requests = server.requests().len();
+    assert!(http.read_at(0, &mut [0; 10]).is_err());
+    assert_eq!(server.requests().len(), requests);
+}
+
+#[test]
+fn a_busy_server_is_left_alone_as_long_as_it_wants_or_until_another_run() {
+    let server = Server::new(vec![0; 10]);
+    server.set(|plan| (plan.status, plan.field) = (503, "Retry-After: 1\r\n"));
+    let begin = Instant::now();
+    assert!(open(&server.url).is_err());
+    let pauses = server.requests().len() as u32 - 1;
+    assert!(pauses > 0 && begin.elapsed() >= pauses * Duration::from_secs(1));
+    server.set(|plan| (plan.status, plan.field) = (429, "Retry-After: 601\r\n"));
+    let error = open(&server.url).map(|_| ()).unwrap_err();
+    let problem = problem_of(&error);
+    assert_eq!(problem, Some(&HttpProblem::Busy { seconds: 601 }));
+    assert_eq!(server.requests().len() as u32, pauses + 2, "asked once");
 }
 
 #[test]
@@ -482,9 +541,9 @@ fn an_answer_larger_than_the_request_is_refused() {
 #[test]
 fn what_cannot_be_read_has_its_exit_code() {
     let board = Board::sealed().booted(&Release::sealed(1).bundle(&[&key(1)]));
-    let run = board.run(&["install", "https://updates.example/b.tseal"]);
-    assert_eq!(run.code, 70, "{}", run.err);
-    assert!(run.err.contains("no TLS"), "{}", run.err);
+    let run = board.run(&["install", "http://"]);
+    assert_eq!(run.code, 2, "{}", run.err);
+    assert!(run.err.contains("https://HOST/PATH"), "{}", run.err);
     let server = Server::new(Vec::new());
     server.set(|plan| plan.status = 404);
     let run = board.run(&["plan", &server.url]);

@@ -68,6 +68,8 @@ pub const MISUSE: u8 = 60;
 pub const SOURCE: u8 = 70;
 /// The bundle at its address was replaced while it was read.
 pub const SOURCE_CHANGED: u8 = 71;
+/// The hours in which bundles are fetched have not begun, or have ended.
+pub const WINDOW_CLOSED: u8 = 72;
 /// The running trial failed a health check.
 pub const HEALTH: u8 = 80;
 

@@ -84,7 +84,7 @@ pub struct RunArguments {
     pub paths: Vec<PathBuf>,
     /// The machine to run on.
     #[arg(long, value_enum, default_value = "uefi")]
-    pub board: ScenarioBoard,
+    pub board: suite::Board,
     /// Write the report as JUnit's XML.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
@@ -118,9 +118,12 @@ pub struct RunArguments {
     /// Multiply every limit by this, where the machine has much else to do.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub patience: u32,
-    /// The QEMU to use.
-    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
-    pub qemu: PathBuf,
+    /// Where the firmware of the microcontroller is; scripts/mcu.sh makes it.
+    #[arg(long, value_name = "DIR", default_value = "target/mcu/bin")]
+    pub firmware: PathBuf,
+    /// The QEMU to use. Default: qemu-system-x86_64, for the microcontroller qemu-system-arm.
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu: Option<PathBuf>,
 }
 
 /// Arguments of `link`.
@@ -167,18 +170,12 @@ impl LinkArguments {
     }
 }
 
-/// A board that scenarios run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ScenarioBoard {
-    /// QEMU with UEFI firmware and Secure Boot.
-    Uefi,
-}
-
 impl RunArguments {
     /// The run's options; `own` is this program.
     pub fn options(self, own: PathBuf, seed: u64) -> suite::Options {
         let own_folder = own.parent().map_or_else(PathBuf::new, Into::into);
         suite::Options {
+            board: self.board,
             paths: self.paths,
             filter: self.filter,
             junit: self.junit,
@@ -191,7 +188,8 @@ impl RunArguments {
             programs: self.programs.unwrap_or(own_folder),
             device_programs: self.device_programs,
             patience: self.patience,
-            qemu: self.qemu,
+            firmware: self.firmware,
+            qemu: self.qemu.unwrap_or_else(|| self.board.qemu()),
             own,
         }
     }
@@ -229,6 +227,7 @@ Examples:
   twinseal-hil demo --board files --out /tmp/demo --keep
   twinseal-hil run scenarios --html report.html --junit report.xml
   twinseal-hil run scenarios --filter power-cuts --cuts 50 --seed 7
+  twinseal-hil run scenarios/mcu --board mcu
   twinseal-hil link --serve bundles --shape bad.toml --seed 7";
 
 #[cfg(test)]
@@ -244,7 +243,7 @@ mod tests {
     #[test]
     fn every_example_of_the_help_parses() {
         let examples = EXAMPLES.lines().skip(1);
-        assert_eq!(examples.clone().count(), 5);
+        assert_eq!(examples.clone().count(), 6);
         for line in examples {
             Cli::try_parse_from(line.split_whitespace())
                 .unwrap_or_else(|error| panic!("{line}: {error}"));

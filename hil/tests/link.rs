@@ -5,7 +5,7 @@
 mod field;
 mod support;
 
-use field::{LONG_RANGES, Maker, PIECE_BYTES, SEED, address, read};
+use field::{LONG_RANGES, Maker, PATCHED, PIECE_BYTES, SEED, address, read};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use twinseal_hil::link::{Report, Shape};
@@ -85,7 +85,7 @@ fn what_a_link_corrupts_is_never_installed() {
 fn a_link_that_corrupts_without_end_never_costs_more_than_the_budget() {
     let maker = Maker::new();
     let (link, device) = (maker.link(""), maker.device());
-    let budget = device.plan(&link, 2) + 20_000;
+    let budget = device.plan(&link, 2) + 400_000;
     let start = link.report();
     for round in 0..5 {
         let before = link.report();
@@ -94,7 +94,10 @@ fn a_link_that_corrupts_without_end_never_costs_more_than_the_budget() {
         let ran = device.install(&link, 2, &["--budget", &budget.to_string()]);
         assert!(ran.code != 0, "{}", ran.out);
         let since = link.report().since(&before);
-        println!("exit code {}, {since:?}", ran.code);
+        let told = device.told("install-failed");
+        println!("exit code {}, {told} told of {since:?}", ran.code);
+        // What was sent and not read any more is spent, too.
+        assert!(told >= since.bytes(), "{told}: {since:?}");
         device.runs_on();
     }
     // All attempts together.
@@ -331,5 +334,63 @@ fn kills_cost_a_piece_each(maker: &Maker) {
     assert!(kills >= 20, "{report:?}");
     let most = most(&undisturbed, kills);
     assert!(report.bytes() <= most, "{most}: {undisturbed:?} {report:?}");
+    device.is_updated(&set);
+}
+
+/// Requests before the first byte of data: what is there, the front matter, the index, and what stands between them.
+const REQUESTS_BEFORE_DATA: usize = 6;
+
+#[test]
+fn six_requests_at_most_come_before_the_first_byte_of_data() {
+    let maker = Maker::of(PATCHED);
+    let (link, device) = (maker.link(""), maker.device());
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.event("plan")["base"].is_string(),
+        "no route from a base"
+    );
+    assert!(ran.event("installed")["patched_blobs"].as_u64() >= Some(10));
+    let data = maker.data_offset(2);
+    let start = |range: &String| {
+        range
+            .strip_prefix("bytes=")?
+            .split_once('-')?
+            .0
+            .parse()
+            .ok()
+    };
+    let asked = link.asked();
+    let before = asked.iter().position(|range| start(range) >= Some(data));
+    println!("data at {data}: {asked:?}");
+    assert!(before.unwrap() <= REQUESTS_BEFORE_DATA, "{before:?}");
+}
+
+#[test]
+fn a_damaged_base_is_noticed_and_its_object_fetched_another_way_or_not_at_all() {
+    let maker = Maker::of(PATCHED);
+    let (undisturbed, set) = maker.undisturbed(2);
+    let (link, device) = (maker.link(""), maker.device());
+    let budget = device.plan(&link, 2);
+    assert!(device.damage(&PATCHED.object(1, 0)) >= 1);
+    // What was planned does not allow another way.
+    let before = link.report();
+    let ran = device.install(&link, 2, &["--budget", &budget.to_string()]);
+    assert_eq!(ran.code, 81, "{}", ran.err);
+    let spent = link.report().since(&before).bytes();
+    assert!(spent <= budget, "{spent} of {budget}");
+    assert_eq!(device.told("install-failed"), spent);
+    device.runs_on();
+    let larger = 2 * budget + PATCHED.object_bytes as u64;
+    let ran = device.install(&link, 2, &["--budget", &larger.to_string()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let installed = ran.event("installed");
+    assert_eq!(installed["damaged_bases"], 1, "{installed}");
+    let spent = link.report().since(&before).bytes();
+    println!(
+        "{} bytes undisturbed, {spent} of {larger}",
+        undisturbed.bytes()
+    );
+    assert!(spent <= larger, "{spent} of {larger}");
     device.is_updated(&set);
 }

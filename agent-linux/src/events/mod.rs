@@ -21,7 +21,7 @@ use twinseal_core::install::{self, NoBase};
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// What an install would do.
-    Plan(Plan),
+    Plan(Box<Plan>),
     /// How far an install is.
     Progress(Progress),
     /// What a bundle on a web server cost, when a `plan` or an `install` of it has ended.
@@ -92,6 +92,11 @@ pub struct Plan {
     pub fetch_bytes: u64,
     pub patch_bytes: u64,
     pub whole_bytes: u64,
+    pub cheapest_bytes: u64,
+    pub uki: Fetch,
+    pub objects: Fetch,
+    pub composefs: Fetch,
+    pub images: Fetch,
     pub audit_bytes: u64,
     pub write_bytes: u64,
     pub copy_bytes: u64,
@@ -108,6 +113,41 @@ pub struct Plan {
     pub budget_bytes: Option<u64>,
     /// For a bundle on a web server.
     pub network: Option<NetworkCost>,
+    /// Bytes a second that were asked about.
+    pub rate: Option<u64>,
+    /// For a bundle on a web server: how long an install takes at that rate, without the pauses of the link.
+    pub seconds: Option<u64>,
+    /// For a bundle on a web server: the hours in which bundles are fetched.
+    pub hours: Option<Hours>,
+}
+
+/// What is fetched of one kind of blobs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Fetch {
+    /// Stored bytes of blobs that come whole.
+    pub whole_bytes: u64,
+    /// Stored bytes of patches.
+    pub patch_bytes: u64,
+}
+
+impl From<install::Fetch> for Fetch {
+    fn from(fetch: install::Fetch) -> Self {
+        Self {
+            whole_bytes: fetch.whole_bytes,
+            patch_bytes: fetch.patch_bytes,
+        }
+    }
+}
+
+/// The hours in which bundles are fetched, in UTC.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hours {
+    /// As they are written: `22:00-05:00`.
+    pub hours: String,
+    /// When they end, RFC 3339; `None` when they have not begun, or nobody can tell.
+    pub closes: Option<String>,
+    /// When they begin; `None` when they have begun, or nobody can tell.
+    pub opens: Option<String>,
 }
 
 /// What an install costs on the network: bytes of the connections both ways, headers included.

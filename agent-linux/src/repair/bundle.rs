@@ -15,7 +15,7 @@ use crate::error::AgentError;
 use crate::install::{Decision, Order, Releases, run_installer};
 use crate::report::Outlet;
 use crate::slots::OpenSet;
-use crate::source::{Bundle, Terms};
+use crate::source::{Bundle, Terms, Timing};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
@@ -40,7 +40,7 @@ pub(super) fn replace(
     outlet: &mut Outlet,
 ) -> Result<usize, AgentError> {
     let (device, places, set) = (job.device, job.places, job.set);
-    let terms = Terms::of_run(device, arguments.budget);
+    let terms = Terms::of_run(device, arguments.budget, Timing::default());
     let mut bundle = Bundle::open(source, &terms)?;
     let scratch = device.state("scratch");
     let mut storage = RepairStorage {
@@ -67,6 +67,8 @@ pub(super) fn replace(
         audit: false,
         interrupted: None,
         read_back: true,
+        rate: None,
+        window: None,
     };
     let accept = |_: &_, _: &_| Ok(Decision::Accept);
     let ended = with_crew(|crew| {

@@ -216,6 +216,13 @@ fn plan_text(plan: &Plan) -> String {
         plan.audit_bytes
     );
     text += &format!("  of the data            {}\n", kinds_text(plan));
+    text += &format!("  by kind                {}\n", fetches_text(plan));
+    text += &format!(
+        "  instead of             {} with every base of the route, {} without patches, {} for the whole bundle\n",
+        plan.cheapest_bytes,
+        plan.whole_bytes,
+        bytes(plan.bundle_bytes)
+    );
     text += &format!("  route                  {}\n", route_text(plan));
     if let Some(network) = &plan.network {
         text += &network_text(network);
@@ -228,7 +235,52 @@ fn plan_text(plan: &Plan) -> String {
         plan.copy_bytes
     );
     text += &format!("  already there          {}\n", bytes(plan.present_bytes));
+    for (slot, needed, free) in [
+        ("boot slot", plan.boot_slot_bytes, plan.boot_free_bytes),
+        ("root slot", plan.root_slot_bytes, plan.root_free_bytes),
+    ] {
+        let free = free.map_or_else(|| "not known".to_owned(), bytes);
+        text += &format!("  {slot:21}  takes {}, free {free}\n", bytes(needed));
+    }
+    text + &time_text(plan)
+}
+
+/// How long it takes, and when it may begin.
+fn time_text(plan: &Plan) -> String {
+    let mut text = String::new();
+    if let (Some(seconds), Some(rate)) = (plan.seconds, plan.rate) {
+        let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        text += &format!(
+            "  time                   {hours} h {minutes:02} min {rest:02} s at {rate} bytes a second, without pauses of the link\n"
+        );
+    }
+    if let Some(hours) = &plan.hours {
+        let state = match (&hours.closes, &hours.opens) {
+            (Some(closes), _) => format!("open until {closes}"),
+            (None, Some(opens)) => format!("closed until {opens}"),
+            (None, None) => "this device has no clock that it trusts".to_owned(),
+        };
+        text += &format!("  hours                  {} UTC: {state}\n", hours.hours);
+    }
     text
+}
+
+/// What is fetched of each kind of blobs.
+fn fetches_text(plan: &Plan) -> String {
+    let kinds = [
+        ("UKI", plan.uki),
+        ("composefs image", plan.composefs),
+        ("objects", plan.objects),
+        ("images", plan.images),
+    ];
+    let texts = kinds.map(
+        |(kind, fetch)| match (fetch.whole_bytes, fetch.patch_bytes) {
+            (whole, 0) => format!("{kind} {whole}"),
+            (0, patches) => format!("{kind} {patches} (patches)"),
+            (whole, patches) => format!("{kind} {whole} + {patches} (patches)"),
+        },
+    );
+    texts.join(", ")
 }
 
 /// What is fetched, by kind.
@@ -279,7 +331,9 @@ fn left_text(left: Option<u64>) -> String {
 fn route_text(plan: &Plan) -> String {
     let index = bytes(plan.index_bytes);
     let base = plan.base.as_deref().unwrap_or_default();
-    let whole = |why: &str| format!("{index} of index, every object: {why}");
+    let whole = |why: &str| {
+        format!("{index} of index, every object, which costs more than from a base: {why}")
+    };
     match plan.start {
         Start::Target => format!(
             "{index} of index, from the release {base} in set {}; {} of its objects go",

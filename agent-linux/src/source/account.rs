@@ -140,11 +140,14 @@ impl Account {
         }
     }
 
-    /// Before a request: its cost must fit, and is written down. `slack_bytes` more may come if there is room for them.
+    /// Before a request: the line must be open, and its cost must fit, and is written down. `slack_bytes` more may come if there is
+    /// room for them.
     ///
     /// # Errors
-    /// [`BudgetProblem`] in an [`io::Error`](std::io::Error) when it does not fit; otherwise why it cannot be written down.
+    /// [`BudgetProblem`] in an [`io::Error`](std::io::Error) when it does not fit, [`Closed`](super::line::Closed) when it is too late;
+    /// otherwise why it cannot be written down.
     pub fn reserve(&mut self, bytes: u64, slack_bytes: u64) -> std::io::Result<()> {
+        self.line.check_open().map_err(std::io::Error::other)?;
         let to = self.line.total_bytes().saturating_add(bytes);
         self.check(to).map_err(std::io::Error::other)?;
         let limit = self.limit();
@@ -236,7 +239,7 @@ mod tests {
         let mut account = Account {
             bundle,
             period,
-            ..Account::unlimited(Line::new(None))
+            ..Account::unlimited(Line::unlimited())
         };
         assert_eq!(account.limit(), Some(60));
         assert_eq!(account.check(60), Ok(()));
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_nobody_read_is_spent() {
-        let mut account = Account::unlimited(Line::new(None));
+        let mut account = Account::unlimited(Line::unlimited());
         account.bundle.budget = Some(100);
         account.reserve(60, 10).unwrap();
         account.lose();

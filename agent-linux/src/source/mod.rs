@@ -5,14 +5,15 @@ pub mod http;
 pub mod line;
 pub mod spool;
 
+use crate::config::{Rate, Window};
 use crate::device::Device;
 use crate::error::AgentError;
 use crate::ledger::Ledger;
 use crate::report::warn;
 use account::{Account, Limit};
 use embedded_io_adapters::std::FromStd;
-use http::{Http, Patience, Traffic};
-use line::Line;
+use http::{Http, Patience, Traffic, Ways};
+use line::{Closed, Closing, Line};
 use spool::Spool;
 use std::cell::RefCell;
 use std::fs::File;
@@ -21,7 +22,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use twinseal_core::source::{Seekable, Source, SourceError, Stream};
+
+/// How fast a command reads from the network, and until when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Most bytes a second.
+    pub rate: Option<Rate>,
+    /// Until when; `None` for as long as it takes.
+    pub closing: Option<Closing>,
+}
 
 /// On what terms a command reads from the network.
 pub struct Terms<'d> {
@@ -37,22 +48,28 @@ pub struct Terms<'d> {
 
 impl<'d> Terms<'d> {
     /// For a command that installs: the budget is the bundle's, and what earlier runs spent on it counts.
-    pub fn of_install(device: &'d Device, budget: Option<u64>, was_interrupted: bool) -> Self {
+    pub fn of_install(
+        device: &'d Device,
+        budget: Option<u64>,
+        timing: Timing,
+        was_interrupted: bool,
+    ) -> Self {
         Self {
             is_for_bundle: true,
             is_metered: was_interrupted,
-            ..Self::of_run(device, budget)
+            ..Self::of_run(device, budget, timing)
         }
     }
 
     /// For any other command: the budget is that of the run. What it costs is counted in the calendar period alone.
-    pub fn of_run(device: &'d Device, budget: Option<u64>) -> Self {
+    pub fn of_run(device: &'d Device, budget: Option<u64>, timing: Timing) -> Self {
+        let rate = timing.rate.or(device.description.network.max_rate);
         Self {
             device,
             budget,
             is_for_bundle: false,
             is_metered: false,
-            line: Line::new(None),
+            line: Line::new(rate.map(Rate::bytes), timing.closing),
         }
     }
 
@@ -149,14 +166,15 @@ impl Bundle {
 
     fn open_url(url: &str, terms: &Terms<'_>) -> Result<Self, AgentError> {
         let account = terms.account(url)?;
-        let web = Http::open(url, terms.is_metered, Patience::default(), account);
+        let ways = Ways::of(&terms.device.description.network);
+        let web = Http::open(url, ways, terms.is_metered, Patience::default(), account);
         let mut web = web.map_err(|error| AgentError::Source {
-            name: url.to_owned(),
+            name: without_secrets(url),
             error,
         })?;
         web.keep_in(Spool::new(terms.device.state("spool")));
         Ok(Self {
-            name: url.to_owned(),
+            name: without_secrets(url),
             bytes: web.bytes(),
             reader: Reader::Web(Rc::new(RefCell::new(web))),
         })
@@ -239,10 +257,61 @@ impl Source for Bundle {
     }
 }
 
+/// When the network closes for a bundle, by the hours in which bundles are fetched. A file and a pipe can be read at any time.
+///
+/// # Errors
+/// [`AgentError::WindowClosed`] when they have not begun, [`AgentError::WindowWithoutClock`] when nobody knows whether they have.
+pub fn closing(
+    device: &Device,
+    source: &Path,
+    hours: Option<Window>,
+) -> Result<Option<Closing>, AgentError> {
+    let hours = hours.or(device.description.network.window);
+    let Some(window) = hours.filter(|_| source.to_str().is_some_and(is_url)) else {
+        return Ok(None);
+    };
+    let now = device.now().ok_or(AgentError::WindowWithoutClock)?;
+    let opens = window.opens_at(now);
+    let seconds = window
+        .closes_in(now)
+        .ok_or(AgentError::WindowClosed(Closed { opens }))?;
+    Ok(Some(Closing {
+        at: Instant::now() + Duration::from_secs(seconds),
+        opens,
+    }))
+}
+
+/// An address as it may be told: without name and password.
+fn without_secrets(url: &str) -> String {
+    let told = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (secrets, _) = rest.get(..host_end)?.rsplit_once('@')?;
+        Some(format!("{scheme}://{}", rest.get(secrets.len() + 1..)?))
+    };
+    told().unwrap_or_else(|| url.to_owned())
+}
+
 fn is_url(path: &str) -> bool {
     let scheme = |name: &str| {
         path.get(..name.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(name))
     };
     scheme("http://") || scheme("https://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_without_name_and_password() {
+        for (url, told) in [
+            ("https://me:w@rd@h:81/x@y", "https://h:81/x@y"),
+            ("http://h/x@y", "http://h/x@y"),
+            ("http://me@h?x", "http://h?x"),
+        ] {
+            assert_eq!(without_secrets(url), told);
+        }
+    }
 }

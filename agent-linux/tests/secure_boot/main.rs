@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use support::Board;
 use support::bundle::{Release, key};
 use synthetic::Synthetic;
-use twinseal::cli::{InstallArguments, PlanArguments};
+use twinseal::cli::{BundleArguments, InstallArguments};
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::loader::Follower;
@@ -271,10 +271,12 @@ impl Machine {
         };
         let source = self.board.bundle(&release.bundle(&[&key(1)]));
         let arguments = InstallArguments {
-            plan: PlanArguments {
+            bundle: BundleArguments {
                 source: source.into(),
                 budget: None,
                 no_audit: false,
+                max_rate: None,
+                window: None,
             },
             no_read_back: false,
             attempts: None,

@@ -24,6 +24,8 @@ pub(super) struct Fields<'t> {
     pub record: Option<&'t str>,
     pub variables: Option<&'t str>,
     has_boot: bool,
+    /// Tables for the full agent; here only their form is looked at.
+    has_others: [bool; 2],
     pub sets: [PartialSet<'t>; 2],
     pub slots: Vec<Slot<'t>, PAYLOADS_MAX_COUNT>,
 }
@@ -52,6 +54,8 @@ enum Table {
     Boot,
     Set(usize),
     Slot,
+    /// One for the full agent.
+    Other,
 }
 
 /// A value as it is written.
@@ -99,8 +103,11 @@ impl<'t> Fields<'t> {
             DescriptionFault::Unknown { line },
         );
         let [a, b] = &mut self.sets;
+        let [has_budget, has_network] = &mut self.has_others;
         let (stands, table) = match name {
             "boot" => (&mut self.has_boot, Table::Boot),
+            "budget" => (has_budget, Table::Other),
+            "network" => (has_network, Table::Other),
             "sets.a" => (&mut a.stands, Table::Set(0)),
             "sets.b" => (&mut b.stands, Table::Set(1)),
             _ => {
@@ -145,6 +152,7 @@ impl<'t> Fields<'t> {
                 "variables" => once(&mut self.variables, text(value, line)?, line),
                 _ => Err(DescriptionFault::Unknown { line }),
             },
+            Table::Other => Ok(()),
             Table::Set(index) => {
                 let unknown = DescriptionFault::Unknown { line };
                 let set = self.sets.get_mut(index).ok_or(unknown)?;

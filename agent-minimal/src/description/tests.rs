@@ -28,7 +28,7 @@ fn every_key_is_read_and_relative_paths_start_at_the_file() {
     let text = "# A device.\ncompatible = \"x\" # its type\nstate = \"state\"\ntrusted-keys = [ \"k.pub\", \"/l.pub\", ]\n\
                 running = \"/run/set\"\nverity = \"absent\"\nclock = \"none\"\ntrial-attempts = 5\nhealth = \"h\"\n\n\
                 [boot]\nloader = \"uefi\"\nrecord = \"record\"\nvariables = \"v\"\n[sets.a]\nboot = \"boot-a\"\n\
-                [slots.fpga]\r\na = \"fpga-a\"\nb = \"/dev/fpga-b\"\n";
+                [budget]\nbytes = 9\n[network]\nno-proxy = [\"h\"]\n[slots.fpga]\r\na = \"fpga-a\"\nb = \"/dev/fpga-b\"\n";
     let device = parse(text).unwrap();
     assert_eq!(device.state, "/etc/twinseal/state");
     assert_eq!(device.record, "/etc/twinseal/record");
@@ -93,7 +93,10 @@ fn what_is_not_known_stands_twice_or_cannot_be_is_named() {
         fault("compatible = \"y\""),
         DescriptionFault::Twice { line: 2 }
     );
-    assert_eq!(fault("[boot]\n[boot]"), DescriptionFault::Twice { line: 3 });
+    for table in ["[boot]", "[budget]", "[network]"] {
+        let twice = fault(&format!("{table}\n{table}"));
+        assert_eq!(twice, DescriptionFault::Twice { line: 3 }, "{table}");
+    }
     assert_eq!(
         fault("[slots.f]\na = \"x\"\nb = \"y\"\n[slots.f]"),
         DescriptionFault::Twice { line: 5 }

@@ -56,7 +56,7 @@ mod transfer;
 mod walk;
 mod ways;
 
-pub use plan::{NoBase, Plan, PlanSpace, Start};
+pub use plan::{Fetch, NoBase, Plan, PlanSpace, Start};
 pub use request::{Ahead, Purpose, Request};
 pub use runs::RUN_GAP_BYTES;
 pub use tally::Tally;
@@ -112,6 +112,10 @@ pub struct Workspace<'w> {
 
 /// What the installer needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the plan comes once; core has no heap to put it into"
+)]
 pub enum Need {
     /// Call [`Installer::feed`] with exactly these bytes of the bundle. Requests ascend: a source that cannot seek reads on and
     /// drops what lies between. Only where [`Config::can_go_back`] says so, they may go back.

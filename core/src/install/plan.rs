@@ -59,6 +59,16 @@ pub struct Plan {
     pub patch_bytes: u64,
     /// What `fetch_bytes` would be without patches.
     pub whole_bytes: u64,
+    /// What `fetch_bytes` would be if the device had every base that the route names.
+    pub cheapest_bytes: u64,
+    /// Of `fetch_bytes`, the UKI.
+    pub uki: Fetch,
+    /// Of `fetch_bytes`, objects of the composefs image.
+    pub objects: Fetch,
+    /// Of `fetch_bytes`, the composefs image itself.
+    pub composefs: Fetch,
+    /// Of `fetch_bytes`, raw images.
+    pub images: Fetch,
     /// To read only for checking: stored bytes that the device does not need (a local bundle is checked whole).
     pub audit_bytes: u64,
     /// To write into the target set, decoded.
@@ -90,6 +100,16 @@ pub struct Plan {
     pub root_slot_bytes: u64,
     /// Free room in the target set.
     pub space: PlanSpace,
+}
+
+/// What is fetched of one kind of blobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Fetch {
+    /// Stored bytes of blobs that come whole.
+    pub whole_bytes: u64,
+    /// Stored bytes of patches.
+    pub patch_bytes: u64,
 }
 
 /// Free room in the target set; `None` when the device cannot tell.
@@ -132,6 +152,17 @@ impl Plan {
                 self.fetch_bytes += choice.stored_bytes;
                 self.whole_bytes += blob.stored_bytes;
                 self.fetch_blobs += 1;
+                self.cheapest_bytes += choice.cheapest_bytes;
+                let fetch = match blob.role {
+                    Role::Uki => &mut self.uki,
+                    Role::Object => &mut self.objects,
+                    Role::Composefs => &mut self.composefs,
+                    Role::Image => &mut self.images,
+                };
+                match choice.way {
+                    Way::Whole => fetch.whole_bytes += choice.stored_bytes,
+                    Way::Patch(_) => fetch.patch_bytes += choice.stored_bytes,
+                }
                 if let Way::Patch(_) = choice.way {
                     self.patch_bytes += choice.stored_bytes;
                     self.patch_blobs += 1;
@@ -224,6 +255,11 @@ mod tests {
         plan.add(&planned(Role::Object, Location::Absent), true, true);
         assert_eq!((plan.fetch_bytes, plan.patch_bytes), (47, 7));
         assert_eq!(plan.whole_bytes, 80);
+        let objects = Fetch {
+            whole_bytes: 40,
+            patch_bytes: 7,
+        };
+        assert_eq!((plan.objects, plan.uki), (objects, Fetch::default()));
         assert_eq!((plan.fetch_blobs, plan.patch_blobs), (2, 1));
         assert_eq!((plan.audit_bytes, plan.write_bytes), (40, 200));
         plan = Plan::default();

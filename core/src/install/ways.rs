@@ -67,6 +67,8 @@ pub(super) struct Choice {
     pub way: Way,
     /// Its stored bytes.
     pub stored_bytes: u64,
+    /// Stored bytes of the cheapest way of all, whether the device has its base or not.
+    pub cheapest_bytes: u64,
     /// Alternatives passed.
     passed: u16,
     /// A bit for each alternative whose base has proved damaged.
@@ -79,6 +81,7 @@ impl Choice {
         Self {
             way: Way::Whole,
             stored_bytes: blob.stored_bytes,
+            cheapest_bytes: blob.stored_bytes,
             passed: 0,
             given_up,
         }
@@ -99,6 +102,9 @@ impl Choice {
             && other.stored_bytes < self.stored_bytes
             && number < ALTERNATIVES_MAX_COUNT
             && self.given_up & 1 << number == 0;
+        if other.method == METHOD_PATCH {
+            self.cheapest_bytes = self.cheapest_bytes.min(other.stored_bytes);
+        }
         if candidate && has_base()? {
             self.way = Way::Patch(number as u8);
             self.stored_bytes = other.stored_bytes;
@@ -183,6 +189,7 @@ mod tests {
         choice.consider(&patch(10), || Ok(false)).unwrap();
         choice.consider(&patch(10), there).unwrap();
         assert_eq!(choice.way, Way::Patch(1), "no base, and given up");
+        assert_eq!(choice.cheapest_bytes, 10, "with every base");
         let unknown = Alternative {
             method: 2,
             ..patch(1)

@@ -25,7 +25,8 @@ const LEVELS: usize = 8;
 /// Size of the descriptor whose hash is the digest.
 const DESCRIPTOR_BYTES: usize = 256;
 
-static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+/// What blocks are filled up with, piece by piece: a whole block of zeros would be a tenth of the verify path of a small target.
+static ZEROS: [u8; 256] = [0; 256];
 
 /// One level of the tree: the block that is being filled, and the hash that it took last.
 #[derive(Clone)]
@@ -98,7 +99,7 @@ impl VerityDigest {
     pub fn finish(mut self) -> BlobDigest {
         let rest = (self.size % BLOCK_BYTES as u64) as usize;
         if rest > 0 {
-            self.data.update(ZEROS.get(rest..).unwrap_or(&[]));
+            fill_up(&mut self.data, BLOCK_BYTES - rest);
             self.close_data_block();
         }
         let mut descriptor = [0; DESCRIPTOR_BYTES];
@@ -139,7 +140,7 @@ impl VerityDigest {
             }
             if level.filled > 0 {
                 let zeros = (HASHES_PER_BLOCK - level.filled) as usize * SHA256_BYTES;
-                level.block.update(ZEROS.get(..zeros).unwrap_or(&[]));
+                fill_up(&mut level.block, zeros);
                 level.filled = 0;
                 let hash = level.block.finalize_reset().into();
                 self.push(number + 1, hash);
@@ -155,17 +156,22 @@ pub(super) fn tree_hash(bytes: &[u8]) -> Sha256Digest {
     let mut hashes = Sha256::new();
     let mut room = HASHES_PER_BLOCK as usize;
     for block in bytes.chunks(BLOCK_BYTES).take(room) {
-        let filling = ZEROS.get(block.len()..).unwrap_or(&[]);
-        hashes.update(
-            Sha256::new()
-                .chain_update(block)
-                .chain_update(filling)
-                .finalize(),
-        );
+        let mut hash = Sha256::new_with_prefix(block);
+        fill_up(&mut hash, BLOCK_BYTES - block.len());
+        hashes.update(hash.finalize());
         room -= 1;
     }
-    hashes.update(ZEROS.get(..room * SHA256_BYTES).unwrap_or(&[]));
+    fill_up(&mut hashes, room * SHA256_BYTES);
     hashes.finalize().into()
+}
+
+/// Takes the zeros that a block of the tree ends with.
+fn fill_up(block: &mut Sha256, mut missing: usize) {
+    while missing > 0 {
+        let piece = ZEROS.get(..missing).unwrap_or(&ZEROS);
+        block.update(piece);
+        missing -= piece.len();
+    }
 }
 
 #[cfg(test)]

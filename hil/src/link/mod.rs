@@ -48,6 +48,7 @@ struct Shared {
     server: SocketAddr,
     plan: Mutex<Plan>,
     report: Mutex<Report>,
+    asked: Mutex<Vec<String>>,
     up: Pace,
     down: Pace,
     end: End,
@@ -95,6 +96,7 @@ impl Link {
             server,
             plan: Mutex::new(Plan::new(shape, seed)),
             report: Mutex::default(),
+            asked: Mutex::default(),
             up: Pace::new(),
             down: Pace::new(),
             end: End::default(),
@@ -117,6 +119,11 @@ impl Link {
     /// What went over it so far.
     pub fn report(&self) -> Report {
         *lock(&self.shared.report)
+    }
+
+    /// The `Range` of each request so far; empty for one without.
+    pub fn asked(&self) -> Vec<String> {
+        lock(&self.shared.asked).clone()
     }
 }
 

@@ -97,7 +97,9 @@ impl<'c> Connection<'c> {
         shared.count(|report| report.requests += 1);
         let bytes: Vec<u8> = self.requests.drain(..end).collect();
         self.wait_through(&shared.up, bytes.len())?;
-        Ok(Some(Head::parse(&bytes)?))
+        let head = Head::parse(&bytes)?;
+        lock(&shared.asked).push(head.field("range").unwrap_or_default().to_owned());
+        Ok(Some(head))
     }
 
     fn answer(&mut self, mut request: Head) -> io::Result<Ended> {

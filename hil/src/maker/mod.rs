@@ -71,7 +71,7 @@ pub enum MakerError {
 }
 
 impl MakerError {
-    fn file(file: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(file: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
         let file = file.to_owned();
         move |source| Self::File { file, done, source }
     }

@@ -49,6 +49,21 @@ pub struct ScenarioResult {
     pub elapsed: Duration,
 }
 
+impl ScenarioResult {
+    /// A result without steps.
+    pub fn new(name: &str, shows: &str, outcome: Outcome) -> Self {
+        Self {
+            name: name.to_owned(),
+            shows: shows.to_owned(),
+            outcome,
+            steps: Vec::new(),
+            cuts: 0,
+            late_cuts: 0,
+            elapsed: Duration::ZERO,
+        }
+    }
+}
+
 /// How a scenario ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

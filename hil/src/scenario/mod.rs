@@ -11,6 +11,7 @@ pub use words::{Bundle, Loader, Need, Reading, SetOrNone, Start};
 
 use crate::link::Shape;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -99,14 +100,7 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`] names the file and what is wrong with it.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Read {
-            file: file.to_owned(),
-            source,
-        })?;
-        let scenario: Self = toml::from_str(&text).map_err(|source| ScenarioError::Syntax {
-            file: file.to_owned(),
-            source: Box::new(source),
-        })?;
+        let scenario: Self = parse(file)?;
         match scenario.unfit(file) {
             None => Ok(scenario),
             Some(what) => Err(ScenarioError::Unfit {
@@ -180,19 +174,42 @@ impl Scenario {
 /// # Errors
 /// The first [`ScenarioError`]; also when a folder has none.
 pub fn read_all(paths: &[PathBuf], filter: Option<&str>) -> Result<Vec<Scenario>, ScenarioError> {
-    let mut scenarios = Vec::new();
-    for path in paths {
-        let files = if path.is_dir() {
-            files(path)?
-        } else {
-            vec![path.clone()]
-        };
-        for file in files {
-            scenarios.push(Scenario::read(&file)?);
-        }
-    }
+    let files = files_of(paths)?;
+    let read = files.iter().map(|file| Scenario::read(file));
+    let mut scenarios = read.collect::<Result<Vec<_>, _>>()?;
     scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
     Ok(scenarios)
+}
+
+/// Reads a file of scenarios' TOML.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub(crate) fn parse<T: DeserializeOwned>(file: &Path) -> Result<T, ScenarioError> {
+    let text = fs::read_to_string(file).map_err(|source| ScenarioError::Read {
+        file: file.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|source| ScenarioError::Syntax {
+        file: file.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// The files of scenarios in files and folders, those of a folder by name.
+///
+/// # Errors
+/// When a folder cannot be read, or has none.
+pub(crate) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ScenarioError> {
+    let mut all = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            all.extend(files(path)?);
+        } else {
+            all.push(path.clone());
+        }
+    }
+    Ok(all)
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, ScenarioError> {

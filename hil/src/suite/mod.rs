@@ -1,8 +1,8 @@
-//! Runs scenarios on the board `uefi`, side by side, and reports what came of them.
+//! Runs scenarios on a board, side by side, and reports what came of them: here on the board `uefi`, in [`mcu`] on the
+//! microcontroller.
 //!
 //! # Invariants
 //! - Every scenario has a disk and variables of its own.
-//! - A scenario that ends by a panic is one that failed; the others go on.
 //! - The files of the report are those of this run: what an earlier one left there is removed first, and a run that cannot be
 //!   made leaves a report that says why.
 
@@ -12,9 +12,12 @@ mod execute;
 mod expect;
 mod kept;
 mod landing;
+mod mcu;
 mod other_disk;
+mod pool;
 mod wire;
 
+use crate::boards::mcu::McuError;
 use crate::boards::uefi::qemu;
 use crate::boards::uefi::{HAS, Parts, UefiError};
 use crate::command::{CommandError, Runner};
@@ -29,23 +32,44 @@ use crate::web::{WebError, WebServer};
 use bench::{Bench, Folders};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Memory of the board in MiB: the UKI, its initramfs and busybox fit twice.
 const MEMORY_MIB: u32 = 512;
 
-/// The board's name in reports.
-const BOARD: &str = "uefi";
+/// A board that scenarios run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Board {
+    /// QEMU with UEFI firmware and Secure Boot.
+    Uefi,
+    /// A microcontroller in QEMU: a Cortex-M4 with a network, a watchdog, and a flash that can cut the power.
+    Mcu,
+}
+
+impl Board {
+    /// Its name in reports.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi",
+            Self::Mcu => "mcu",
+        }
+    }
+
+    /// The QEMU that runs it, when nobody names one.
+    pub fn qemu(self) -> PathBuf {
+        match self {
+            Self::Uefi => "qemu-system-x86_64".into(),
+            Self::Mcu => "qemu-system-arm".into(),
+        }
+    }
+}
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The board.
+    pub board: Board,
     /// Scenario files, and folders of them.
     pub paths: Vec<PathBuf>,
     /// A part of the names of those that are run.
@@ -70,6 +94,8 @@ pub struct Options {
     pub programs: PathBuf,
     /// Where the static programs of a device are.
     pub device_programs: PathBuf,
+    /// Where the programs of the microcontroller's firmware are.
+    pub firmware: PathBuf,
     /// QEMU.
     pub qemu: PathBuf,
     /// This program.
@@ -88,9 +114,15 @@ pub enum SuiteError {
     /// The releases could not be made.
     #[error("The releases for the scenarios could not be made.\n{0}")]
     Maker(#[from] MakerError),
+    /// The releases of the microcontroller could not be made.
+    #[error("The releases for the scenarios could not be made.\n{0}")]
+    Releases(#[from] mcu::ReleasesError),
     /// The board cannot be had.
     #[error(transparent)]
     Board(#[from] UefiError),
+    /// The microcontroller cannot be had.
+    #[error(transparent)]
+    Mcu(#[from] McuError),
     /// The disk image could not be worked with.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -143,7 +175,10 @@ impl SuiteError {
 pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteError> {
     remove_files(options)?;
     let begin = Instant::now();
-    let ran = run_here(options, out);
+    let ran = match options.board {
+        Board::Uefi => run_here(options, out),
+        Board::Mcu => mcu::run(options, out),
+    };
     if let Err(error) = &ran {
         // Why there is no report is told in any case; where it cannot be written, no file of an earlier run is left.
         let _ = write_files(options, &not_made(options, error, begin.elapsed()));
@@ -153,7 +188,7 @@ pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteErr
 
 fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
     let scenarios = scenario::read_all(&options.paths, options.filter.as_deref())?;
-    check(options, &scenarios)?;
+    check(options, scenarios.len())?;
     require(
         &[
             disk::TOOLS,
@@ -216,15 +251,22 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         kept: &kept,
     };
     let bench = Bench::new(runner, parts, made, folders, options);
-    let results = run_all(&bench, &scenarios, options.jobs, &mut out)?;
+    let results = pool::run_all(&scenarios, options.jobs, &mut out, |scenario| {
+        run_one(&bench, scenario)
+    })?;
     let machine = format!("{version}; bundles from {}", server.name);
     let report = Report {
-        board: BOARD.to_owned(),
+        board: options.board.name().to_owned(),
         machine,
         seed: options.seed,
         elapsed: begin.elapsed(),
         results,
     };
+    finish(options, report, out)
+}
+
+/// Writes the report's files, and says the last lines.
+fn finish(options: &Options, report: Report, mut out: impl Write) -> Result<Report, SuiteError> {
     write_files(options, &report)?;
     if report.cuts() > 0 {
         let (cuts, late) = (report.cuts(), report.late_cuts());
@@ -256,8 +298,8 @@ fn orders(scenarios: &[Scenario]) -> Vec<(Loader, Vec<Bundle>)> {
         .collect()
 }
 
-fn check(options: &Options, scenarios: &[Scenario]) -> Result<(), SuiteError> {
-    if scenarios.is_empty() {
+fn check(options: &Options, scenarios: usize) -> Result<(), SuiteError> {
+    if scenarios == 0 {
         return Err(SuiteError::NothingLeft {
             filter: options.filter.clone().unwrap_or_default(),
         });
@@ -299,17 +341,13 @@ fn remove_folder(folder: &Path) -> Result<(), SuiteError> {
 
 /// The report of a run that could not be made: one case, which failed.
 fn not_made(options: &Options, error: &SuiteError, elapsed: Duration) -> Report {
+    let outcome = Outcome::Failed(error.to_string());
     let result = ScenarioResult {
-        name: "run".to_owned(),
-        shows: "The run can be made.".to_owned(),
-        outcome: Outcome::Failed(error.to_string()),
-        steps: Vec::new(),
-        cuts: 0,
-        late_cuts: 0,
         elapsed,
+        ..ScenarioResult::new("run", "The run can be made.", outcome)
     };
     Report {
-        board: BOARD.to_owned(),
+        board: options.board.name().to_owned(),
         machine: "The run could not be made".to_owned(),
         seed: options.seed,
         elapsed,
@@ -327,72 +365,32 @@ fn write_files(options: &Options, report: &Report) -> Result<(), SuiteError> {
     Ok(())
 }
 
-/// Runs all, `jobs` side by side; the results are in the order of the scenarios.
-fn run_all(
-    bench: &Bench<'_>,
-    scenarios: &[Scenario],
-    jobs: usize,
-    out: &mut (impl Write + Send),
-) -> Result<Vec<ScenarioResult>, SuiteError> {
-    let (next, told) = (AtomicUsize::new(0), Mutex::new((out, Vec::new(), None)));
-    thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, scenarios.len().max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(scenario) = scenarios.get(index) else {
-                        return;
-                    };
-                    let result = run_one(bench, scenario);
-                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Err(error) = writeln!(told.0, "{result}").and_then(|()| told.0.flush()) {
-                        told.2.get_or_insert(error);
-                    }
-                    told.1.push((index, result));
-                }
-            });
-        }
-    });
-    let (_, mut results, failure) = told.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(index, _)| *index);
-    match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(results.into_iter().map(|(_, result)| result).collect()),
-    }
-}
-
 fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
     let begin = Instant::now();
     let lacks = scenario.lacks(HAS);
     if !lacks.is_empty() {
         return ended(scenario, Outcome::Skipped(lacking(&lacks)), Duration::ZERO);
     }
-    let ran = catch_unwind(AssertUnwindSafe(|| execute::scenario(bench, scenario)));
-    ran.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no words");
-        let why = format!("The program that runs the scenarios panicked: {text}");
-        ended(scenario, Outcome::Failed(why), begin.elapsed())
-    })
+    pool::caught(
+        || execute::scenario(bench, scenario),
+        |failed| ended(scenario, failed, begin.elapsed()),
+    )
 }
 
 /// Why a scenario cannot run on this board.
 fn lacking(lacks: &[Need]) -> String {
     let names: Vec<_> = lacks.iter().map(|need| need.name()).collect();
-    format!("The board {BOARD} has no {}.", names.join(", "))
+    format!(
+        "The board {} has no {}.",
+        Board::Uefi.name(),
+        names.join(", ")
+    )
 }
 
 fn ended(scenario: &Scenario, outcome: Outcome, elapsed: Duration) -> ScenarioResult {
     ScenarioResult {
-        name: scenario.name.clone(),
-        shows: scenario.shows.clone(),
-        outcome,
-        steps: Vec::new(),
-        cuts: 0,
-        late_cuts: 0,
         elapsed,
+        ..ScenarioResult::new(&scenario.name, &scenario.shows, outcome)
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 
 fn options(folder: &Path) -> Options {
     Options {
+        board: Board::Uefi,
         paths: vec![folder.join("scenarios")],
         filter: None,
         junit: Some(folder.join("report.xml")),
@@ -13,6 +14,7 @@ fn options(folder: &Path) -> Options {
         inputs: folder.to_owned(),
         programs: folder.to_owned(),
         device_programs: folder.to_owned(),
+        firmware: folder.to_owned(),
         patience: 1,
         qemu: "/no/qemu".into(),
         own: "/no/own".into(),

@@ -1,5 +1,10 @@
 //! A maker with three releases on a real web server, and a device of folders that runs the real agent.
 
+#![allow(
+    dead_code,
+    reason = "not every test that shares this file uses all of it"
+)]
+
 use super::support::{self, programs};
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +26,23 @@ pub struct Content {
     pub range_bytes: u64,
     /// Bits of each byte that nothing makes smaller.
     pub mask: u8,
+    /// Whether a changed object is another one only here and there, and the bundles have patches from the first release.
+    pub patched: bool,
+}
+
+impl Content {
+    /// An object of a release.
+    pub fn object(&self, release: u64, object: u64) -> Vec<u8> {
+        let changes = if object < self.changed { release } else { 0 };
+        let own = 1_000 * changes + object;
+        let seed = if self.patched { object } else { own };
+        let mut bytes = noise(seed, self.object_bytes);
+        if self.patched {
+            bytes.splice(20_000..20_500, noise(own, 500));
+        }
+        bytes.iter_mut().for_each(|byte| *byte &= self.mask);
+        bytes
+    }
 }
 
 /// Objects that are stored as they are, in ranges that a window nearly carries.
@@ -30,6 +52,7 @@ pub const SHORT_RANGES: Content = Content {
     object_bytes: 120_000,
     range_bytes: 65_536,
     mask: 0xff,
+    patched: false,
 };
 
 /// Objects that zstd makes a little smaller, in the longest ranges that there are.
@@ -39,10 +62,24 @@ pub const LONG_RANGES: Content = Content {
     object_bytes: 2_500_000,
     range_bytes: 1024 * 1024,
     mask: 0x7f,
+    patched: false,
+};
+
+/// Objects of which the changed ones come as patches.
+pub const PATCHED: Content = Content {
+    objects: 200,
+    changed: 10,
+    object_bytes: 40_000,
+    range_bytes: 65_536,
+    mask: 0xff,
+    patched: true,
 };
 
 /// What a cut or a kill may cost.
 pub const PIECE_BYTES: u64 = 65_536;
+
+/// What comes after it in a device description was said later, and is said anew.
+const SAID_LATER: &str = "# Said later.\n";
 
 /// Seed of the links.
 pub const SEED: u64 = 7;
@@ -91,6 +128,25 @@ impl Maker {
         self.folder.path().join(format!("served/v{release}.tseal"))
     }
 
+    /// Where the data begins in a bundle.
+    pub fn data_offset(&self, release: u64) -> u64 {
+        let bundle = fs::read(self.bundle(release)).unwrap();
+        let (mut place, mut name) = (0, &bundle[..0]);
+        while name != b"data" {
+            let header = &bundle[place..place + 512];
+            name = header.split(|byte| *byte == 0).next().unwrap();
+            let size = std::str::from_utf8(&header[124..135]).unwrap();
+            let bytes = usize::from_str_radix(size, 8).unwrap();
+            place += 512
+                + if name == b"data" {
+                    0
+                } else {
+                    bytes.next_multiple_of(512)
+                };
+        }
+        place as u64
+    }
+
     pub fn bundle_bytes(&self, release: u64) -> u64 {
         fs::metadata(self.bundle(release)).unwrap().len()
     }
@@ -119,7 +175,7 @@ impl Maker {
         let changed = content.changed * content.object_bytes as u64 * 3 / 4;
         let report = link.report();
         assert!(
-            report.body_bytes > changed,
+            content.patched || report.body_bytes > changed,
             "{report:?}: nothing to disturb"
         );
         (report, device.set("b"))
@@ -155,18 +211,15 @@ pub fn bundler(folder: &Path, arguments: &[&str]) {
 pub fn build(folder: &Path, release: u64, content: &Content) {
     let Content {
         objects,
-        changed,
-        object_bytes,
         range_bytes,
-        mask,
+        patched,
+        ..
     } = *content;
     let root = folder.join(format!("root-{release}"));
     fs::create_dir(&root).unwrap();
     // One more in the last release: a server whose files have no tag but a time and a size tells it from the one before.
     for object in 0..objects + u64::from(release == 3) {
-        let changes = if object < changed { release } else { 0 };
-        let mut content = noise(1_000 * changes + object, object_bytes);
-        content.iter_mut().for_each(|byte| *byte &= mask);
+        let content = content.object(release, object);
         fs::write(root.join(format!("object-{object}")), content).unwrap();
     }
     let recipe = format!(
@@ -180,7 +233,11 @@ pub fn build(folder: &Path, release: u64, content: &Content) {
         format!("v{release}.toml"),
         format!("served/v{release}.tseal"),
     );
-    bundler(folder, &["build", &recipe, "--out", &out]);
+    let mut words = vec!["build", &recipe, "--out", &out];
+    if patched && release > 1 {
+        words.extend(["--base", "served/v1.tseal"]);
+    }
+    bundler(folder, &words);
 }
 
 /// A device of folders.
@@ -193,6 +250,15 @@ pub struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+impl Ran {
+    /// The first event of this kind.
+    pub fn event(&self, kind: &str) -> serde_json::Value {
+        let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+        let mut events = self.out.lines().map(read);
+        events.find(|event| event["event"] == kind).unwrap()
+    }
 }
 
 /// Files by their path.
@@ -216,12 +282,12 @@ impl Device {
         Self { folder }
     }
 
-    /// Says more about the device.
+    /// Says more about the device, instead of what was said before.
     pub fn describe(&self, table: &str) {
         let file = self.folder.path().join("device.toml");
         let text = fs::read_to_string(&file).unwrap();
-        let before = text.split("[budget]").next().unwrap();
-        fs::write(&file, format!("{before}{table}")).unwrap();
+        let before = text.split(SAID_LATER).next().unwrap();
+        fs::write(&file, format!("{before}{SAID_LATER}{table}")).unwrap();
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -259,10 +325,9 @@ impl Device {
     pub fn plan(&self, link: &Link, release: u64) -> u64 {
         let ran = self.run(&["--json", "plan", &address(link, release)]);
         assert_eq!(ran.code, 0, "{}", ran.err);
-        let read = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
-        let mut events = ran.out.lines().map(read);
-        let plan = events.find(|event| event["event"] == "plan").unwrap();
-        plan["network"]["install_bytes"].as_u64().unwrap()
+        ran.event("plan")["network"]["install_bytes"]
+            .as_u64()
+            .unwrap()
     }
 
     /// Bytes that the journal has for the last attempt of this kind.
@@ -283,6 +348,23 @@ impl Device {
             gather(&folder, &folder, &mut tree);
         }
         tree
+    }
+
+    /// Changes a byte of every copy of an object; gives how many there were.
+    pub fn damage(&self, content: &[u8]) -> usize {
+        let mut copies = 0;
+        for set in ["a", "b"] {
+            let root = self.folder.path().join(format!("{set}-root"));
+            for (path, found) in self.set(set) {
+                if found == content {
+                    let mut changed = found;
+                    changed[100] ^= 1;
+                    fs::write(root.join(path), changed).unwrap();
+                    copies += 1;
+                }
+            }
+        }
+        copies
     }
 
     /// It has not become the device that it would be after an update.

@@ -1,5 +1,6 @@
 //! What a server's answer says about the bundle and about the bytes that follow.
 
+use std::time::Duration;
 use ureq::http::{HeaderMap, header};
 
 /// What the answers so far said about the bundle.
@@ -81,4 +82,44 @@ pub(super) fn head_bytes(headers: &HeaderMap) -> u64 {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 4);
     first_and_last + fields.sum::<usize>() as u64
+}
+
+/// After how long a busy server wants to be asked again: seconds, or a date (RFC 9110, section 10.2.3), which counts from the date
+/// of the answer, so that this device's clock has no part in it.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let wanted = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = wanted.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let wanted = date(wanted)?.duration_since(date(text(header::DATE)?)?);
+    wanted.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_server_names_seconds_or_a_date() {
+        let wanted = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            let now = "Sun, 29 Nov 2026 03:00:00 GMT".parse().unwrap();
+            headers.insert(header::DATE, now);
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(wanted("120"), Some(Duration::from_secs(120)));
+        let date = "Sun, 29 Nov 2026 03:01:05 GMT";
+        assert_eq!(wanted(date), Some(Duration::from_secs(65)));
+        for text in [
+            "-1",
+            "soon",
+            "Sun, 29 Nov 2026 02:00:00 GMT",
+            "99999999999999999999",
+        ] {
+            assert_eq!(wanted(text), None, "{text}");
+        }
+    }
 }

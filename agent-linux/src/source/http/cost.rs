@@ -1,9 +1,25 @@
 //! What a server costs: asked before anything is read of it, learned from its first answer, and forecast for an install.
 
 use super::answer::{About, accepts_ranges, head_bytes, length, validator};
+use super::route::Route;
 use super::{Http, HttpProblem, SLACK_BYTES, WINDOW_BYTES};
 use std::io;
 use ureq::http::{HeaderMap, StatusCode};
+
+/// What a record of TLS takes beside its content, at most: TLS 1.2 with AES-GCM (RFC 5288, section 3); TLS 1.3 takes 22.
+const RECORD_HEAD_BYTES: u64 = 29;
+
+/// The shortest records that are reckoned with: what a segment of TCP carries, for servers that want each to be read at once.
+const RECORD_BYTES: u64 = 1300;
+
+/// After so many requests servers may end a connection (Apache's `MaxKeepAliveRequests`; others give more).
+const CONNECTION_REQUESTS: u64 = 100;
+
+/// What tickets for the next connection may take; with a client certificate they carry its chain.
+const TICKETS_BYTES: u64 = 2048;
+
+/// Handshakes are reckoned in steps of this.
+const HANDSHAKE_STEP_BYTES: u64 = 1024;
 
 /// What went over the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,19 +44,35 @@ impl Http {
         }
         // Each run is cut into windows, and the look ahead ends after a MiB; the seams before and behind the data are their own.
         let requests = runs + data_bytes / WINDOW_BYTES + data_bytes / (1 << 20) + 2;
-        (requests, data_bytes + requests * self.heads_bytes)
+        let heads = requests * self.heads_bytes;
+        let rest = self.wire_bytes(data_bytes) + heads + self.reconnects(requests);
+        (requests, rest + self.handshake_padding())
+    }
+
+    /// What `bytes` of a body take: with TLS in records.
+    fn wire_bytes(&self, bytes: u64) -> u64 {
+        if self.route.is_tls() {
+            bytes.saturating_add(bytes.div_ceil(RECORD_BYTES) * RECORD_HEAD_BYTES)
+        } else {
+            bytes
+        }
+    }
+
+    /// What it takes to connect anew where a server ends connections.
+    fn reconnects(&self, requests: u64) -> u64 {
+        requests.div_ceil(CONNECTION_REQUESTS) * self.handshake_bytes
+    }
+
+    /// Signatures of one key differ by some bytes: what is still missing of a round number, so that two runs forecast the same.
+    fn handshake_padding(&self) -> u64 {
+        let bytes = self.account.line().handshake_bytes();
+        bytes.next_multiple_of(HANDSHAKE_STEP_BYTES) - bytes
     }
 
     /// Asks what is there. A server that does not answer that is asked for the start at once.
     pub(super) fn look(&mut self) -> io::Result<()> {
-        let sent_before = self.account.line().sent_bytes();
-        self.reserve(0)?;
-        self.requests += 1;
-        let answer = self
-            .agent
-            .head(&self.url)
-            .call()
-            .map_err(ureq::Error::into_io)?;
+        let (answer, sent) = self.ask(0, Route::head)?;
+        self.learn_handshake();
         let headers = answer.headers();
         match answer.status() {
             StatusCode::OK => {
@@ -49,7 +81,7 @@ impl Http {
                     validator: validator(headers),
                     ranges: accepts_ranges(headers),
                 };
-                self.learn_heads(sent_before, headers, about.validator.as_ref());
+                self.learn_heads(sent, headers, about.validator.as_ref());
                 self.about = Some(about);
                 Ok(())
             }
@@ -57,26 +89,39 @@ impl Http {
             | StatusCode::FORBIDDEN
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED => Ok(()),
-            other => Err(HttpProblem::Status(other.as_u16()).into()),
+            other => Err(self.refusal(other, headers).into()),
+        }
+    }
+
+    /// What later connections will take: what this one took, and the tickets that came with its first answer.
+    fn learn_handshake(&mut self) {
+        if self.route.has_handshake() {
+            let bytes = self.account.line().last_handshake_bytes() + TICKETS_BYTES;
+            self.handshake_bytes = bytes.next_multiple_of(HANDSHAKE_STEP_BYTES);
         }
     }
 
     /// What later requests will take: what this one took, and the fields for ranges.
     pub(super) fn learn_heads(
         &mut self,
-        sent_before: u64,
+        sent: u64,
         headers: &HeaderMap,
         validator: Option<&String>,
     ) {
         let range = "Range: bytes=-\r\nIf-Range: \r\nContent-Range: bytes -/\r\n".len() + 5 * 12;
-        let sent = self.account.line().sent_bytes() - sent_before;
         let validator = validator.map_or(0, String::len);
-        self.heads_bytes = sent + head_bytes(headers) + (range + validator) as u64;
+        let records = if self.route.is_tls() {
+            RECORD_HEAD_BYTES
+        } else {
+            0
+        };
+        self.heads_bytes = sent + head_bytes(headers) + (range + validator) as u64 + records;
     }
 
     /// What all of it costs: it is asked what is there, and then for the whole.
     fn whole_bytes(&self) -> Option<u64> {
-        self.bytes().map(|bytes| bytes + 2 * self.heads_bytes)
+        let heads = 2 * self.heads_bytes + self.handshake_bytes;
+        self.bytes().map(|bytes| self.wire_bytes(bytes) + heads)
     }
 
     /// Without ranges all of it comes, whatever is read: what is dropped on the way costs as much as what is used.
@@ -91,9 +136,10 @@ impl Http {
         Err(HttpProblem::BudgetNeedsRanges { budget: limit }.into())
     }
 
-    /// The cost of a request must fit the budget.
+    /// The cost of a request must fit the budget, and that of a connection where there is none yet.
     pub(super) fn reserve(&mut self, body_bytes: u64) -> io::Result<()> {
-        self.account
-            .reserve(self.heads_bytes.saturating_add(body_bytes), SLACK_BYTES)
+        let bytes = self.heads_bytes.saturating_add(self.wire_bytes(body_bytes));
+        let slack = SLACK_BYTES + self.handshake_bytes;
+        self.account.reserve(bytes, slack)
     }
 }

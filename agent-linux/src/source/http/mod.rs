@@ -15,27 +15,32 @@
 
 mod answer;
 mod cost;
+mod forward;
 mod problem;
+mod proxy;
+mod redirect;
+mod retry;
+mod route;
+mod setup;
 
 pub use cost::Traffic;
-pub use problem::{HttpProblem, budget_problem_of, problem_of};
+pub use problem::{HttpProblem, budget_problem_of, closed_of, problem_of};
+pub use retry::Patience;
+pub use route::Ways;
+pub use setup::SetupProblem;
 
 use super::account::Account;
-use super::line::Counting;
 use super::spool::Spool;
-use crate::report::warn;
-use answer::{About, content_range, head_bytes, length, validator};
-use problem::may_pass;
+use answer::{About, content_range, length, validator};
+use route::Route;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use twinseal_core::install::{Purpose, RUN_GAP_BYTES, Request};
 use twinseal_core::source::SourceError;
 use twinseal_core::wire::digest::Sha256Digest;
-use ureq::http::{Response, StatusCode, header};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, TcpConnector};
-use ureq::{Agent, Body, BodyReader};
+use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::{Body, BodyReader};
 
 /// The first range: front matter is mostly shorter.
 const FIRST_BYTES: u64 = 4096;
@@ -59,35 +64,13 @@ const HEADS_BYTES: u64 = 2048;
 /// So much longer than expected headers may be.
 const SLACK_BYTES: u64 = 512;
 
-/// What may be waited for, and how long.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For a name and for a connection.
-    pub connect: Duration,
-    /// For the first byte of an answer, and for each read after it.
-    pub idle: Duration,
-    /// Before the first new try; doubled for each one after it.
-    pub pause: Duration,
-    /// New tries without a byte in between.
-    pub tries: u32,
-}
-
-impl Default for Patience {
-    /// For a cellular link that drops every few minutes.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-            pause: Duration::from_secs(2),
-            tries: 5,
-        }
-    }
-}
-
 /// A bundle on a web server.
 pub struct Http {
-    agent: Agent,
-    url: String,
+    /// The address that somebody gave.
+    given: Uri,
+    ways: Ways,
+    /// Where it is asked for.
+    route: Route,
     patience: Patience,
     account: Account,
     spool: Option<Spool>,
@@ -103,12 +86,18 @@ pub struct Http {
     is_index: bool,
     /// What the index cost, headers included.
     index_bytes: u64,
+    /// What had been spent before the running request for the index.
+    index_from: Option<u64>,
     window_bytes: u64,
     window_max_bytes: u64,
     /// When the last request was sent.
     asked: Instant,
     /// What a request and its answer take in headers, at most.
     heads_bytes: u64,
+    /// What making a connection takes, at most.
+    handshake_bytes: u64,
+    /// After how long a busy server wants to be asked again.
+    retry_after: Option<Duration>,
     /// The read ended early: what was asked for lies past the end.
     ended: bool,
 }
@@ -127,33 +116,19 @@ impl Http {
     /// When the server cannot be reached within the patience, gives no bytes, or would give more than the account allows.
     pub fn open(
         url: &str,
+        ways: Ways,
         is_metered: bool,
         patience: Patience,
         account: Account,
     ) -> io::Result<Self> {
-        let scheme = "http://";
-        if !url
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        {
-            return Err(HttpProblem::NoTls.into());
-        }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_resolve(Some(patience.connect))
-            .timeout_connect(Some(patience.connect))
-            .timeout_recv_response(Some(patience.idle))
-            .timeout_per_read(Some(patience.idle))
-            .user_agent(concat!("twinseal/", env!("CARGO_PKG_VERSION")))
-            .accept("")
-            .accept_encoding("identity")
-            .build();
-        let counting = Counting(account.line().clone());
-        let connector = ().chain(TcpConnector::default()).chain(counting);
-        let is_metered = is_metered || account.limit().is_some();
+        let given: Uri = url.parse().map_err(|_| HttpProblem::Address)?;
+        let route = Route::new(given.clone(), &given, &ways, &patience, account.line())?;
+        let is_metered = is_metered || account.limit().is_some() || account.line().is_paced();
         let mut http = Self {
-            agent: Agent::with_parts(config, connector, DefaultResolver::default()),
-            url: url.to_owned(),
+            handshake_bytes: route.handshake_bytes(),
+            given,
+            ways,
+            route,
             patience,
             account,
             spool: None,
@@ -165,6 +140,7 @@ impl Http {
             run: 0..FIRST_BYTES,
             is_index: false,
             index_bytes: 0,
+            index_from: None,
             window_bytes: WINDOW_BYTES,
             asked: Instant::now(),
             window_max_bytes: if is_metered {
@@ -173,6 +149,7 @@ impl Http {
                 WINDOW_MAX_BYTES
             },
             heads_bytes: HEADS_BYTES,
+            retry_after: None,
             ended: false,
         };
         if let Err(error) = http.begin() {
@@ -319,62 +296,14 @@ impl Http {
         }
     }
 
-    /// Does `work`, and does it again after a pause as long as that may help. `work` is given how far it was, at first `done`, and
-    /// says so.
-    fn persist(
-        &mut self,
-        offset: u64,
-        mut done: usize,
-        mut work: impl FnMut(&mut Self, &mut usize) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut tried = 0;
-        loop {
-            let before = done;
-            let Err(error) = work(self, &mut done) else {
-                return Ok(());
-            };
-            self.break_off(&error);
-            if done > before {
-                tried = 0;
-            }
-            if self.ended || !may_pass(&error) || tried >= self.patience.tries {
-                return Err(error);
-            }
-            if self.about.as_ref().is_some_and(|about| !about.ranges) {
-                return Err(HttpProblem::NoRanges.into());
-            }
-            // A cut in the middle says nothing against going on at once.
-            let pause = match (done > before, tried) {
-                (true, _) => Duration::ZERO,
-                (false, tried) => self.patience.pause * 2u32.saturating_pow(tried),
-            };
-            warn(&format!(
-                "The connection to {} failed at byte {}: {error}. It is tried again in {:.0} s.",
-                self.url,
-                offset + done as u64,
-                pause.as_secs_f64()
-            ));
-            std::thread::sleep(pause);
-            tried += 1;
-            self.tries += 1;
-        }
-    }
-
-    /// The running answer has failed. What the other side sent before it closed the connection has been read; in any other case the
-    /// rest of the answer may have been on its way.
-    fn break_off(&mut self, error: &io::Error) {
-        self.running = None;
-        self.window_bytes = WINDOW_BYTES;
-        self.window_max_bytes = WINDOW_BYTES;
-        let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
-        if !is_cut && problem_of(error).is_none() {
-            self.account.lose();
-        }
-    }
-
     /// Reads what is missing of `buffer`.
     fn read_on(&mut self, offset: u64, buffer: &mut [u8], done: &mut usize) -> io::Result<()> {
         while *done < buffer.len() {
+            if !self.has_ranges() {
+                // Its one answer goes on for as long as the bundle does.
+                let open = self.account.line().check_open();
+                open.map_err(io::Error::other)?;
+            }
             let position = offset + *done as u64;
             let running = self.running.as_ref();
             if running.is_none_or(|running| running.end == Some(position)) {
@@ -467,34 +396,33 @@ impl Http {
     /// Asks for a range; the answer becomes the running one.
     fn request(&mut self, position: u64, window_bytes: u64) -> io::Result<()> {
         self.leave_answer();
+        if self.is_index {
+            self.index_from = Some(self.account.line().total_bytes());
+        }
         let mut last = position.saturating_add(window_bytes).saturating_sub(1);
-        let mut request = self.agent.get(&self.url);
         let mut body_bytes = window_bytes;
+        let mut meant = None;
         if let Some(about) = &self.about {
             last = about
                 .bytes
                 .map_or(last, |bytes| last.min(bytes.saturating_sub(1)));
-            if let Some(validator) = &about.validator {
-                request = request.header(header::IF_RANGE, validator);
-            }
+            meant.clone_from(&about.validator);
             if !about.ranges {
                 body_bytes = about.bytes.unwrap_or(0);
             }
         }
-        request = request.header(header::RANGE, format!("bytes={position}-{last}"));
-        self.reserve(body_bytes)?;
-        self.requests += 1;
         self.asked = Instant::now();
-        let sent_before = self.account.line().sent_bytes();
-        let answer = request.call().map_err(ureq::Error::into_io)?;
+        let (answer, sent) = self.ask(body_bytes, |route| {
+            let range = format!("bytes={position}-{last}");
+            let request = route.get().header(header::RANGE, range);
+            match &meant {
+                Some(validator) => request.header(header::IF_RANGE, validator),
+                None => request,
+            }
+        })?;
         if self.about.is_none() {
             let validator = validator(answer.headers());
-            self.learn_heads(sent_before, answer.headers(), validator.as_ref());
-        }
-        if self.is_index {
-            let sent = self.account.line().sent_bytes() - sent_before;
-            let asked_for = last.saturating_sub(position) + 1;
-            self.index_bytes += sent + head_bytes(answer.headers()) + asked_for;
+            self.learn_heads(sent, answer.headers(), validator.as_ref());
         }
         self.take(position, last, answer)
     }
@@ -502,9 +430,15 @@ impl Http {
     /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it, and
     /// what it carries is lost.
     fn leave_answer(&mut self) {
-        let Some(mut running) = self.running.take() else {
-            return;
-        };
+        if let Some(running) = self.running.take() {
+            self.read_rest(running);
+        }
+        if let Some(from) = self.index_from.take() {
+            self.index_bytes += self.account.line().total_bytes() - from;
+        }
+    }
+
+    fn read_rest(&mut self, mut running: Running) {
         let left = running.end.map(|end| end.saturating_sub(running.position));
         let is_short = left.is_some_and(|left| left <= REST_MAX_BYTES);
         let is_read = is_short && io::copy(&mut running.body, &mut io::sink()).is_ok();
@@ -531,7 +465,7 @@ impl Http {
             StatusCode::RANGE_NOT_SATISFIABLE if self.about.is_some() || position == 0 => {
                 return self.past_the_end();
             }
-            other => return Err(HttpProblem::Status(other.as_u16()).into()),
+            _ => return Err(self.refusal(status, headers).into()),
         };
         let about = About {
             bytes,

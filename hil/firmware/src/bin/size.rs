@@ -1,4 +1,4 @@
-//! Core's verify path and nothing else: what it costs in code, RAM and stack. `scripts/mcu.sh size` measures it.
+//! Core's verify path and nothing else: what it costs in code, RAM and stack. `scripts/mcu.sh` measures it.
 //!
 //! It proves a whole bundle's front matter: tar headers, Ed25519 over the manifest, postcard, policy; then the SHA-256 tree of the
 //! bundle's bytes.

@@ -5,9 +5,11 @@
 
 use defmt_decoder::Table;
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest frame, and longest run of bytes without the end of one: a machine gone astray must not fill the memory.
 const FRAME_MAX_BYTES: usize = 64 << 10;
@@ -37,7 +39,14 @@ pub enum FramesError {
 }
 
 /// The texts of a program.
-pub struct Texts(Table);
+#[derive(Clone)]
+pub struct Texts(Arc<Table>);
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Texts")
+    }
+}
 
 impl Texts {
     /// Reads them out of the program's ELF file.
@@ -55,7 +64,7 @@ impl Texts {
         };
         let table = Table::parse(&bytes).map_err(|error| none(error.to_string()))?;
         table
-            .map(Self)
+            .map(|table| Self(Arc::new(table)))
             .ok_or_else(|| none("it has no section .defmt".to_owned()))
     }
 

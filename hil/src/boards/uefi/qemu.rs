@@ -110,7 +110,7 @@ fn machine(parts: &Parts, disk: &Path, variables: &Path) -> Vec<OsString> {
 }
 
 /// A network with one machine on it: the web server, through a relay for each connection.
-fn network(relay: &Path, port: u16) -> OsString {
+pub(in crate::boards) fn network(relay: &Path, port: u16) -> OsString {
     let mut option = OsString::from(format!(
         "user,id=network,restrict=on,guestfwd=tcp:{SERVER_ADDRESS}:80-cmd:"
     ));
@@ -119,7 +119,7 @@ fn network(relay: &Path, port: u16) -> OsString {
     option
 }
 
-fn with_file(option: &str, file: &Path) -> OsString {
+pub(in crate::boards) fn with_file(option: &str, file: &Path) -> OsString {
     let mut option = OsString::from(option);
     option.push(escaped(file.as_os_str()));
     option
