@@ -3,7 +3,7 @@
 use crate::console::Stream;
 use crate::device::Device;
 use crate::process::Process;
-use crate::{status, update, verdict};
+use crate::{recover, status, update, verdict};
 use twinseal_core::exit::OK;
 
 /// Runs the command that the words name; gives its exit code, or `None` when there is no such command.
@@ -26,6 +26,9 @@ pub fn run(process: &dyn Process) -> Option<u8> {
         }
         ("install", Some(source), None) => Device::open(device)
             .and_then(|device| update::install(&device, source, process.memory())),
+        ("recover", None, None) => {
+            Device::open(device).and_then(|device| recover::recover(&device, process.memory()))
+        }
         _ => return None,
     };
     Some(match ended {

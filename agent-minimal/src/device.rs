@@ -249,7 +249,7 @@ impl Device {
         Ok([node(Set::A)?, node(Set::B)?])
     }
 
-    fn beside_running(&self, name: &str) -> Result<OwnPath, Errno> {
+    pub(crate) fn beside_running(&self, name: &str) -> Result<OwnPath, Errno> {
         let file = &self.description.running;
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         join(&[folder, "/", name])
@@ -264,7 +264,7 @@ impl Device {
         join(&[stem]).unwrap_or_default()
     }
 
-    fn unusable(&self, file: &OwnPath, done: &'static str, errno: Errno) -> AgentError {
+    pub(crate) fn unusable(&self, file: &OwnPath, done: &'static str, errno: Errno) -> AgentError {
         let file = file.clone();
         AgentError::File { file, done, errno }
     }

@@ -100,6 +100,11 @@ pub enum AgentError {
         "The bundle carries no UKI, and this device boots one from each set: the set could not be booted."
     )]
     NoSystem,
+    /// There is nothing to recover from.
+    #[error(
+        "No medium has a bundle that this device may install. Put one, called *.tseal, into the top folder of a medium with FAT or ext4."
+    )]
+    NoMedium,
     /// The default set is not the running one.
     #[error("Set {target} boots next, so it must not be written now. Restart first.")]
     RestartFirst {
@@ -141,7 +146,7 @@ impl AgentError {
                 problem: SourceProblem::Net(NetProblem::Changed),
                 ..
             } => exit::SOURCE_CHANGED,
-            Self::Source { .. } => exit::SOURCE,
+            Self::Source { .. } | Self::NoMedium => exit::SOURCE,
         }
     }
 }

@@ -64,6 +64,8 @@ pub mod memory;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod process;
+#[cfg(feature = "commands")]
+pub mod recover;
 pub mod refusal;
 pub mod slots;
 #[cfg(feature = "commands")]

@@ -14,7 +14,7 @@ const FAULT: u8 = 101;
 
 const HELP: &str =
     "help: `init` runs as the first process of an initramfs; with the feature `commands` there are
-status, plan SOURCE, install SOURCE and mark-good, behind --device FILE if need be. SOURCE is a file, or - for standard input.";
+status, plan SOURCE, install SOURCE, recover and mark-good, behind --device FILE if need be. SOURCE is a file, or - for standard input.";
 
 /// This process, as its entry point sees it.
 pub trait Process {
