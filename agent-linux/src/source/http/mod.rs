@@ -7,7 +7,7 @@
 //! # Invariants
 //! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another
 //!   validator ends the read. This saves bytes only: what is installed is authenticated anyway.
-//! - Nothing is asked for that was not said to be needed, apart from the first [`FIRST_BYTES`].
+//! - Nothing is asked for that was not said to be needed, apart from the first `FIRST_BYTES`.
 //! - What was read is never asked for again, except of a server without ranges, which gives no second chance. Of a range that takes
 //!   several requests each answer is kept in the spool, so this holds for later runs, too.
 //! - Every request fits the budget before it is sent; what its answer may have brought unread is spent.
