@@ -1,4 +1,4 @@
-//! Runs scenarios on a board, side by side, and reports what came of them: here on the board `uefi`, in [`mcu`] on the
+//! Runs scenarios on a board, side by side, and reports what came of them: here on the board `uefi`, in `mcu` on the
 //! microcontroller.
 //!
 //! # Invariants
