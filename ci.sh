@@ -117,7 +117,7 @@ check_board() {
   scripts/deps.sh board && scripts/appliance.sh && check_build || return 1
   left_out_tests hil/tests/uefi_board.rs || return 1
   [ "$tests_passed" -gt 0 ] || { echo "no test of the board ran"; return 1; }
-  target/release/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 5 --out "$cache/ci/board" \
+  target/release/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 4 --out "$cache/ci/board" \
       --junit "$cache/ci/board.xml" --html "$cache/ci/board.html" >"$log" 2>&1 || status=1
   cat "$log"
   count_scenarios "$log" && return "$status"
