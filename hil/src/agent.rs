@@ -32,6 +32,15 @@ pub struct Plan {
     pub write_bytes: u64,
     /// Of these, copied from the running set.
     pub copy_bytes: u64,
+    /// What it would cost on the network, when the bundle is there.
+    pub network: Option<NetworkCost>,
+}
+
+/// Bytes on the connections, both ways.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NetworkCost {
+    /// What an install would take.
+    pub install_bytes: u64,
 }
 
 /// What an install did, from `install`.

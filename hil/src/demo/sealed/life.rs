@@ -344,16 +344,14 @@ impl<W: Write> Life<'_, '_, W> {
         )
     }
 
-    /// Installs with the plan's bytes as the budget.
+    /// Installs with the bytes that the plan expects on the network as the budget.
     fn install(&mut self, bundle: &Bundle, set: &str, plan: &Plan) -> Result<(), DemoError> {
-        let what = format!(
-            "twinseal install, with a budget of {}",
-            Size(plan.source_bytes)
-        );
+        let network = plan.network.as_ref();
+        let budget = network.map_or(plan.source_bytes, |cost| cost.install_bytes);
+        let what = format!("twinseal install, with a budget of {}", Size(budget));
         step(self.story, &what, || {
             let order = format!(
-                "install --budget {} {}",
-                plan.source_bytes,
+                "install --budget {budget} {}",
                 served::address(&bundle.file)
             );
             let installed: Installed = self.guest.agent(&order, 0, "installed")?;
