@@ -23,13 +23,15 @@ set -euo pipefail
 # of the newest one are in it already, and v1 and v2 would be the same.
 readonly ROOT_SUITE=bookworm
 readonly ROOT_UPDATES="bookworm-updates bookworm-security"
-readonly ROOT_PACKAGES=systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates,python3-minimal
+# usr-is-merged, since its alternative would bring a whole perl.
+readonly ROOT_PACKAGES=usr-is-merged,systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates,python3-minimal
 # Kernel, boot stub, systemd-boot and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
-# What the initramfs loads: disk, sealed root, firmware variables, watchdog. Each module is some 20 ms of every boot in the
-# emulator, so what can wait (boot partitions, network) is loaded from the sealed root.
-readonly INITRD_MODULES="virtio_blk i6300esb efivarfs erofs overlay"
+# What the initramfs loads: SHA-256 in the processor's own instructions, disk, sealed root, firmware variables, watchdog. Each
+# module is some 20 ms of every boot in the emulator, so what can wait (boot partitions, network) is loaded from the sealed root.
+# SHA-256 is first: signatures of the other modules are checked with it, and fs-verity keeps the code that it finds first.
+readonly INITRD_MODULES="sha256-ssse3 virtio_blk i6300esb efivarfs erofs overlay"
 readonly LIGHT_MODULES="vfat nls_ascii nls_cp437 virtio_net"
 readonly ROOT_MODULES="$INITRD_MODULES $LIGHT_MODULES loop autofs4 tun"
 # What v3 lacks. Only libcurl uses it.
@@ -153,7 +155,7 @@ rootfs() {
     apt_sources "$@" >"$work/$version.list"
     # The way of this machine's apt to its archive (a proxy, for one) is also mmdebstrap's.
     apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Retries|ForceIPv)' >"$work/apt-options" || true
-    mmdebstrap --quiet --variant=minbase --include="$ROOT_PACKAGES" --skip=cleanup/apt \
+    mmdebstrap --quiet --variant=minbase --include="$ROOT_PACKAGES" --skip=cleanup/apt --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
         --aptopt="$work/apt-options" --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook="'$scripts/appliance/customize' \"\$1\" $release '$work/root-modules' '$scripts/appliance'" \
