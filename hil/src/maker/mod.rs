@@ -357,7 +357,7 @@ impl Maker<'_> {
     fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
         overlay::make(self.folder, self.inputs, self.loader, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
-        let text = recipe::recipe(self.folder, self.inputs, bundle)?;
+        let text = recipe::recipe(self.folder, self.inputs, self.loader, bundle)?;
         fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;
         let file = self.bundle_file(bundle);
         self.run(
