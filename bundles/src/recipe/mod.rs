@@ -340,7 +340,7 @@ mod tests {
         let mut recipe = Recipe::read(&path).unwrap();
         let mut found: Vec<_> = recipe.paths_mut().map(|path| path.clone()).collect();
         found.sort();
-        let mut expected: Vec<_> = "123456bdefikmnorstuy"
+        let mut expected: Vec<_> = "1234567bdefikmnorstuy"
             .chars()
             .map(|name| directory.path().join(name.to_string()))
             .collect();
