@@ -4,8 +4,8 @@
 //! ([`Recovery`]), the address of a bundle on the command line. It looks at media first and at the network then, again and again; what it
 //! finds goes into the refused set by core's installer, and is tried as every update is. There is no shell, and nobody is answered.
 //!
-//! - [`rebuild`]: from an open bundle to a set on trial; [`slots`]: partition table and file systems that it needs;
-//! - [`attendance`]: what is said, and the watchdog.
+//! - `rebuild`: from an open bundle to a set on trial; `slots`: partition table and file systems that it needs;
+//! - `attendance`: what is said, and the watchdog.
 //!
 //! # Invariants
 //! - Nothing is installed that a trusted key did not sign, that is for another device type, or that is below the floor: that of the
