@@ -8,7 +8,8 @@
 #                    It boots, and its health check fails.
 #   light/rootfs.tar a root of busybox alone, for scenarios that boot often: the same sealed chain, up in a second
 #   vmlinuz  linuxx64.efi.stub  systemd-bootx64.efi  kernel-version
-#   modules/         the initramfs' kernel modules, uncompressed and signed, and `order`, in which they are loaded
+#   modules/         the initramfs' kernel modules, uncompressed and signed; `order`, in which they are loaded at each start, and
+#                    `recovery`, what a recovery loads besides
 #   ovmf/            firmware with Secure Boot for the virtual board: OVMF_CODE_4M.secboot.fd, OVMF_VARS_4M.fd
 #   tools/           virt-fw-vars, which puts keys into the firmware's variables, nginx, which serves bundles, and bootctl, for a test
 #   SHA256SUMS
@@ -32,6 +33,7 @@ readonly KERNEL_PACKAGE=linux-image-cloud-amd64
 # module is some 20 ms of every boot in the emulator, so what can wait (boot partitions, network) is loaded from the sealed root.
 # SHA-256 is first: signatures of the other modules are checked with it, and fs-verity keeps the code that it finds first.
 readonly INITRD_MODULES="sha256-ssse3 virtio_blk i6300esb efivarfs erofs overlay"
+# Network card, boot slots and media, all of which a recovery needs too.
 readonly LIGHT_MODULES="vfat nls_ascii nls_cp437 virtio_net"
 readonly ROOT_MODULES="$INITRD_MODULES $LIGHT_MODULES loop autofs4 tun"
 # What v3 lacks. Only libcurl uses it.
@@ -89,6 +91,8 @@ modules() {
         xz -dc "$path" >"$work/light-modules/$name.ko"
         echo "$name" >>"$work/light-modules/order"
     done
+    cp "$work"/light-modules/*.ko "$work/modules/"
+    cp "$work/light-modules/order" "$work/modules/recovery"
     cp "$work/kernel/usr/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$root/usr/lib/modules/$version/"
     ln -s usr/lib "$root/lib"
     depmod -b "$root" "$version"

@@ -21,6 +21,12 @@ pub struct CommandLine<'l> {
     pub watchdog_seconds: u32,
     /// `init=`: the first program of the system.
     pub init: &'l str,
+    /// `twinseal.recover`: the recovery is to run instead of the system.
+    pub recover: bool,
+    /// `twinseal.recover.url=`: where the recovery finds a bundle.
+    pub recover_url: Option<&'l str>,
+    /// `twinseal.recover.ip=`: the recovery's address, `dhcp` when nothing is said.
+    pub recover_address: &'l str,
 }
 
 impl<'l> CommandLine<'l> {
@@ -36,10 +42,20 @@ impl<'l> CommandLine<'l> {
             seal: seal_of_command_line(bytes),
             watchdog_seconds: WATCHDOG_DEFAULT_SECONDS,
             init: INIT_DEFAULT,
+            recover: false,
+            recover_url: None,
+            recover_address: "dhcp",
         };
         for word in words.filter_map(|word| core::str::from_utf8(word).ok()) {
             if let Some(seconds) = word.strip_prefix("twinseal.watchdog=") {
                 line.watchdog_seconds = seconds.parse().unwrap_or(WATCHDOG_DEFAULT_SECONDS);
+            }
+            line.recover |= word == "twinseal.recover";
+            if let Some(url) = word.strip_prefix("twinseal.recover.url=") {
+                line.recover_url = Some(url);
+            }
+            if let Some(address) = word.strip_prefix("twinseal.recover.ip=") {
+                line.recover_address = address;
             }
             if let Some(init) = word.strip_prefix("init=")
                 && init.starts_with('/')
@@ -66,6 +82,19 @@ mod tests {
         let line = CommandLine::parse(b"twinseal.watchdog=0 init=/bin/sh init=/usr/lib/first");
         assert_eq!((line.seal, line.watchdog_seconds), (None, 0));
         assert_eq!(line.init, "/usr/lib/first");
+    }
+
+    #[test]
+    fn the_recovery_has_words_of_its_own() {
+        let line = CommandLine::parse(b"quiet");
+        let defaults = (line.recover, line.recover_url, line.recover_address);
+        assert_eq!(defaults, (false, None, "dhcp"));
+        let line = CommandLine::parse(
+            b"twinseal.recover twinseal.recover.url=http://a/b twinseal.recover.ip=10.0.0.2/8",
+        );
+        let words = (line.recover, line.recover_url, line.recover_address);
+        assert_eq!(words, (true, Some("http://a/b"), "10.0.0.2/8"));
+        assert!(!CommandLine::parse(b"twinseal.recovery").recover);
     }
 
     #[test]

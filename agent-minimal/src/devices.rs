@@ -4,7 +4,8 @@
 //! the data. Without one, the set is that whose root slot holds the sealed image, and every disk is looked at.
 //!
 //! # Invariants
-//! - Where the stub says what it was loaded from, no partition of another disk is mounted, whatever its label.
+//! - Where the stub says what it was loaded from, no partition of another disk is mounted, whatever its label; but for a recovery that the
+//!   command line asks for, which may come from a stick.
 
 use crate::clock::{Moment, sleep};
 use crate::files::{self, OwnPath};
@@ -56,6 +57,15 @@ impl Devices<'static> {
 }
 
 impl Devices<'_> {
+    /// Those of all disks, unless the firmware started a set's own boot slot: for a recovery that was started from a stick.
+    #[must_use]
+    pub fn anywhere(mut self) -> Self {
+        if self.started_set().is_none() {
+            self.started = None;
+        }
+        self
+    }
+
     /// The set whose boot slot the firmware started; `None` when it does not say.
     pub fn started_set(&self) -> Option<Set> {
         set_of_boot_label(&self.started.as_ref()?.label)
@@ -229,6 +239,8 @@ mod tests {
         let known = Devices { devices, started };
         assert_eq!(known.started_set(), Some(Set::B));
         assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
+        let known = known.anywhere();
+        assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
         let started = None;
         let unknown = Devices { devices, started };
         assert_eq!(unknown.started_set(), None);
@@ -238,6 +250,12 @@ mod tests {
             "which of the two nobody says"
         );
         assert_eq!(unknown.node_now("boot-b").as_deref(), Some("/dev/vda1"));
+        let mut stick = devices.by_label_on(Some("sda"), "data").unwrap();
+        let started = stick.take();
+        let from_stick = Devices { devices, started };
+        assert_eq!(from_stick.node_now("boot-b"), None);
+        let anywhere = from_stick.anywhere();
+        assert_eq!(anywhere.node_now("boot-b").as_deref(), Some("/dev/vda1"));
     }
 
     #[test]

@@ -18,8 +18,14 @@ const FILE_SYSTEMS: [(&str, &str, &CStr); 4] = [
     ("/run", "tmpfs", c"mode=0755"),
 ];
 
-/// Where the initramfs has the modules, and the file that says in which order they are loaded.
+/// Where the initramfs has the modules.
 const MODULES: &str = "/modules";
+
+/// The file there that says which of them are loaded at each start, in which order.
+const ORDER: &str = "order";
+
+/// The same for those that only a recovery needs.
+const RECOVERY_ORDER: &str = "recovery";
 
 /// Longest list of modules that is read; the modules of an appliance's disk are about twenty names of twenty letters.
 const ORDER_MAX_BYTES: usize = 16 * 1024;
@@ -36,7 +42,7 @@ pub fn prepare() {
             ));
         }
     }
-    load_modules(MODULES);
+    load_modules(ORDER);
     // Without a UEFI firmware there is no such directory.
     if is_directory(VARIABLES)
         && let Err(errno) = mount_kernel(VARIABLES, "efivarfs", c"")
@@ -58,13 +64,18 @@ fn mount_kernel(place: &str, kind: &str, options: &CStr) -> Result<(), Errno> {
     }
 }
 
-fn load_modules(folder: &str) {
+/// Loads what a recovery needs beyond that: network cards, sticks, the file systems of slots and media.
+pub fn load_recovery_modules() {
+    load_modules(RECOVERY_ORDER);
+}
+
+fn load_modules(list: &str) {
     let mut buffer = [0; ORDER_MAX_BYTES];
-    let Some(order) = read_order(folder, &mut buffer) else {
+    let Some(order) = read_order(list, &mut buffer) else {
         return;
     };
     for name in order.split_ascii_whitespace() {
-        let path: OwnPath = join(&[folder, "/", name, ".ko"]).unwrap_or_default();
+        let path: OwnPath = join(&[MODULES, "/", name, ".ko"]).unwrap_or_default();
         if let Err(fault) = modules::load(&path) {
             say(format_args!(
                 "The kernel module {name} cannot be loaded: {}",
@@ -74,8 +85,8 @@ fn load_modules(folder: &str) {
     }
 }
 
-fn read_order<'b>(folder: &str, buffer: &'b mut [u8]) -> Option<&'b str> {
-    let path: OwnPath = join(&[folder, "/order"]).ok()?;
+fn read_order<'b>(list: &str, buffer: &'b mut [u8]) -> Option<&'b str> {
+    let path: OwnPath = join(&[MODULES, "/", list]).ok()?;
     core::str::from_utf8(files::read(&path, buffer).ok()?).ok()
 }
 

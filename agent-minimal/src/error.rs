@@ -105,6 +105,12 @@ pub enum AgentError {
         "No medium has a bundle that this device may install. Put one, called *.tseal, into the top folder of a medium with FAT or ext4."
     )]
     NoMedium,
+    /// A slot's partition is missing, and no copy of the partition table has it.
+    #[error("There is no partition with the label {label}.")]
+    SlotMissing {
+        /// The label.
+        label: &'static str,
+    },
     /// The default set is not the running one.
     #[error("Set {target} boots next, so it must not be written now. Restart first.")]
     RestartFirst {
@@ -136,7 +142,7 @@ impl AgentError {
             | Self::TooManyKeys { .. }
             | Self::RunningSetUnknown { .. }
             | Self::LoaderUnknown => exit::USAGE,
-            Self::DataVolatile | Self::File { .. } => exit::STORAGE,
+            Self::DataVolatile | Self::File { .. } | Self::SlotMissing { .. } => exit::STORAGE,
             Self::RecordBlank | Self::RecordCorrupt => exit::BOOT_RECORD,
             Self::JournalBroken(_) => exit::JOURNAL,
             Self::NoSystem => exit::SLOT,

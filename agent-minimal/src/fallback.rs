@@ -1,11 +1,14 @@
-//! After a refusal: whether the firmware is told to boot the other set next.
+//! After a refusal: whether the firmware is told to boot the other set next, or neither set may start.
 //!
 //! # Invariants
 //! - Another set is named only when it was committed, is not marked bad and is not below the floor; what it holds is judged by the
 //!   manifest kept in its root slot, whose digest must be the one that the record committed.
 //! - Nothing of that manifest is read before its digest is right.
 
-use crate::files::OwnPath;
+use crate::console::{say, words_of};
+use crate::files::{self, OwnPath};
+use rustix::fs::unlink;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use twinseal_core::boot::record::{BootRecord, Loaded};
 use twinseal_core::boot::{Set, SetFacts};
@@ -13,6 +16,7 @@ use twinseal_core::error::Part;
 use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_core::wire::tar::{BLOCK_BYTES, check_header};
+use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::read_front;
 
 /// What a refusal does next.
@@ -22,6 +26,8 @@ pub enum Next {
     Other(Set),
     /// The firmware does what it does: a trial's default set is its default too.
     Restart,
+    /// The other set may not start either, as far as is known: there is the recovery.
+    Recover,
 }
 
 /// Decides what follows the refusal of `set`. `front` gives the folder where the other set's front matter lies, and is only asked
@@ -34,16 +40,49 @@ where
     F: FnOnce() -> Option<OwnPath>,
 {
     let Some(Loaded::Record(record)) = loaded else {
-        return Next::Restart;
+        return Next::Recover;
     };
     let on_trial = record.trial().is_some_and(|trial| trial.set == set);
-    if on_trial && !is_over || record.is_bad(set.other()) {
+    if on_trial && !is_over {
         return Next::Restart;
+    }
+    if record.is_bad(set.other()) {
+        return Next::Recover;
     }
     match front() {
         Some(front) if may_boot(record, set.other(), &front) => Next::Other(set.other()),
-        _ => Next::Restart,
+        _ => Next::Recover,
     }
+}
+
+/// Says durably in the agent's state that `set` was refused, so that the other one, refused too, does not send the device back to it.
+/// Without a state that keeps this there is no boot record either, and [`decide`] names no set.
+pub fn note_refusal(state: &str, set: Set) {
+    let Ok(mark) = refusal_mark(state, set) else {
+        return;
+    };
+    if let Err(errno) = files::make_durably(&mark, state) {
+        say(format_args!("{mark} cannot be made: {}", words_of(errno)));
+    }
+}
+
+/// Whether `set` was refused, and no set has started since.
+pub fn was_refused(state: &str, set: Set) -> bool {
+    refusal_mark(state, set).is_ok_and(|mark| files::exists(&mark).unwrap_or(false))
+}
+
+/// Takes all that back: a set starts, or one is to be tried that has been made anew.
+pub fn forget_refusals(state: &str) {
+    for set in Set::BOTH {
+        if let Ok(mark) = refusal_mark(state, set) {
+            // Mostly there is none. One that stays costs a recovery where the other set might have been tried once more.
+            let _ = unlink(mark.as_str());
+        }
+    }
+}
+
+fn refusal_mark(state: &str, set: Set) -> Result<OwnPath, Errno> {
+    join(&[state, set.of(["/refused-a", "/refused-b"])])
 }
 
 /// Whether what a set holds was committed there and is no downgrade.
@@ -175,13 +214,13 @@ mod tests {
         let holds = front(&release);
         assert_eq!(
             next(&committed(&release, 6), Set::A, false, &holds),
-            Next::Restart,
+            Next::Recover,
             "floor"
         );
         let other = front(&manifest(6));
         assert_eq!(
             next(&committed(&release, 5), Set::A, false, &other),
-            Next::Restart,
+            Next::Recover,
             "another release"
         );
         let facts = SetFacts {
@@ -193,13 +232,13 @@ mod tests {
         // B was the running set of that record only in this call: it is the other one of A.
         assert_eq!(
             next(&bad.unwrap(), Set::A, false, &holds),
-            Next::Restart,
+            Next::Recover,
             "bad"
         );
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(
             next(&committed(&release, 5), Set::A, false, &empty),
-            Next::Restart,
+            Next::Recover,
             "nothing kept"
         );
     }
@@ -208,7 +247,7 @@ mod tests {
     fn a_lost_record_names_nothing() {
         for loaded in [None, Some(Loaded::Blank), Some(Loaded::Corrupt)] {
             let next = decide(loaded.as_ref(), Set::A, false, || panic!("is not asked"));
-            assert_eq!(next, Next::Restart);
+            assert_eq!(next, Next::Recover);
         }
     }
 
@@ -219,7 +258,7 @@ mod tests {
         let front_of_a = front(&release);
         assert_eq!(next(&record, Set::B, false, &front_of_a), Next::Restart);
         // The record of that trial committed something else in A than what lies there.
-        assert_eq!(next(&record, Set::B, true, &front_of_a), Next::Restart);
+        assert_eq!(next(&record, Set::B, true, &front_of_a), Next::Recover);
         assert_ne!(Sha256::digest(&release).as_slice(), MANIFEST);
         let digest: [u8; 32] = Sha256::digest(&release).into();
         let record = crate::gate::tests::record_with_trial(digest);
@@ -240,11 +279,24 @@ mod tests {
             fs::write(folder.path().join("manifest.tar"), &whole[..end]).unwrap();
             assert_eq!(
                 next(&record, Set::A, false, &folder),
-                Next::Restart,
+                Next::Recover,
                 "{end} bytes"
             );
             cuts += 1;
         }
         assert!(cuts > BLOCK_BYTES);
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_until_a_set_starts() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().to_str().unwrap();
+        note_refusal(path, Set::B);
+        note_refusal(path, Set::B);
+        assert!(was_refused(path, Set::B) && !was_refused(path, Set::A));
+        forget_refusals(path);
+        forget_refusals(path);
+        assert!(!was_refused(path, Set::B));
+        note_refusal(state.path().join("absent").to_str().unwrap(), Set::A);
     }
 }

@@ -12,6 +12,32 @@ use twinseal_platform_linux::efivars::Variables;
 use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
 use twinseal_platform_linux::loader::{BootLoader, BootPartition, SystemdBootLoader, UefiLoader};
 
+/// Who chooses the set of the next boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chooser {
+    /// Nobody that this program can tell: there are no variables of a UEFI firmware.
+    Nobody,
+    /// The UEFI boot manager.
+    BootManager,
+    /// systemd-boot, which ran in this boot.
+    SystemdBoot,
+}
+
+/// Who chooses the set of the next boot of this machine.
+pub fn chooser() -> Chooser {
+    chooser_in(VARIABLES_FOLDER)
+}
+
+fn chooser_in(folder: &str) -> Chooser {
+    let ran = Variables::open(folder)
+        .and_then(|variables| SystemdBootLoader::ran_in_this_boot(&variables));
+    match ran {
+        Err(_) => Chooser::Nobody,
+        Ok(false) => Chooser::BootManager,
+        Ok(true) => Chooser::SystemdBoot,
+    }
+}
+
 /// Tells the firmware to boot a set next, once; gives whether it took that. The set must have been the default before.
 pub fn boot_next(devices: &Devices<'_>, set: Set) -> bool {
     let told = tell(VARIABLES_FOLDER, set, || boot_partitions(devices));
@@ -113,5 +139,13 @@ mod tests {
         let folder = machine(None);
         let absent = folder.path().join("absent");
         assert!(tell(absent.to_str().unwrap(), Set::A, partitions).is_err());
+        assert_eq!(chooser_in(absent.to_str().unwrap()), Chooser::Nobody);
+    }
+
+    #[test]
+    fn who_chooses_is_seen_in_the_variables() {
+        let chooser = |info| chooser_in(machine(info).path().to_str().unwrap());
+        assert_eq!(chooser(None), Chooser::BootManager);
+        assert_eq!(chooser(Some("systemd-boot 257.13\0")), Chooser::SystemdBoot);
     }
 }

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - The order: the watchdog, the slot, the gate (an attempt is spent), the sealed root, `/var`, `/etc`, the system.
 //!   From the first step on a hang of whatever comes ends in a restart.
+//! - Where neither set may start, or the command line asks for it, the recovery rebuilds one before the machine restarts.
 //! - Whatever happens, this process never ends: it becomes the system's first program, or the machine restarts; when that fails
 //!   too, it waits for the watchdog.
 //!
@@ -18,6 +19,8 @@ use crate::fallback::{self, Next};
 use crate::files::{self, OwnPath};
 use crate::gate::{self, Gate};
 use crate::process::Process;
+#[cfg(feature = "net")]
+use crate::recovery;
 use crate::refusal::Refusal;
 use crate::{early, etc_overlay, firmware, handover};
 use core::fmt;
@@ -45,6 +48,9 @@ const ON_TRIAL: &str = "/run/twinseal/on-trial";
 
 const ROOT: &str = "/sysroot";
 
+/// What a start mounts of the sets, in the order in which it is taken away.
+pub const MOUNTS: [&str; 4] = [ROOT, IMAGE, ROOT_SLOT, OTHER_SLOT];
+
 /// Where the kernel shows what it was told.
 const COMMAND_LINE: &str = "/proc/cmdline";
 
@@ -62,6 +68,26 @@ struct Known {
     loaded: Option<Loaded>,
 }
 
+impl Known {
+    /// Looks for the disk, the data and the boot record.
+    fn look(line: &CommandLine<'_>) -> Self {
+        let devices = match line.recover {
+            true => Devices::find().anywhere(),
+            false => Devices::find(),
+        };
+        data::mount_data(&devices);
+        let loaded = gate::read_record(STATE).unwrap_or_else(|error| {
+            say(format_args!("The boot record cannot be read: {error}"));
+            None
+        });
+        Self {
+            set: devices.started_set(),
+            devices,
+            loaded,
+        }
+    }
+}
+
 /// Starts the sealed system, or restarts the machine.
 pub fn run(process: &dyn Process) -> ! {
     let start = Moment::now();
@@ -69,20 +95,35 @@ pub fn run(process: &dyn Process) -> ! {
     let mut buffer = [0; COMMAND_LINE_MAX_BYTES];
     let line = CommandLine::parse(files::read(COMMAND_LINE, &mut buffer).unwrap_or_default());
     early::arm_watchdog(line.watchdog_seconds);
-    let mut known = Known {
-        devices: Devices::find(),
-        set: None,
-        loaded: None,
-    };
+    let mut known = Known::look(&line);
     let refusal = boot(start, &line, &mut known, process);
     say(format_args!("REFUSED: {refusal}"));
     match next(&known, &refusal) {
         Next::Other(set) if firmware::boot_next(&known.devices, set) => {
             wait_and_restart("restarting, the other set is next")
         }
-        _ => wait_and_restart("restarting"),
+        Next::Restart => {}
+        Next::Other(_) | Next::Recover if refusal.is_past_initramfs() => {}
+        Next::Other(_) | Next::Recover => recover(&line, &known, process),
     }
+    wait_and_restart("restarting")
 }
+
+/// Has the recovery rebuild the refused set; without one that was refused, the set that is not the default.
+#[cfg(feature = "net")]
+fn recover(line: &CommandLine<'_>, known: &Known, process: &dyn Process) {
+    let order = recovery::Order {
+        line,
+        devices: &known.devices,
+        target: known.set.unwrap_or(default_set(known).other()),
+    };
+    recovery::run(&order, process.memory());
+    fallback::forget_refusals(STATE);
+}
+
+/// This program was built without the recovery.
+#[cfg(not(feature = "net"))]
+const fn recover(_line: &CommandLine<'_>, _known: &Known, _process: &dyn Process) {}
 
 /// What a panic does in the first process.
 pub fn refuse_fault(fault: &dyn fmt::Display) -> ! {
@@ -97,6 +138,9 @@ fn boot(
     known: &mut Known,
     process: &dyn Process,
 ) -> Refusal {
+    if line.recover {
+        return Refusal::RecoveryAsked;
+    }
     match prepare_root(start, line, known) {
         Err(refusal) => refusal,
         Ok(()) => handover::start(ROOT, line.init, process),
@@ -105,15 +149,12 @@ fn boot(
 
 fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Result<(), Refusal> {
     let seal = line.seal.ok_or(Refusal::NoSeal)?;
-    data::mount_data(&known.devices);
-    known.loaded = gate::read_record(STATE).unwrap_or_else(|error| {
-        say(format_args!("The boot record cannot be read: {error}"));
-        None
-    });
-    let devices = &known.devices;
-    let set = match devices.started_set() {
+    let set = match known.set {
         Some(set) => set,
-        None => devices.set_with_image(&seal, default_set(known), ROOT_SLOT)?,
+        None => {
+            let preferred = default_set(known);
+            known.devices.set_with_image(&seal, preferred, ROOT_SLOT)?
+        }
     };
     known.set = Some(set);
     say(format_args!("set {set}, seal {}", seal.to_hex()));
@@ -136,6 +177,7 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
     ));
     data::show_var(ROOT)?;
     prepare_etc(set, &seal);
+    fallback::forget_refusals(STATE);
     if let Err(errno) = files::write(RUNNING_SET, set.of([b"a\n", b"b\n"])) {
         say(format_args!(
             "{RUNNING_SET} cannot be written: {}",
@@ -197,15 +239,23 @@ fn mount_etc(generation: &etc_overlay::Generation) -> Result<(), Errno> {
 }
 
 fn next(known: &Known, refusal: &Refusal) -> Next {
-    let Some(set) = known.set else {
-        return Next::Restart;
+    let Some(set) = known.set.filter(|_| *refusal != Refusal::RecoveryAsked) else {
+        return Next::Recover;
     };
     let is_over = refusal.ends_trial();
-    fallback::decide(known.loaded.as_ref(), set, is_over, || {
+    let next = fallback::decide(known.loaded.as_ref(), set, is_over, || {
         let mounted = known.devices.mount_root_slot(set.other(), OTHER_SLOT);
         mounted.ok()?;
         join(&[OTHER_SLOT, "/twinseal"]).ok()
-    })
+    });
+    match next {
+        Next::Other(other) if fallback::was_refused(STATE, other) => Next::Recover,
+        Next::Other(_) => {
+            fallback::note_refusal(STATE, set);
+            next
+        }
+        Next::Restart | Next::Recover => next,
+    }
 }
 
 /// A first process that ends takes the kernel with it: when the machine does not restart, the watchdog decides.

@@ -11,9 +11,11 @@ use crate::bundle::{Bundle, SourceProblem};
 use crate::error::AgentError;
 use crate::memory::Memory;
 use core::cell::RefCell;
+use twinseal_core::boot::Set;
 use twinseal_core::decode::Inflate;
 use twinseal_core::error::Misuse;
 use twinseal_core::install::{Config, Installed, Installer, Plan, Workspace};
+use twinseal_core::journal::Event;
 use twinseal_core::source::{RunError, Source, SourceError, run};
 use twinseal_core::storage::Storage;
 use twinseal_core::verify::Verified;
@@ -71,6 +73,31 @@ pub struct Stopped {
     pub source_bytes: u64,
     /// Whether the target set may have been touched.
     pub target_touched: bool,
+}
+
+impl Stopped {
+    /// A stop after the set was complete.
+    #[must_use]
+    pub fn at_end(error: AgentError, installed: &Installed) -> Self {
+        Self {
+            error,
+            manifest: Some(*installed.manifest().manifest_sha256()),
+            source_bytes: installed.tally().source_bytes(),
+            target_touched: true,
+        }
+    }
+
+    /// What the journal is told of it.
+    #[must_use]
+    pub const fn event(&self, set: Set) -> Event {
+        Event::InstallFailed {
+            set,
+            manifest: self.manifest,
+            exit_code: self.error.code(),
+            source_bytes: self.source_bytes,
+            target_touched: self.target_touched,
+        }
+    }
 }
 
 impl From<AgentError> for Stopped {

@@ -7,7 +7,8 @@
 //! - [`install`], with [`bundle`], [`memory`] and [`zstd`]: a bundle into a set;
 //! - `status`, `verdict` (feature `commands`): a running system; [`device`], [`description`], [`slots`], [`held`], [`keys`]: what it is;
 //! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
-//! - `net` (feature `net`): a bundle from a web server, for the recovery;
+//! - `recovery`, `net` (feature `net`): a set rebuilt from a medium or a web server when neither may start; [`media`], [`attempt`]: what
+//!   it shares with the commands;
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
@@ -37,6 +38,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod attempt;
 pub mod bundle;
 pub mod clock;
 pub mod command_line;
@@ -60,12 +62,15 @@ pub mod init;
 pub mod install;
 pub mod keys;
 pub mod labels;
+pub mod media;
 pub mod memory;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod process;
 #[cfg(feature = "commands")]
 pub mod recover;
+#[cfg(feature = "net")]
+pub mod recovery;
 pub mod refusal;
 pub mod slots;
 #[cfg(feature = "commands")]

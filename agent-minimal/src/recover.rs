@@ -1,41 +1,21 @@
 //! The command `recover`: the newest bundle on any medium at hand, into the set that is not running.
 //!
-//! # Invariants
-//! - A medium is mounted for reading only, and only as long as it is looked at or installed from.
-//! - A bundle counts when a trusted key signed it and this device's policy allows it; how new it is stands in that proved manifest, and
-//!   never in its name. All others are passed over, each with its reason.
-//! - What is chosen is opened anew, and the install proves it from the start: a medium that changes in between gains nothing.
-//!
 //! # Power loss
 //! That of an install ([`crate::update`]); looking for a bundle writes nothing.
 
-use crate::bundle::SourceProblem;
 use crate::console::Stream;
 use crate::device::{Device, need_record};
 use crate::error::AgentError;
 use crate::files::{self, OwnPath};
+use crate::media::Search;
 use crate::memory::Memory;
 use crate::update;
-use rustix::fd::OwnedFd;
-use twinseal_core::error::{Error, StorageError, StorageObject, StorageOperation};
 use twinseal_core::verify::policy::Policy;
-use twinseal_core::verify::signature::TrustedKey;
-use twinseal_core::verify::verify_manifest;
-use twinseal_core::wire::FRONT_MAX_BYTES;
-use twinseal_platform_linux::file::{join, read_up_to};
-use twinseal_platform_linux::front_entries;
-use twinseal_platform_linux::media::{BundleName, Medium, Newness, newest_bundle};
-use twinseal_platform_linux::partition::{BlockDevices, DeviceName};
+use twinseal_platform_linux::file::join;
+use twinseal_platform_linux::partition::BlockDevices;
 
 /// Where a medium is mounted, beside the file that says which set runs.
 const MEDIUM: &str = "medium";
-
-/// The best bundle so far, and where it is.
-struct Choice {
-    medium: Medium,
-    name: BundleName,
-    newness: Newness,
-}
 
 /// `recover`: installs the newest bundle of all media and arms its trial.
 ///
@@ -44,16 +24,22 @@ struct Choice {
 pub fn recover(device: &Device, memory: &mut Memory) -> Result<(), AgentError> {
     device.need_data()?;
     let record = need_record(&device.load_record()?)?;
-    let policy = Policy {
-        compatible: device.description.compatible.as_str(),
-        floor: record.floor(),
-        now: device.now(),
-        highest_time_seen: record.highest_time(),
-    };
     let folder = device.beside_running(MEDIUM).unwrap_or_default();
     files::make_directories(&folder).map_err(|errno| device.unusable(&folder, "made", errno))?;
-    let prove = |name: &str, file: &OwnedFd| told(name, newness(file, &device.keys, &policy));
-    let choice = choose(&BlockDevices::SYSTEM, &folder, prove)?.ok_or(AgentError::NoMedium)?;
+    let search = Search {
+        keys: &device.keys,
+        policy: Policy {
+            compatible: device.description.compatible.as_str(),
+            floor: record.floor(),
+            now: device.now(),
+            highest_time_seen: record.highest_time(),
+        },
+        folder: &folder,
+        say: &|line| Stream::Error.say(line),
+    };
+    let choice = search
+        .newest(&BlockDevices::SYSTEM)?
+        .ok_or(AgentError::NoMedium)?;
     Stream::Output.say(format_args!(
         "The newest bundle is {} on {}.",
         choice.name, choice.medium.name
@@ -63,157 +49,4 @@ pub fn recover(device: &Device, memory: &mut Memory) -> Result<(), AgentError> {
     let path: OwnPath = join(&[mounted.directory(), "/", &choice.name])
         .map_err(|errno| device.unusable(&folder, "used", errno))?;
     update::install(device, &path, memory)
-}
-
-/// The newest bundle of all media; of two that are equally new the first by the names of media. A medium that cannot be read is none.
-fn choose<P>(
-    devices: &BlockDevices<'_>,
-    folder: &str,
-    prove: P,
-) -> Result<Option<Choice>, StorageError>
-where
-    P: Fn(&str, &OwnedFd) -> Option<Newness>,
-{
-    let mut best: Option<Choice> = None;
-    let mut last: Option<DeviceName> = None;
-    while let Some(medium) = next_medium(last.as_deref(), devices)? {
-        last = Some(medium.name.clone());
-        let found = told(&medium.name, newest_on(&medium, folder, &prove)).flatten();
-        if let Some((name, newness)) = found
-            && best.as_ref().is_none_or(|best| newness > best.newness)
-        {
-            best = Some(Choice {
-                medium,
-                name,
-                newness,
-            });
-        }
-    }
-    Ok(best)
-}
-
-fn next_medium(
-    last: Option<&str>,
-    devices: &BlockDevices<'_>,
-) -> Result<Option<Medium>, StorageError> {
-    Medium::after(last, devices).map_err(|fault| StorageError {
-        operation: StorageOperation::Read,
-        object: StorageObject::Medium,
-        fault,
-    })
-}
-
-/// The newest bundle of one medium.
-fn newest_on<P>(
-    medium: &Medium,
-    folder: &str,
-    prove: P,
-) -> Result<Option<(BundleName, Newness)>, StorageError>
-where
-    P: Fn(&str, &OwnedFd) -> Option<Newness>,
-{
-    let mounted = medium.mount(folder)?;
-    let found = newest_bundle(mounted.directory(), prove)?;
-    // The open file goes first, or the medium stays mounted.
-    let found = found.map(|found| (found.name, found.newness));
-    mounted.unmount()?;
-    Ok(found)
-}
-
-/// What was found, or a line that says why the thing of this name is passed over.
-fn told<T, E: core::fmt::Display>(name: &str, result: Result<T, E>) -> Option<T> {
-    result
-        .inspect_err(|error| Stream::Error.say(format_args!("{name} is passed over: {error}")))
-        .ok()
-}
-
-/// How new the bundle in an open file is, as its proved manifest says.
-fn newness(
-    file: &OwnedFd,
-    keys: &[TrustedKey],
-    policy: &Policy<'_>,
-) -> Result<Newness, AgentError> {
-    let mut buffer = [0; FRONT_MAX_BYTES];
-    let length = read_up_to(file, 0, &mut buffer)
-        .map_err(|errno| AgentError::source("the medium", SourceProblem::Kernel(errno)))?;
-    let front = buffer.get(..length).unwrap_or(&[]);
-    let (manifest, signatures) = front_entries(front).map_err(Error::from)?;
-    let proved = verify_manifest(manifest, signatures, keys, policy)?;
-    let release = proved.value();
-    Ok((release.anti_rollback, release.sequence))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::fs::File;
-    use std::path::Path;
-
-    const BUNDLE: &[u8] = include_bytes!("../../core/tests/golden/small.tseal");
-    const KEY: &[u8] = include_bytes!("../../core/tests/golden/small.pub");
-
-    /// The device type that it is for.
-    const COMPATIBLE: &str = "test-device";
-
-    fn keys() -> [TrustedKey; 1] {
-        [TrustedKey::ed25519(KEY.try_into().unwrap())]
-    }
-
-    const fn policy(floor: u64) -> Policy<'static> {
-        Policy {
-            compatible: COMPATIBLE,
-            floor,
-            now: None,
-            highest_time_seen: 0,
-        }
-    }
-
-    fn open(path: &Path) -> OwnedFd {
-        File::open(path).unwrap().into()
-    }
-
-    #[test]
-    fn newness_is_that_of_the_proved_manifest() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.tseal");
-        fs::write(&file, BUNDLE).unwrap();
-        let (floor, _) = newness(&open(&file), &keys(), &policy(0)).unwrap();
-        assert!(newness(&open(&file), &keys(), &policy(floor)).is_ok());
-        assert!(newness(&open(&file), &keys(), &policy(floor + 1)).is_err());
-        assert!(newness(&open(&file), &[], &policy(0)).is_err());
-    }
-
-    #[test]
-    fn every_cut_and_every_flip_of_the_front_matter_is_passed_over() {
-        let (manifest, signatures) = front_entries(BUNDLE).unwrap();
-        let end_of = |entry: &[u8]| entry.as_ptr_range().end as usize - BUNDLE.as_ptr() as usize;
-        let end = end_of(signatures);
-        let padding = end_of(manifest)..end_of(manifest).next_multiple_of(512);
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.tseal");
-        for at in (0..end).step_by(7) {
-            fs::write(&file, &BUNDLE[..at]).unwrap();
-            assert!(
-                newness(&open(&file), &keys(), &policy(0)).is_err(),
-                "cut at {at}"
-            );
-            let mut flipped = BUNDLE.to_vec();
-            flipped[at] ^= 1;
-            fs::write(&file, flipped).unwrap();
-            let refused = newness(&open(&file), &keys(), &policy(0)).is_err();
-            assert!(refused || padding.contains(&at), "flip at {at}");
-        }
-    }
-
-    #[test]
-    fn the_good_bundle_is_chosen_among_bad_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("good.tseal"), BUNDLE).unwrap();
-        fs::write(folder.path().join("z-cut.tseal"), &BUNDLE[..700]).unwrap();
-        fs::write(folder.path().join("a-noise.tseal"), [7; 4096]).unwrap();
-        let prove = |name: &str, file: &OwnedFd| told(name, newness(file, &keys(), &policy(0)));
-        let found = newest_bundle(folder.path().to_str().unwrap(), prove).unwrap();
-        assert_eq!(found.unwrap().name, "good.tseal");
-    }
 }

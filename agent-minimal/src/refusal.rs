@@ -10,6 +10,9 @@ use twinseal_platform_linux::sealed::SealRefused;
 /// Why this set is not started. The sentence stands on the console behind `REFUSED:`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
+    /// The command line asks for the recovery.
+    #[error("The command line asks for the recovery.")]
+    RecoveryAsked,
     /// The command line does not name one image.
     #[error(
         "The command line must name exactly one image, as `composefs=` and a digest; build the UKI again."
@@ -69,6 +72,17 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the initramfs is left behind: nothing of it is there any more but this program.
+    #[must_use]
+    pub const fn is_past_initramfs(&self) -> bool {
+        match self {
+            Self::Start { .. } => true,
+            // Whatever else is used of the sealed root is so before anything moves.
+            Self::Directory { directory, .. } => directory.len() == 1,
+            _ => false,
+        }
+    }
+
     /// Whether a trial cannot go on: its attempts are used up, or none can be taken off the record.
     #[must_use]
     pub const fn ends_trial(&self) -> bool {
@@ -97,6 +111,14 @@ mod tests {
         assert!(Refusal::NoAttemptLeft { set }.ends_trial());
         let slot = Refusal::SlotMissing { set };
         assert!(!slot.ends_trial() && !Refusal::NoSeal.ends_trial());
+    }
+
+    #[test]
+    fn what_comes_after_the_initramfs_is_told_from_what_comes_before() {
+        let errno = Errno::NOTDIR;
+        let at = |directory| Refusal::Directory { directory, errno };
+        assert!(Refusal::Start { code: 2 }.is_past_initramfs() && at("/").is_past_initramfs());
+        assert!(!at("/dev").is_past_initramfs() && !Refusal::NoSeal.is_past_initramfs());
     }
 
     #[test]

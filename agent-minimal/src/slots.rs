@@ -18,10 +18,10 @@ use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::{BootLayout, ImageSlot, Mounted, SetPaths};
 
 /// File systems that a boot slot may have.
-const BOOT_TYPES: &[&str] = &["vfat"];
+pub const BOOT_TYPES: &[&str] = &["vfat"];
 
 /// File systems that a root slot may have: those with fs-verity.
-const ROOT_TYPES: &[&str] = &["ext4", "btrfs", "f2fs"];
+pub const ROOT_TYPES: &[&str] = &["ext4", "btrfs", "f2fs"];
 
 /// Whether a slot is going to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

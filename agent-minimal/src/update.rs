@@ -9,6 +9,7 @@
 //! - A refused bundle leaves the boot record as it is, byte for byte.
 //! - What the firmware would say to the UKI is not asked here; where it checks, the journal says that it was not asked.
 
+use crate::attempt::Attempt;
 use crate::bundle::LocalBundle;
 use crate::console::Stream;
 use crate::device::{Device, need_record};
@@ -20,14 +21,12 @@ use crate::slots::{Access, Places, images};
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::{Set, trial};
 use twinseal_core::install::{Installed, Plan};
-use twinseal_core::journal::{Event, Release};
 use twinseal_core::verify::Verified;
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::wire::manifest::Manifest;
-use twinseal_platform_linux::efivars::Variables;
-use twinseal_platform_linux::journal::{Journal, Past};
+use twinseal_platform_linux::journal::Past;
 use twinseal_platform_linux::loader::BootLoader;
-use twinseal_platform_linux::{FileRecordStore, LinuxConfig, LinuxStorage};
+use twinseal_platform_linux::{LinuxConfig, LinuxStorage};
 
 /// Bytes of the bundle between two lines of progress.
 const PROGRESS_BYTES: u64 = 64 * 1024 * 1024;
@@ -76,16 +75,11 @@ pub fn install(device: &Device, source: &str, memory: &mut Memory) -> Result<(),
         target: running.other(),
         store: &mut store,
         journal: &mut journal,
+        needs_journal: true,
     };
     let target = running.other();
-    attempt.run(&loaded, source, memory).map_err(|stopped| {
-        let failed = Event::InstallFailed {
-            set: target,
-            manifest: stopped.manifest,
-            exit_code: stopped.error.code(),
-            source_bytes: stopped.source_bytes,
-            target_touched: stopped.target_touched,
-        };
+    run(attempt, &loaded, source, memory).map_err(|stopped| {
+        let failed = stopped.event(target);
         // The attempt has failed anyway: a journal that cannot take it is worth a warning only.
         if let Err(error) = journal.append(device.now().unwrap_or(0), failed) {
             let error = AgentError::from(error);
@@ -167,84 +161,49 @@ fn transfer(
     into_set(&order, source, &mut bundle, &mut storage, memory, watcher)
 }
 
-/// An install with what it writes beside the set.
-struct Attempt<'a> {
-    device: &'a Device,
-    target: Set,
-    store: &'a mut FileRecordStore,
-    journal: &'a mut Journal,
+/// Does an install and arms its trial.
+fn run(
+    mut attempt: Attempt<'_>,
+    loaded: &Loaded,
+    source: &str,
+    memory: &mut Memory,
+) -> Result<(), Stopped> {
+    let past = attempt.journal.past();
+    let start = start(attempt.device, loaded, attempt.target.other(), past)?;
+    let mut began = Began {
+        attempt: &mut attempt,
+        record: start.record,
+        cleared: start.cleared,
+        said_to: 0,
+    };
+    let installed = transfer(began.attempt.device, &start, source, memory, &mut began)?;
+    let record = began.record;
+    let Some(installed) = installed else {
+        return Ok(());
+    };
+    complete(&mut attempt, &installed, &record)
+        .map_err(|error| Stopped::at_end(error, &installed))?;
+    let (target, attempts) = (attempt.target, attempt.device.description.trial_attempts);
+    let release = installed.manifest().value();
+    Stream::Output.say(format_args!(
+        "Set {target} holds version {} and is on trial: {attempts} attempts. Restart the device to start it.",
+        release.version.as_str()
+    ));
+    Ok(())
 }
 
-impl Attempt<'_> {
-    fn run(mut self, loaded: &Loaded, source: &str, memory: &mut Memory) -> Result<(), Stopped> {
-        let past = self.journal.past();
-        let start = start(self.device, loaded, self.target.other(), past)?;
-        let mut began = Began {
-            attempt: &mut self,
-            record: start.record,
-            cleared: start.cleared,
-            said_to: 0,
-        };
-        let installed = transfer(began.attempt.device, &start, source, memory, &mut began)?;
-        let record = began.record;
-        let Some(installed) = installed else {
-            return Ok(());
-        };
-        let complete = self.complete(&installed, &record);
-        complete.map_err(|error| Stopped {
-            error,
-            manifest: Some(*installed.manifest().manifest_sha256()),
-            source_bytes: installed.tally().source_bytes(),
-            target_touched: true,
-        })?;
-        let (target, attempts) = (self.target, self.device.description.trial_attempts);
-        let release = installed.manifest().value();
-        Stream::Output.say(format_args!(
-            "Set {target} holds version {} and is on trial: {attempts} attempts. Restart the device to start it.",
-            release.version.as_str()
-        ));
-        Ok(())
+/// The set is complete: arms the trial, then tells the boot loader.
+fn complete(
+    attempt: &mut Attempt<'_>,
+    installed: &Installed,
+    record: &BootRecord,
+) -> Result<(), AgentError> {
+    attempt.arm(installed, record)?;
+    if let Some(mut loader) = attempt.device.loader()? {
+        loader.set_default(attempt.target.other())?;
+        loader.set_next(Some(attempt.target))?;
     }
-
-    fn tell(&mut self, event: Event) -> Result<(), AgentError> {
-        let time = self.device.now().unwrap_or(0);
-        Ok(self.journal.append(time, event)?)
-    }
-
-    /// Stores the record with the time and the journal's head.
-    fn store(&mut self, record: &BootRecord) -> Result<BootRecord, AgentError> {
-        let noted = record.with_notes(self.device.now(), self.journal.head());
-        Ok(record::store(self.store, &noted)?)
-    }
-
-    /// The set is complete: tells the journal, then arms the trial.
-    fn complete(&mut self, installed: &Installed, record: &BootRecord) -> Result<(), AgentError> {
-        let (set, attempts) = (self.target, self.device.description.trial_attempts);
-        let tally = installed.tally();
-        self.tell(Event::InstallCompleted {
-            set,
-            manifest: *installed.manifest().manifest_sha256(),
-            source_bytes: tally.source_bytes(),
-            written_bytes: tally.written_bytes,
-            present_bytes: tally.present_bytes,
-            patch_bytes: tally.patch_bytes,
-            damaged_bases: tally.damaged_bases,
-        })?;
-        self.tell(Event::TrialArmed { set, attempts })?;
-        self.device.renew_etc(set)?;
-        let armed = self.store(&trial::arm(record, installed, set, attempts))?;
-        let Some(mut loader) = self.device.loader()? else {
-            return Ok(());
-        };
-        // The firmware jumps without asking anybody, so the first attempt is spent now.
-        if let Some(spent) = trial::spend_attempt(&armed) {
-            record::store(self.store, &spent)?;
-        }
-        self.device.note_attempt()?;
-        loader.set_default(set.other())?;
-        loader.set_next(Some(set))?;
-        Ok(())
-    }
+    Ok(())
 }
 
 /// What happens when the plan is accepted.
@@ -259,16 +218,7 @@ impl Watcher for Began<'_, '_> {
     fn decide(&mut self, plan: &Plan, manifest: &Verified<Manifest>) -> Result<bool, AgentError> {
         let (device, set) = (self.attempt.device, self.attempt.target);
         show(set, plan, manifest);
-        let release = Release {
-            version: manifest.value().version.clone(),
-            manifest: *manifest.manifest_sha256(),
-            anti_rollback: manifest.value().anti_rollback,
-            signers: manifest.signers().clone(),
-        };
-        self.attempt.tell(Event::InstallStarted { set, release })?;
-        if firmware_checks(&device.description.variables) {
-            self.attempt.tell(Event::FirmwareNotAsked { set })?;
-        }
+        self.attempt.begin(manifest)?;
         if let Some(mut loader) = device.loader()? {
             loader.set_next(None)?;
             loader.set_default(set.other())?;
@@ -323,14 +273,4 @@ fn show(set: Set, plan: &Plan, manifest: &Verified<Manifest>) {
         "blobs         fetch {} (patches {}), copy {}, there {}, to remove {}",
         plan.fetch_blobs, plan.patch_blobs, plan.copy_blobs, plan.present_blobs, plan.removed_blobs
     ));
-}
-
-/// Whether this machine's firmware checks what it starts (UEFI specification, section 32.3: `SecureBoot` is 1).
-fn firmware_checks(folder: &str) -> bool {
-    const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
-    let mut buffer = [0; 8];
-    Variables::open(folder).is_ok_and(|variables| {
-        let value = variables.read("SecureBoot", GLOBAL, &mut buffer);
-        matches!(value, Ok(Some([1])))
-    })
 }

@@ -134,6 +134,11 @@ impl PublicKey {
         Ok(Self(key))
     }
 
+    /// Its bytes (RFC 8032, section 5.1.5).
+    pub fn to_bytes(&self) -> [u8; 32] {
+        *self.0
+    }
+
     /// The key as core trusts it.
     pub fn trusted(&self) -> TrustedKey {
         TrustedKey::ed25519(*self.0)

@@ -9,6 +9,7 @@
 
 use crate::fault::fault_of;
 use crate::sys;
+use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use twinseal_core::error::StorageFault;
 
@@ -46,6 +47,31 @@ pub fn arm(device: &str, seconds: u32) -> Result<Armed, StorageFault> {
     })
 }
 
+/// A watchdog that this program keeps from resetting the machine, for as long as it has something to show for it.
+#[derive(Debug)]
+pub struct Fed(OwnedFd);
+
+impl Fed {
+    /// Takes over the watchdog at `device`, with the time that it has; without one that was armed before, this arms it.
+    ///
+    /// # Errors
+    /// When there is no watchdog, or somebody else has it open.
+    pub fn open(device: &str) -> Result<Self, StorageFault> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let watchdog = openat(CWD, device, flags, Mode::empty()).map_err(fault_of)?;
+        sys::keep_watchdog_alive(&watchdog).map_err(fault_of)?;
+        Ok(Self(watchdog))
+    }
+
+    /// Starts its time anew.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn feed(&self) -> Result<(), StorageFault> {
+        sys::keep_watchdog_alive(&self.0).map_err(fault_of)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +82,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let refused = StorageFault::Code(Errno::NOTTY.raw_os_error());
         assert_eq!(arm(file.path().to_str().unwrap(), 60), Err(refused));
+        let fed = Fed::open(file.path().to_str().unwrap());
+        assert_eq!(fed.err(), Some(refused));
         let missing = StorageFault::Code(Errno::NOENT.raw_os_error());
         assert_eq!(arm("/dev/no-such-watchdog", 60), Err(missing));
     }

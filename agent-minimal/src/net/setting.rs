@@ -21,7 +21,7 @@ pub enum Setting {
 }
 
 impl Setting {
-    /// Reads the value of `twinseal.ip=`; `None` when it is no address. `dhcp` is DHCP.
+    /// Reads the value of `twinseal.recover.ip=`; `None` when it is no address. `dhcp` is DHCP.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text == "dhcp" {

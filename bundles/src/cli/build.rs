@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::assemble::Compression;
 use crate::error::Error;
 use crate::recipe::{
-    Image, InfoFile, InfoFileKind, Moment, Recipe, RecipeError, RootEntry, SecureBoot,
+    EarlyEntry, Image, InfoFile, InfoFileKind, Moment, Recipe, RecipeError, RootEntry, SecureBoot,
 };
 
 /// Arguments of `build`.
@@ -69,7 +69,7 @@ pub struct Fields {
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Initramfs.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["early_init", "early_modules"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["early_init", "early_modules", "early_trusted_key"])]
     initramfs: Option<PathBuf>,
     /// Program that becomes /init of an initramfs that is made here.
     #[arg(long, value_name = "FILE")]
@@ -77,6 +77,9 @@ pub struct Fields {
     /// Folder of that initramfs's kernel modules, with a file `order`.
     #[arg(long, value_name = "DIR")]
     early_modules: Option<PathBuf>,
+    /// Public key that the recovery in that initramfs trusts for releases; may be given again.
+    #[arg(long, value_name = "PUB")]
+    early_trusted_key: Vec<PathBuf>,
     /// Kernel command line, without composefs=, which is added.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
@@ -168,7 +171,15 @@ impl Fields {
             self.epoch,
         )?;
         put(&mut recipe.kernel, self.kernel);
-        put_initramfs(recipe, self.initramfs, self.early_init, self.early_modules);
+        put_initramfs(
+            recipe,
+            self.initramfs,
+            EarlyEntry {
+                init: self.early_init,
+                modules: self.early_modules,
+                trusted_keys: self.early_trusted_key,
+            },
+        );
         put(&mut recipe.cmdline, self.cmdline);
         put(&mut recipe.os_release, self.os_release);
         put(&mut recipe.uname, self.uname);
@@ -253,21 +264,19 @@ fn put_root(
 }
 
 /// A file and parts are two ways to the same thing: what flags give takes the place of the recipe's other way.
-fn put_initramfs(
-    recipe: &mut Recipe,
-    file: Option<PathBuf>,
-    init: Option<PathBuf>,
-    modules: Option<PathBuf>,
-) {
+fn put_initramfs(recipe: &mut Recipe, file: Option<PathBuf>, flags: EarlyEntry) {
     if file.is_some() {
         recipe.initramfs = file;
         recipe.early = None;
     }
-    if init.is_some() || modules.is_some() {
+    if flags != EarlyEntry::default() {
         recipe.initramfs = None;
         let early = recipe.early.get_or_insert_default();
-        put(&mut early.init, init);
-        put(&mut early.modules, modules);
+        put(&mut early.init, flags.init);
+        put(&mut early.modules, flags.modules);
+        if !flags.trusted_keys.is_empty() {
+            early.trusted_keys = flags.trusted_keys;
+        }
     }
 }
 
@@ -300,7 +309,6 @@ fn parse_info(text: &str) -> Result<InfoFile, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::EarlyEntry;
     use clap::Parser;
 
     fn arguments(words: &[&str]) -> BuildArguments {
@@ -404,8 +412,13 @@ mod tests {
         let early = EarlyEntry {
             init: Some("i".into()),
             modules: Some("m".into()),
+            trusted_keys: vec!["k".into()],
         };
-        let flags = ["--early-init=i", "--early-modules=m"];
+        let flags = [
+            "--early-init=i",
+            "--early-modules=m",
+            "--early-trusted-key=k",
+        ];
         assert_eq!(put_over(&flags, &mut recipe), (None, Some(early)));
         let file = Some("/f".into());
         assert_eq!(put_over(&["--initramfs=/f"], &mut recipe), (file, None));

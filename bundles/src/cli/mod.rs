@@ -85,7 +85,8 @@ pub enum Command {
     /// Builds a bundle from a recipe, from flags, or from both.
     #[command(after_help = BUILD_EXAMPLES)]
     Build(Box<BuildArguments>),
-    /// Makes an initramfs from a program and kernel modules, as `build` does for a recipe with `early`.
+    /// Makes an initramfs from a program and kernel modules, as `build` does for a recipe with `early`; without a recovery, which belongs to
+    /// a release.
     Initramfs(InitramfsArguments),
     /// Signs a bundle in place, or takes part in a signing elsewhere.
     #[command(after_help = SIGN_EXAMPLES)]

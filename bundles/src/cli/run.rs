@@ -96,6 +96,7 @@ fn run_initramfs(arguments: &InitramfsArguments) -> Result<(), Error> {
     let archive = assemble(&Early {
         init: arguments.init.clone(),
         modules: arguments.modules.clone(),
+        recovery: None,
     })?;
     let bytes = write_new(&arguments.out, |out| out.write_all(&archive))?;
     print(&format!("{}: {bytes} bytes\n", arguments.out.display()))

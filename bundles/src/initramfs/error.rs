@@ -35,6 +35,12 @@ pub enum EarlyError {
         /// The limit.
         limit: usize,
     },
+    /// No key, or more than a recovery can have.
+    #[error("A recovery trusts from 1 to {limit} keys. Name those that sign releases.")]
+    Keys {
+        /// Most keys.
+        limit: usize,
+    },
     /// A file that the archive's 32-bit sizes cannot hold.
     #[error("`{0}` is too large for an initramfs. Leave it to the root.")]
     TooLarge(String),

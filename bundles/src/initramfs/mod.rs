@@ -3,7 +3,9 @@
 //! The archive is an uncompressed cpio in the `newc` form (the kernel's
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`). It holds:
 //! - `/init`, 0755;
-//! - `/modules/NAME.ko` for every line of the folder's `order`, and `/modules/order` with one NAME a line;
+//! - `/modules/NAME.ko` for every line of the folder's `order`, and `/modules/order` with one NAME a line; the same for `recovery`,
+//!   the modules that are loaded for a recovery alone, when the folder has that file;
+//! - `/recovery`, what the recovery knows of its device ([`twinseal_core::wire::recovery`]), when keys are given;
 //! - `/dev/console` (character device 5,1), so that the kernel gives init a console before `/dev` is mounted;
 //! - the empty folders `/dev`, `/proc`, `/run`, `/sys` and `/sysroot`, to mount at.
 //!
@@ -19,7 +21,11 @@ pub use error::EarlyError;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use twinseal_core::wire::recovery::{KEYS_MAX_COUNT, Recovery};
+use twinseal_core::wire::text::Name;
+
 use crate::error::Error;
+use crate::keys::PublicKey;
 use crate::recipe::read_file;
 use newc::{Archive, CONSOLE, Kind};
 
@@ -32,6 +38,13 @@ const ORDER_MAX_BYTES: u64 = 64 * 1024;
 /// Most modules. Stops a wrong file from opening a hundred thousand others.
 const MODULES_MAX: usize = 1024;
 
+/// The list of modules that are loaded at each start, and of those for a recovery.
+const ORDER: &str = "order";
+const RECOVERY_ORDER: &str = "recovery";
+
+/// What the recovery knows of its device.
+const RECOVERY: &str = "recovery";
+
 /// Folders to mount at.
 const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "run", "sys", "sysroot"];
 
@@ -42,12 +55,25 @@ pub struct Early {
     pub init: PathBuf,
     /// A folder with `order` and the modules that it names; none for a kernel that has everything built in.
     pub modules: Option<PathBuf>,
+    /// What the recovery knows of its device; without it there is none.
+    pub recovery: Option<RecoveryParts>,
+}
+
+/// What a recovery is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryParts {
+    /// Device type.
+    pub compatible: Name,
+    /// Anti-rollback version of the release.
+    pub anti_rollback: u64,
+    /// Public keys that it trusts for releases.
+    pub trusted_keys: Vec<PathBuf>,
 }
 
 /// The archive.
 ///
 /// # Errors
-/// [`EarlyError`] says what the folder of modules lacks; [`Error::File`] what cannot be read.
+/// [`EarlyError`] says what the folder of modules or the recovery lacks; [`Error::File`] what cannot be read.
 pub fn assemble(early: &Early) -> Result<Vec<u8>, Error> {
     let mut entries = BTreeMap::new();
     for name in MOUNT_POINTS {
@@ -62,6 +88,10 @@ pub fn assemble(early: &Early) -> Result<Vec<u8>, Error> {
     if let Some(folder) = &early.modules {
         add_modules(folder, &mut entries)?;
     }
+    if let Some(parts) = &early.recovery {
+        let text = recovery(parts)?.emit();
+        entries.insert(RECOVERY.to_owned(), Kind::File(text.as_bytes().to_vec()));
+    }
     let mut archive = Archive::new();
     for (name, kind) in &entries {
         archive.add(name, kind)?;
@@ -69,9 +99,32 @@ pub fn assemble(early: &Early) -> Result<Vec<u8>, Error> {
     archive.finish()
 }
 
+/// What the recovery in an initramfs of ours knows; `None` when there is none, or the archive is another's.
+pub fn recovery_in(archive: &[u8]) -> Option<Recovery> {
+    Recovery::parse(newc::find(archive, RECOVERY)?)
+}
+
+fn recovery(parts: &RecoveryParts) -> Result<Recovery, Error> {
+    let keys = parts.trusted_keys.iter();
+    let keys = keys.map(|path| Ok(PublicKey::read(path)?.to_bytes()));
+    let keys = keys.collect::<Result<Vec<_>, Error>>()?;
+    let made = Recovery::new(parts.compatible.clone(), parts.anti_rollback, &keys);
+    Ok(made.ok_or(EarlyError::Keys {
+        limit: KEYS_MAX_COUNT,
+    })?)
+}
+
 fn add_modules(folder: &Path, entries: &mut BTreeMap<String, Kind>) -> Result<(), Error> {
-    let names = read_order(folder)?;
     entries.insert("modules".to_owned(), Kind::Directory);
+    add_list(folder, ORDER, entries)?;
+    if folder.join(RECOVERY_ORDER).exists() {
+        add_list(folder, RECOVERY_ORDER, entries)?;
+    }
+    Ok(())
+}
+
+fn add_list(folder: &Path, list: &str, entries: &mut BTreeMap<String, Kind>) -> Result<(), Error> {
+    let names = read_order(folder, list)?;
     let mut order = String::new();
     for name in names {
         order += &name;
@@ -82,17 +135,17 @@ fn add_modules(folder: &Path, entries: &mut BTreeMap<String, Kind>) -> Result<()
             .insert(format!("modules/{file}"), Kind::File(content))
             .is_some()
         {
-            let order = folder.join("order");
+            let order = folder.join(list);
             return Err(EarlyError::ModuleTwice { order, name }.into());
         }
     }
-    entries.insert("modules/order".to_owned(), Kind::File(order.into_bytes()));
+    entries.insert(format!("modules/{list}"), Kind::File(order.into_bytes()));
     Ok(())
 }
 
-/// The names in `order`, one a line, with or without `.ko`.
-fn read_order(folder: &Path) -> Result<Vec<String>, Error> {
-    let order = folder.join("order");
+/// The names in a list, one a line, with or without `.ko`.
+fn read_order(folder: &Path, list: &str) -> Result<Vec<String>, Error> {
+    let order = folder.join(list);
     let text = String::from_utf8_lossy(&read_file(&order, "list of modules", ORDER_MAX_BYTES)?)
         .into_owned();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -134,7 +187,46 @@ mod tests {
         let init = folder.path().join("program");
         fs::write(&init, "a program").unwrap();
         let modules = Some(modules);
-        (folder, Early { init, modules })
+        let early = Early {
+            init,
+            modules,
+            recovery: None,
+        };
+        (folder, early)
+    }
+
+    #[test]
+    fn a_recovery_is_found_again_and_its_modules_come_along() {
+        let (kept, mut early) = folder("virtio_blk\n");
+        let key = kept.path().join("release.pub");
+        let public = crate::keys::SigningKey::from_seed([7; 32]).public();
+        fs::write(&key, public.to_pem()).unwrap();
+        fs::write(kept.path().join("modules/recovery"), "erofs\n").unwrap();
+        assert_eq!(recovery_in(&assemble(&early).unwrap()), None);
+        let mut parts = RecoveryParts {
+            compatible: Name::new("acme-gateway").unwrap(),
+            anti_rollback: 7,
+            trusted_keys: vec![key.clone()],
+        };
+        early.recovery = Some(parts.clone());
+        let archive = assemble(&early).unwrap();
+        let recovery = recovery_in(&archive).unwrap();
+        assert_eq!(recovery.compatible(), &parts.compatible);
+        assert_eq!(
+            (recovery.anti_rollback(), recovery.keys()),
+            (7, &[public.to_bytes()][..])
+        );
+        assert!(String::from_utf8_lossy(&archive).contains("module erofs"));
+        for end in 0..archive.len() {
+            let cut = recovery_in(&archive[..end]);
+            assert!(cut.is_none() || cut.as_ref() == Some(&recovery), "{end}");
+        }
+        for keys in [vec![], vec![key; KEYS_MAX_COUNT + 1]] {
+            parts.trusted_keys = keys;
+            early.recovery = Some(parts.clone());
+            let refused = assemble(&early).unwrap_err().to_string();
+            assert!(refused.contains("from 1 to 8 keys"), "{refused}");
+        }
     }
 
     #[test]

@@ -10,6 +10,16 @@ const MAGIC: &str = "070701";
 /// The name of the last entry.
 const TRAILER: &str = "TRAILER!!!";
 
+/// Digits of each number of a header.
+const NUMBER_BYTES: usize = 8;
+
+/// The magic and thirteen numbers.
+const HEADER_BYTES: usize = MAGIC.len() + 13 * NUMBER_BYTES;
+
+/// Which number of a header is the size of the content, and which that of the name.
+const SIZE_PLACE: usize = 6;
+const NAME_PLACE: usize = 11;
+
 /// Everything is filled up to this.
 const ALIGNMENT_BYTES: usize = 4;
 
@@ -43,6 +53,34 @@ pub(super) struct Archive {
     bytes: Vec<u8>,
     /// Number of the next inode.
     inode: u32,
+}
+
+/// The content of the first entry of this name; `None` when there is none, or the bytes are no archive.
+pub(super) fn find<'a>(archive: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
+    let mut rest = archive;
+    loop {
+        let header = rest.get(..HEADER_BYTES)?;
+        let (magic, numbers) = header.split_at_checked(MAGIC.len())?;
+        let number = |place: usize| {
+            let digits = numbers.get(place * NUMBER_BYTES..)?.get(..NUMBER_BYTES)?;
+            usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        if magic != MAGIC.as_bytes() {
+            return None;
+        }
+        let (size, name_bytes) = (number(SIZE_PLACE)?, number(NAME_PLACE)?);
+        let name = rest.get(HEADER_BYTES..)?.get(..name_bytes)?;
+        let start = HEADER_BYTES.checked_add(name_bytes)?;
+        let content = rest.get(start.next_multiple_of(ALIGNMENT_BYTES)..)?;
+        let found = name.strip_suffix(b"\0")?;
+        if found == wanted.as_bytes() {
+            return content.get(..size);
+        }
+        if found == TRAILER.as_bytes() {
+            return None;
+        }
+        rest = content.get(size.checked_next_multiple_of(ALIGNMENT_BYTES)?..)?;
+    }
 }
 
 impl Archive {

@@ -11,16 +11,21 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use twinseal_core::wire::index::{BLOCK_BYTES, Encoding, Range, Role};
 use twinseal_core::wire::manifest::{Payload, PayloadKind};
-use twinseal_core::wire::signatures::ALGORITHM_ED25519;
+use twinseal_core::wire::signatures::{ALGORITHM_ED25519, key_id};
 
 use crate::composefs_image::{FileEntry, FileKind, file_list};
 use crate::error::Error;
+use crate::initramfs::recovery_in;
 use crate::keys::key_id_text;
 use crate::read::{BlobName, Bundle, IndexedBlob, find, image_slot};
 use crate::recipe::{InfoFileKind, Moment};
+use crate::uki;
 
 /// Largest composefs image that is read for its list of files.
 pub const COMPOSEFS_MAX_BYTES: u64 = 1 << 30;
+
+/// Largest UKI that is read for what its recovery knows.
+const UKI_MAX_BYTES: u64 = 1 << 30;
 
 /// Everything about a bundle. The field names are those of the JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -61,6 +66,8 @@ pub struct Report {
     pub payloads: Vec<PayloadReport>,
     /// The index and the data.
     pub index: IndexReport,
+    /// What the recovery in the UKI's initramfs knows; `None` when there is none.
+    pub recovery: Option<RecoveryReport>,
     /// Every blob, in the order of the data.
     pub blobs: Vec<BlobReport>,
     /// Every file of the composefs image, when asked for.
@@ -108,6 +115,17 @@ pub struct PayloadReport {
     /// Bytes of those objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object_bytes: Option<u64>,
+}
+
+/// What the recovery in an initramfs knows of its device.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecoveryReport {
+    /// Device type.
+    pub compatible: String,
+    /// It installs nothing below this anti-rollback version.
+    pub anti_rollback: u64,
+    /// Ids of the keys that it trusts for releases, in hex.
+    pub keys: Vec<String>,
 }
 
 /// The index and the data, in numbers.
@@ -249,6 +267,7 @@ pub fn inspect(path: &Path, files: bool) -> Result<Report, Error> {
             blobs: index.len(),
             encodings: encodings(index.iter().flat_map(|blob| &blob.ranges)),
         },
+        recovery: recovery(&bundle, &index)?,
         blobs: index
             .iter()
             .map(|blob| blob_report(blob, &bundle))
@@ -358,6 +377,24 @@ fn encodings<'r>(ranges: impl IntoIterator<Item = &'r Range>) -> Vec<EncodingRep
         sum.stored_bytes += u64::from(range.stored_bytes);
     }
     sums.into_iter().filter(|sum| sum.ranges > 0).collect()
+}
+
+fn recovery(bundle: &Bundle, index: &[IndexedBlob]) -> Result<Option<RecoveryReport>, Error> {
+    let Ok(blob) = find(index, &BlobName::Uki, bundle.manifest()) else {
+        return Ok(None);
+    };
+    let image = bundle.blob_bytes(blob, UKI_MAX_BYTES)?;
+    // A UKI that cannot be taken apart has no recovery that could be shown; `verify` says what is wrong with it.
+    let initrd = uki::section(&image, ".initrd").unwrap_or(None);
+    Ok(initrd.and_then(recovery_in).map(|recovery| RecoveryReport {
+        compatible: recovery.compatible().to_string(),
+        anti_rollback: recovery.anti_rollback(),
+        keys: recovery
+            .keys()
+            .iter()
+            .map(|key| key_id_text(&key_id(ALGORITHM_ED25519, key)))
+            .collect(),
+    }))
 }
 
 fn list_files(bundle: &Bundle, index: &[IndexedBlob]) -> Result<Option<Vec<FileReport>>, Error> {

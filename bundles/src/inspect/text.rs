@@ -161,7 +161,16 @@ impl Report {
                 )?;
             }
         }
-        Ok(())
+        let Some(recovery) = &self.recovery else {
+            return writeln!(f, "recovery       none");
+        };
+        writeln!(
+            f,
+            "recovery       for {}, anti-rollback {} or above, trusts key {}",
+            recovery.compatible,
+            recovery.anti_rollback,
+            recovery.keys.join(", ")
+        )
     }
 
     /// A line for each blob.

@@ -12,7 +12,7 @@ use crate::assemble::{
     EncodingOptions, Identity, InfoContent, RANGE_DEFAULT_BYTES, RANGE_MIN_BYTES,
 };
 use crate::error::Error;
-use crate::initramfs::Early;
+use crate::initramfs::{Early, RecoveryParts};
 use crate::rootfs::RootOptions;
 
 /// Largest `info/` file: it is held in memory, and no honest SBOM comes near it.
@@ -54,7 +54,7 @@ pub enum UkiSource {
     /// It was made before.
     Prebuilt(PathBuf),
     /// It is made from parts.
-    Parts(Kernel),
+    Parts(Box<Kernel>),
 }
 
 /// Where the initramfs comes from.
@@ -230,7 +230,7 @@ impl Recipe {
                 if cmdline.contains("composefs=") {
                     return Err(RecipeError::CommandLineSealed);
                 }
-                Ok(Some(UkiSource::Parts(Kernel {
+                Ok(Some(UkiSource::Parts(Box::new(Kernel {
                     stub,
                     kernel: kernel.clone(),
                     initramfs: self.initramfs()?,
@@ -240,7 +240,7 @@ impl Recipe {
                     device_tree: self.device_tree.clone(),
                     sbat: self.sbat.clone(),
                     keep_compressed: self.keep_compressed.unwrap_or(false),
-                })))
+                }))))
             }
         }
     }
@@ -254,11 +254,26 @@ impl Recipe {
                     needs: "early",
                     missing: "early.init",
                 })?;
-                let modules = early.modules.clone();
-                Ok(Some(Initramfs::Early(Early { init, modules })))
+                let recovery = (!early.trusted_keys.is_empty())
+                    .then(|| self.recovery(&early.trusted_keys))
+                    .transpose()?;
+                Ok(Some(Initramfs::Early(Early {
+                    init,
+                    modules: early.modules.clone(),
+                    recovery,
+                })))
             }
             (None, None) => Ok(None),
         }
+    }
+
+    fn recovery(&self, keys: &[PathBuf]) -> Result<RecoveryParts, RecipeError> {
+        let identity = self.identity()?;
+        Ok(RecoveryParts {
+            compatible: identity.compatible,
+            anti_rollback: identity.anti_rollback,
+            trusted_keys: keys.to_vec(),
+        })
     }
 
     fn images(&self) -> Result<Vec<(Name, PathBuf)>, RecipeError> {

@@ -132,6 +132,8 @@ pub struct EarlyEntry {
     pub init: Option<PathBuf>,
     /// The folder of kernel modules and their `order`.
     pub modules: Option<PathBuf>,
+    /// Public keys that the recovery trusts for releases; without one there is no recovery.
+    pub trusted_keys: Vec<PathBuf>,
 }
 
 /// `[secure-boot]`.
@@ -251,10 +253,10 @@ impl Recipe {
             } = root;
             directory.iter_mut().chain(tar).chain(overlays)
         });
-        let early = self
-            .early
-            .iter_mut()
-            .flat_map(|early| early.init.iter_mut().chain(&mut early.modules));
+        let early = self.early.iter_mut().flat_map(|early| {
+            let single = early.init.iter_mut().chain(&mut early.modules);
+            single.chain(&mut early.trusted_keys)
+        });
         let secure_boot = self
             .secure_boot
             .iter_mut()
@@ -332,13 +334,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("recipe.toml");
         let text = "kernel = 'k'\ninitramfs = 'i'\nos-release = 'o'\nstub = 's'\ndevice-tree = 'd'\nsbat = 'b'\nuki = 'u'\n\
-            sbom = 'm'\nsign = ['1', '2']\nbases = ['6']\nroot = { directory = 'r', tar = 't', overlays = ['3', '4'] }\nearly = { init = 'e', modules = '5' }\nsecure-boot = { key = 'y', certificate = '/z' }\n\
+            sbom = 'm'\nsign = ['1', '2']\nbases = ['6']\nroot = { directory = 'r', tar = 't', overlays = ['3', '4'] }\nearly = { init = 'e', modules = '5', trusted-keys = ['7'] }\nsecure-boot = { key = 'y', certificate = '/z' }\n\
             [[image]]\nslot = 'x'\nfile = 'f'\n[[info]]\nkind = 'notes'\nfile = 'n'\n";
         std::fs::write(&path, text).unwrap();
         let mut recipe = Recipe::read(&path).unwrap();
         let mut found: Vec<_> = recipe.paths_mut().map(|path| path.clone()).collect();
         found.sort();
-        let mut expected: Vec<_> = "123456bdefikmnorstuy"
+        let mut expected: Vec<_> = "1234567bdefikmnorstuy"
             .chars()
             .map(|name| directory.path().join(name.to_string()))
             .collect();

@@ -17,6 +17,7 @@ pub mod digest;
 pub mod index;
 pub mod layout;
 pub mod manifest;
+pub mod recovery;
 pub mod signatures;
 pub mod tar;
 pub mod text;

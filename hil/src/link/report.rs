@@ -13,6 +13,8 @@ pub struct Report {
     pub requests: u64,
     /// Of these, refused by the link itself.
     pub refused: u64,
+    /// Of these, answered by the link with a lie.
+    pub lies: u64,
     /// Of these, asked for another file.
     pub replaced: u64,
     /// Bytes that were read from clients: requests with their heads.
@@ -44,6 +46,7 @@ impl Report {
             dropped: self.dropped - earlier.dropped,
             requests: self.requests - earlier.requests,
             refused: self.refused - earlier.refused,
+            lies: self.lies - earlier.lies,
             replaced: self.replaced - earlier.replaced,
             up_bytes: self.up_bytes - earlier.up_bytes,
             down_bytes: self.down_bytes - earlier.down_bytes,

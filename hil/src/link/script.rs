@@ -3,7 +3,7 @@
 //! # Invariants
 //! - The same shape, seed and order of calls give the same answers, whatever the sizes in which bytes are given.
 
-use super::shape::{Ending, Place, Shape, Status};
+use super::shape::{Ending, Lie, Place, Shape, Status};
 use crate::power::Moments;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) enum Fate {
     },
     /// The link answers.
     Refused(Status),
+    /// The link answers as a server that means harm.
+    Lied(Lie),
 }
 
 /// What stops bytes.
@@ -105,7 +107,11 @@ impl Script {
 
     /// What becomes of a request.
     pub(super) fn request(&mut self) -> Fate {
+        let place = usize::try_from(self.requests).unwrap_or(usize::MAX);
         self.requests += 1;
+        if let Some(lie) = self.shape.lies.get(place) {
+            return Fate::Lied(*lie);
+        }
         if let Some(refuse) = self.shape.refuse
             && self.requests > refuse.after_requests
             && self.refused < refuse.times.get()

@@ -32,6 +32,23 @@ pub struct Shape {
     pub replace: Option<Replace>,
     /// Resets new connections before they carry anything.
     pub drop: Option<Drop>,
+    /// Answers in place of the server as one would that means harm: one lie for each of the first requests.
+    #[serde(default)]
+    pub lies: Vec<Lie>,
+}
+
+/// An answer that means harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lie {
+    /// A head without an end.
+    EndlessHead,
+    /// What was asked for is somewhere else: at the same address.
+    Redirect,
+    /// Ten gigabytes that are no bundle.
+    TenGigabytes,
+    /// A body of which one byte comes in a second.
+    Drip,
 }
 
 /// A connection that ends after so many bytes.
@@ -173,7 +190,7 @@ mod tests {
             "bits-per-second = 64000\ndelay-ms = 300\nno-ranges = true\ncut = { every-bytes = 200000, times = 9, by = \"reset\" }\n\
              corrupt = { mean-bytes = 5000, times = 2, in = \"anywhere\" }\nstall = { after-bytes = 7, for-ms = 20 }\n\
              refuse = { status = 503, times = 2, after-requests = 1 }\nreplace = { after-bytes = 0, by = \"v3.tseal\" }\n\
-             drop = { one-in = 3, times = 1 }",
+             drop = { one-in = 3, times = 1 }\nlies = [\"endless-head\", \"redirect\", \"ten-gigabytes\", \"drip\"]",
         )
         .unwrap();
         assert_eq!(shape.cut.map(|cut| cut.by), Some(Ending::Reset));
@@ -185,6 +202,7 @@ mod tests {
             shape.refuse.map(|refuse| refuse.status),
             Some(Status::ServiceUnavailable)
         );
+        assert_eq!(shape.lies.len(), 4);
         assert!(shape.no_ranges && shape.replace.is_some() && shape.drop.is_some());
         assert_eq!(toml::from_str::<Shape>("").unwrap(), Shape::default());
     }
@@ -200,6 +218,7 @@ mod tests {
             "refuse = { status = 500, times = 1 }",
             "refuse = { status = 404 }",
             "drop = { times = 1 }",
+            "lies = [\"white\"]",
             "stal = { after-bytes = 7 }",
         ] {
             assert!(toml::from_str::<Shape>(text).is_err(), "{text}");

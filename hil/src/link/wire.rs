@@ -3,7 +3,7 @@
 use super::head::{self, HEAD_MAX_BYTES, Head};
 use super::pace::piece_bytes;
 use super::script::{Fate, Part, Passage, Trouble};
-use super::shape::Ending;
+use super::shape::{Ending, Lie};
 use super::{Shared, lock};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -120,6 +120,10 @@ impl<'c> Connection<'c> {
                 self.shared.count(|report| report.refused += 1);
                 return self.own_answer(status.text(), request.is_last());
             }
+            Fate::Lied(lie) => {
+                self.shared.count(|report| report.lies += 1);
+                return self.lie(lie, request.word(1));
+            }
             Fate::Asked { ranges, instead } => (ranges, instead),
         };
         if let Some(file) = instead {
@@ -141,6 +145,35 @@ impl<'c> Connection<'c> {
             format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n{close}\r\n").into_bytes();
         let ended = self.down(&mut text, Part::Head)?;
         Ok(or_last(ended, last))
+    }
+
+    /// Answers as a server that means harm, until the client has had enough.
+    fn lie(&mut self, lie: Lie, path: &str) -> io::Result<Ended> {
+        let length = "Content-Length: 10000000000\r\n";
+        let partial =
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9999999999/10000000000\r\n";
+        let (head, more, pause) = match lie {
+            Lie::EndlessHead => (
+                "HTTP/1.1 200 OK\r\n".to_owned(),
+                &b"X-More: and more\r\n"[..],
+                1,
+            ),
+            Lie::Redirect => {
+                let head = format!(
+                    "HTTP/1.1 302 Found\r\nLocation: {path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                self.write(head.as_bytes(), Part::Head)?;
+                return Ok(Ended::Over(Ending::Close));
+            }
+            Lie::TenGigabytes => (format!("{partial}{length}\r\n"), &[7; 1024][..], 1),
+            Lie::Drip => (format!("{partial}{length}\r\n"), &b"m"[..], 1000),
+        };
+        self.write(head.as_bytes(), Part::Head)?;
+        // Ends by the client, which closes the connection, or with the link.
+        loop {
+            self.write(more, Part::Body)?;
+            self.wait(Instant::now() + Duration::from_millis(pause))?;
+        }
     }
 
     /// Sends a request to the server.

@@ -84,6 +84,8 @@ pub struct Made {
     pub loader: Loader,
     /// Everything is in here.
     folder: PathBuf,
+    /// The bundles are in here.
+    bundles: PathBuf,
     root: PathBuf,
     built: HashMap<Bundle, Built>,
 }
@@ -133,6 +135,11 @@ impl Made {
     /// The firmware's variables of a new device.
     pub fn variables(&self) -> PathBuf {
         self.folder.join("new-variables.fd")
+    }
+
+    /// The bundle of a release.
+    pub fn bundle_file(&self, bundle: Bundle) -> PathBuf {
+        self.bundles.join(format!("{}.tseal", bundle.name()))
     }
 
     /// Key and certificate of a stranger.
@@ -292,6 +299,7 @@ pub fn make(
     Ok(Made {
         loader: order.loader,
         folder: folder.to_owned(),
+        bundles: order.served.join(order.loader.folder()),
         root: inputs.appliance("light/rootfs.tar")?,
         built: made,
     })
@@ -357,7 +365,7 @@ impl Maker<'_> {
     fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
         overlay::make(self.folder, self.inputs, self.loader, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
-        let text = recipe::recipe(self.folder, self.inputs, bundle)?;
+        let text = recipe::recipe(self.folder, self.inputs, self.loader, bundle)?;
         fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;
         let file = self.bundle_file(bundle);
         self.run(

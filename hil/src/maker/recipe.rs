@@ -1,7 +1,8 @@
 //! The recipe of a release: what `twinseal-bundle build` makes a bundle from.
 
 use super::{Inputs, MakerError, overlay};
-use crate::scenario::Bundle;
+use crate::boards::uefi::qemu::SERVER_ADDRESS;
+use crate::scenario::{Bundle, Loader};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,9 @@ pub(super) const COMPATIBLE: &str = "scenario-appliance";
 /// tests, never for a product.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1 mitigations=off nokaslr no_timer_check tsc=reliable audit=0 \
                             cryptomgr.notests=1 initcall_blacklist=jent_mod_init,bpf_dummy_struct_ops_init";
+
+/// The release that a recovery fetches. Only scenarios that hold it have it served.
+const RECOVERED: &str = "v2";
 
 /// Seconds after which the watchdog resets a release: long enough for a slow machine to boot, and short for the one that hangs.
 const WATCHDOG_SECONDS: u64 = 60;
@@ -50,13 +54,20 @@ struct Root {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct Early {
     init: PathBuf,
     modules: PathBuf,
+    trusted_keys: [PathBuf; 1],
 }
 
 /// The recipe of a release, as TOML.
-pub(super) fn recipe(folder: &Path, inputs: &Inputs, bundle: Bundle) -> Result<String, MakerError> {
+pub(super) fn recipe(
+    folder: &Path,
+    inputs: &Inputs,
+    loader: Loader,
+    bundle: Bundle,
+) -> Result<String, MakerError> {
     let name = bundle.name();
     let version = inputs.appliance("kernel-version")?;
     let uname = fs::read_to_string(&version).map_err(MakerError::file(&version, "read"))?;
@@ -70,7 +81,8 @@ pub(super) fn recipe(folder: &Path, inputs: &Inputs, bundle: Bundle) -> Result<S
         kernel: absolute(&inputs.appliance("vmlinuz")?)?,
         stub: absolute(&inputs.appliance("linuxx64.efi.stub")?)?,
         cmdline: format!(
-            "{COMMAND_LINE} twinseal.watchdog={}",
+            "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={}",
+            loader.folder(),
             watchdog_seconds(bundle)
         ),
         os_release: overlay.join("usr/lib/os-release"),
@@ -86,6 +98,7 @@ pub(super) fn recipe(folder: &Path, inputs: &Inputs, bundle: Bundle) -> Result<S
         early: Early {
             init: absolute(&inputs.program("twinseal-minimal")?)?,
             modules: absolute(&inputs.appliance("modules")?)?,
+            trusted_keys: [folder.join("keys/release.pub")],
         },
         secure_boot: secure_boot(folder, bundle),
     };
@@ -146,7 +159,7 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), "6.12\n").unwrap();
         }
-        recipe(folder.path(), &inputs, bundle)
+        recipe(folder.path(), &inputs, Loader::Uefi, bundle)
             .unwrap()
             .parse()
             .unwrap()

@@ -34,6 +34,11 @@ pub struct Scenario {
     /// Whether another disk with partitions of the same labels is plugged in, before the board's own in the kernel's order.
     #[serde(default)]
     pub other_disk: bool,
+    /// A release on a stick that is plugged in.
+    pub stick: Option<Bundle>,
+    /// Whether nobody is in reach of the board's network card.
+    #[serde(default)]
+    pub offline: bool,
     /// What is wrong with the way to the web server.
     pub link: Option<Shape>,
     /// Power cuts before the steps.
@@ -118,7 +123,9 @@ impl Scenario {
 
     /// Whether a release must be made for it.
     pub fn takes(&self, bundle: Bundle) -> bool {
-        self.start.holds(bundle) || self.all_steps().any(|step| step.takes(bundle))
+        self.start.holds(bundle)
+            || self.stick == Some(bundle)
+            || self.all_steps().any(|step| step.takes(bundle))
     }
 
     /// All its steps, those around a power cut too.
@@ -152,6 +159,10 @@ impl Scenario {
             Some("its cuts need a count above 0, and steps before them.".to_owned())
         } else if self.other_disk && cuts.is_some() {
             Some("another disk is compared at the end, and cuts have many ends.".to_owned())
+        } else if self.stick.is_some() && (self.other_disk || cuts.is_some()) {
+            Some("a stick goes with neither another disk nor cuts.".to_owned())
+        } else if self.offline && self.needs.contains(&Need::Network) {
+            Some("it is offline, and needs the network.".to_owned())
         } else if self.link.is_none() && self.all_steps().any(Step::looks_at_link) {
             Some("its steps look at a link, and it has none.".to_owned())
         } else {

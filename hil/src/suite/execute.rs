@@ -5,6 +5,7 @@ use super::cuts::with_cuts;
 use super::expect;
 use super::kept;
 use super::other_disk::OtherDisk;
+use super::stick;
 use super::wire::Wire;
 use crate::boards::uefi::qemu::SERVER_ADDRESS;
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
@@ -91,10 +92,15 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
     let made = bench.made(scenario.loader)?;
     let link = scenario.link.as_ref();
     let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
+    if scenario.offline {
+        execution.board.go_offline();
+    }
     let other = OtherDisk::make(bench, scenario, &state, folder.path());
     let other = other.map_err(|error| error.to_string())?;
-    if let Some(other) = &other {
-        execution.board.plug_in(other.disk.clone());
+    let stick = stick::make(bench, made, scenario, folder.path());
+    let stick = stick.map_err(|error| error.to_string())?;
+    if let Some(disk) = other.as_ref().map(|other| other.disk.clone()).or(stick) {
+        execution.board.plug_in(disk);
     }
     let ended = execution.steps(&scenario.steps);
     done.add(&mut execution);

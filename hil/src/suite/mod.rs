@@ -15,6 +15,7 @@ mod landing;
 mod mcu;
 mod other_disk;
 mod pool;
+mod stick;
 mod wire;
 
 use crate::boards::mcu::McuError;

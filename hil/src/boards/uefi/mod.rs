@@ -135,6 +135,7 @@ pub struct Uefi {
     parts: Parts,
     disk: PathBuf,
     other_disk: Option<PathBuf>,
+    offline: bool,
     variables: PathBuf,
     console: Arc<Stream>,
     control: Arc<Stream>,
@@ -164,6 +165,7 @@ impl Uefi {
             parts,
             disk,
             other_disk: None,
+            offline: false,
             variables,
             console: Arc::new(console),
             control: Arc::new(control),
@@ -176,6 +178,11 @@ impl Uefi {
     /// Plugs in another disk, which the kernel finds before the board's own; from the next time that the board is switched on.
     pub fn plug_in(&mut self, disk: PathBuf) {
         self.other_disk = Some(disk);
+    }
+
+    /// Leaves the board's network card with nobody in reach, from the next time that it is switched on.
+    pub const fn go_offline(&mut self) {
+        self.offline = true;
     }
 
     /// What limits are multiplied by.
@@ -220,6 +227,7 @@ impl Uefi {
         let cycle = qemu::Cycle {
             disk: &self.disk,
             other_disk: self.other_disk.as_deref(),
+            offline: self.offline,
             variables: &self.variables,
             control: &socket,
         };

@@ -23,12 +23,17 @@ const PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+sha-ni";
 /// The network card. Without an option ROM: nothing boots from it.
 const NETWORK_CARD: &str = "virtio-net-pci,netdev=network,romfile=";
 
+/// A network that has nobody on it.
+const NOBODY: &str = "user,id=network,restrict=on";
+
 /// Files of one power cycle.
 pub(super) struct Cycle<'c> {
     /// The disk, raw.
     pub disk: &'c Path,
     /// Another disk, raw, which the kernel finds first.
     pub other_disk: Option<&'c Path>,
+    /// Whether nobody is in reach of its network card.
+    pub offline: bool,
     /// The firmware's variables.
     pub variables: &'c Path,
     /// Socket of the control line; somebody listens on it already.
@@ -57,7 +62,9 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
     if parts.ends_at_restart {
         command.arg("-no-reboot");
     }
-    if let Some(port) = parts.server_port {
+    if cycle.offline {
+        command.args(["-netdev", NOBODY, "-device", NETWORK_CARD]);
+    } else if let Some(port) = parts.server_port {
         command.arg("-netdev").arg(network(&parts.relay, port));
         command.args(["-device", NETWORK_CARD]);
     }
@@ -73,7 +80,7 @@ pub fn by_hand(parts: &Parts, disk: &Path, variables: &Path) -> String {
         .argument("-serial")
         .argument(with_file("file:", &console))
         .arguments(["-serial", "stdio"])
-        .arguments(["-netdev", "user,id=network,restrict=on"])
+        .arguments(["-netdev", NOBODY])
         .arguments(["-device", NETWORK_CARD])
         .to_string()
 }
@@ -177,6 +184,7 @@ mod tests {
         let cycle = Cycle {
             disk: "/d".as_ref(),
             other_disk: None,
+            offline: false,
             variables: "/v".as_ref(),
             control: "/c".as_ref(),
         };

@@ -1,0 +1,69 @@
+//! What a recovery says, and the watchdog that it keeps quiet as long as it gets on.
+//!
+//! # Invariants
+//! - The watchdog is fed at most once a second, and only from where something has happened or a wait with an end goes on: a program
+//!   or a driver that hangs is reset.
+
+use crate::clock::{Moment, sleep};
+use crate::console;
+use crate::net;
+use core::cell::Cell;
+use core::fmt;
+use core::time::Duration;
+use twinseal_platform_linux::watchdog::{Fed, WATCHDOG_DEVICE};
+
+/// Time between two feeds, and longest part of a pause.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Who speaks for the recovery.
+pub struct Attendance {
+    /// `None` without a watchdog.
+    watchdog: Option<Fed>,
+    fed: Cell<Moment>,
+}
+
+impl Attendance {
+    /// Takes over the watchdog, when it was armed.
+    pub fn new(is_armed: bool) -> Self {
+        Self {
+            watchdog: is_armed.then(|| Fed::open(WATCHDOG_DEVICE).ok()).flatten(),
+            fed: Cell::new(Moment::now()),
+        }
+    }
+
+    /// Writes a line on the console.
+    pub fn say(&self, line: fmt::Arguments<'_>) {
+        console::say(format_args!("recovery: {line}"));
+    }
+
+    /// Feeds the watchdog, when that is due.
+    pub fn feed(&self) {
+        if self.fed.get().elapsed() < BETWEEN {
+            return;
+        }
+        self.fed.set(Moment::now());
+        if let Some(watchdog) = &self.watchdog {
+            // One that takes nothing resets the machine, which says more than a line.
+            let _ = watchdog.feed();
+        }
+    }
+
+    /// Waits.
+    pub fn wait(&self, time: Duration) {
+        let start = Moment::now();
+        while start.elapsed() < time {
+            sleep((time - start.elapsed().min(time)).min(BETWEEN));
+            self.feed();
+        }
+    }
+}
+
+impl net::Attendant for Attendance {
+    fn say(&self, line: fmt::Arguments<'_>) {
+        Self::say(self, line);
+    }
+
+    fn alive(&self) {
+        self.feed();
+    }
+}

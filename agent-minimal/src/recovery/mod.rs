@@ -1,0 +1,246 @@
+//! The recovery: a set of its own making, when none that the device has may start.
+//!
+//! It runs in the first process, with what stands in the signed UKI: the keys, the device type and the floor
+//! ([`Recovery`]), the address of a bundle on the command line. It looks at media first and at the network then, again and again; what it
+//! finds goes into the refused set by core's installer, and is tried as every update is. There is no shell, and nobody is answered.
+//!
+//! - `rebuild`: from an open bundle to a set on trial; `slots`: partition table and file systems that it needs;
+//! - `attendance`: what is said, and the watchdog.
+//!
+//! # Invariants
+//! - Nothing is installed that a trusted key did not sign, that is for another device type, or that is below the floor: that of the
+//!   release in the UKI, of the boot record and of the journal, whichever is highest.
+//! - The set that was not refused is not written; only where its slots hold nothing that is known do they get empty file systems.
+//! - Every wait has an end, and every refusal is said and followed by another round; after [`ROUNDS_MAX`] the machine starts anew.
+//!
+//! # Power loss
+//! That of an install: the next start is refused again, and its recovery goes on with what is there.
+
+mod attendance;
+mod rebuild;
+mod slots;
+
+use crate::bundle::LocalBundle;
+use crate::command_line::CommandLine;
+use crate::console::say;
+use crate::data::STATE;
+use crate::description::{Description, Loader};
+use crate::device::Device;
+use crate::devices::Devices;
+use crate::early;
+use crate::error::AgentError;
+use crate::files::{self, OwnPath};
+use crate::firmware::{self, Chooser};
+use crate::keys::Keys;
+use crate::media::Search;
+use crate::memory::Memory;
+use crate::net::{Buffers, Patience, Setting, Stack, Storage, Url, Web};
+use attendance::Attendance;
+use core::time::Duration;
+use heapless::Vec;
+use rebuild::Rebuild;
+use twinseal_core::boot::Set;
+use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
+use twinseal_core::verify::signature::TrustedKey;
+use twinseal_core::wire::recovery::{RECOVERY_MAX_BYTES, Recovery};
+use twinseal_platform_linux::Verity;
+use twinseal_platform_linux::file::join;
+use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
+use twinseal_platform_linux::partition::BlockDevices;
+
+/// Where the builder puts what the recovery knows of its device.
+const FACTS: &str = "/recovery";
+
+/// Where a medium is mounted.
+const MEDIUM: &str = "/run/twinseal/medium";
+
+/// Rounds before the machine starts anew: a driver or a disk that hangs may come back with it.
+pub const ROUNDS_MAX: usize = 32;
+
+/// Pause after the first round; it doubles with each round …
+const PAUSE_FIRST: Duration = Duration::from_secs(2);
+
+/// … to this: a server that is down for a night is not asked more than twice a minute.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What a recovery needs to know.
+pub struct Order<'o> {
+    /// Addresses.
+    pub line: &'o CommandLine<'o>,
+    /// Where slots are.
+    pub devices: &'o Devices<'o>,
+    /// The set to rebuild.
+    pub target: Set,
+}
+
+/// Where a round looks for a bundle.
+#[derive(Clone, Copy)]
+enum Way {
+    Medium,
+    Network,
+}
+
+/// Rebuilds a set and has the firmware start it next. Comes back when the machine is to be restarted, in success and without.
+pub fn run(order: &Order<'_>, memory: &mut Memory) {
+    let Some(facts) = facts() else {
+        say(format_args!(
+            "There is no recovery in this release: its initramfs names no trusted keys."
+        ));
+        return;
+    };
+    let attendance = Attendance::new(order.line.watchdog_seconds > 0);
+    attendance.say(format_args!(
+        "set {} is rebuilt; only releases for {} with anti-rollback {} or above count",
+        order.target,
+        facts.compatible(),
+        facts.anti_rollback()
+    ));
+    early::load_recovery_modules();
+    slots::release();
+    for round in 0..ROUNDS_MAX {
+        attendance.feed();
+        match one_round(order, &facts, round, &attendance, memory) {
+            Ok(()) => return,
+            Err(problem) => attendance.say(format_args!("{problem}")),
+        }
+        let pause = PAUSE_FIRST * (1 << round.min(5));
+        attendance.wait(pause.min(PAUSE_MAX));
+    }
+    attendance.say(format_args!("{ROUNDS_MAX} rounds brought no set"));
+}
+
+fn facts() -> Option<Recovery> {
+    // One byte more: a file that is longer is not this one.
+    let mut buffer = [0; RECOVERY_MAX_BYTES + 1];
+    Recovery::parse(files::read(FACTS, &mut buffer).ok()?)
+}
+
+/// Looks at media, then at the network. Says what fails, but for the slots, without which neither is of use.
+fn one_round(
+    order: &Order<'_>,
+    facts: &Recovery,
+    round: usize,
+    attendance: &Attendance,
+    memory: &mut Memory,
+) -> Result<(), AgentError> {
+    let sets = slots::find(order.devices, attendance)?;
+    let device = device(facts, sets);
+    let mut rebuild = Rebuild::new(&device, order.target, facts.anti_rollback(), attendance)?;
+    slots::prepare(&device.description, order.target, attendance)?;
+    for way in [Way::Medium, Way::Network] {
+        let ended = match way {
+            Way::Medium => from_medium(&mut rebuild, attendance, memory),
+            Way::Network => from_network(order.line, &mut rebuild, round, attendance, memory),
+        };
+        match ended {
+            Ok(true) => {
+                if !firmware::boot_next(order.devices, order.target) {
+                    attendance.say(format_args!("the firmware chooses what starts next"));
+                }
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                attendance.say(format_args!("{error}"));
+                if slots::are_to_blame(&error) {
+                    slots::renew(&device.description, order.target, attendance)?;
+                }
+            }
+        }
+    }
+    Err(AgentError::NoMedium)
+}
+
+/// Installs the newest bundle of all media; `false` when there is none.
+fn from_medium(
+    rebuild: &mut Rebuild<'_>,
+    attendance: &Attendance,
+    memory: &mut Memory,
+) -> Result<bool, AgentError> {
+    // What cannot be made shows in the mount.
+    let _ = files::make_directories(MEDIUM);
+    let search = Search {
+        keys: &rebuild.device().keys,
+        policy: rebuild.policy(),
+        folder: MEDIUM,
+        say: &|line| attendance.say(line),
+    };
+    let Some(choice) = search.newest(&BlockDevices::SYSTEM)? else {
+        return Ok(false);
+    };
+    let (name, medium) = (&choice.name, &choice.medium.name);
+    attendance.say(format_args!("the newest bundle is {name} on {medium}"));
+    let mounted = choice.medium.mount(MEDIUM)?;
+    let path: OwnPath = join(&[mounted.directory(), "/", name]).unwrap_or_default();
+    let opened = LocalBundle::open(&path);
+    let mut bundle = opened.map_err(|problem| AgentError::source(&path, problem))?;
+    rebuild.install(name, &mut bundle, memory)?;
+    Ok(true)
+}
+
+/// Installs the bundle at the address on the command line; `false` when there is no address.
+fn from_network(
+    line: &CommandLine<'_>,
+    rebuild: &mut Rebuild<'_>,
+    round: usize,
+    attendance: &Attendance,
+    memory: &mut Memory,
+) -> Result<bool, AgentError> {
+    let Some(address) = line.recover_url else {
+        return Ok(false);
+    };
+    let (Some(url), Some(setting)) = (Url::parse(address), Setting::parse(line.recover_address))
+    else {
+        attendance.say(format_args!(
+            "the command line's address of a bundle, or of this device, is none; see docs/recovery.md"
+        ));
+        return Ok(false);
+    };
+    let mut buffers = Buffers::new();
+    let mut storage = Storage::default();
+    let patience = Patience::default();
+    let source = |problem| AgentError::source(address, problem);
+    let stack = Stack::open(
+        &mut buffers,
+        &mut storage,
+        setting,
+        round,
+        patience,
+        attendance,
+    );
+    let mut stack = stack.map_err(source)?;
+    attendance.say(format_args!("fetching {url}"));
+    let mut web = Web::open(&mut stack, &url).map_err(source)?;
+    rebuild.install(address, &mut web, memory)?;
+    Ok(true)
+}
+
+/// The device as far as it can be known without its sealed system: its slots by their labels, its state on the data partition.
+fn device(facts: &Recovery, sets: [crate::description::SetSlots; 2]) -> Device {
+    let own = |text: &str| join(&[text]).unwrap_or_default();
+    let mut keys = Keys::new();
+    for key in facts.keys() {
+        // As many fit as there can be.
+        let _ = keys.push(TrustedKey::ed25519(*key));
+    }
+    let description = Description {
+        compatible: facts.compatible().clone(),
+        state: own(STATE),
+        record: join(&[STATE, "/boot-record"]).unwrap_or_default(),
+        trusted_keys: None,
+        verity: Verity::Required,
+        trial_attempts: ATTEMPTS_DEFAULT,
+        // Nobody has set the clock yet. What has expired stays expired by the highest time that was seen.
+        trusts_clock: false,
+        running: own("/run/twinseal/running-set"),
+        loader: match firmware::chooser() {
+            Chooser::Nobody => Loader::Record,
+            Chooser::BootManager => Loader::Uefi,
+            Chooser::SystemdBoot => Loader::SystemdBoot,
+        },
+        variables: own(VARIABLES_FOLDER),
+        sets: Some(sets),
+        images: Vec::new(),
+    };
+    Device { description, keys }
+}

@@ -1,0 +1,243 @@
+//! What a set is rebuilt in: its partitions, and file systems in them.
+//!
+//! # Invariants
+//! - A file system is made anew where the kernel does not take the one that is there, or an install failed for it. In the other set, one
+//!   is made only where nothing is recognised.
+//! - A partition table is only brought back from a copy of it that counts, and only on a disk that shows no partition.
+//!
+//! # Power loss
+//! That of `twinseal_platform_linux::format` and `partition_table`: who finds none makes it again.
+
+use super::attendance::Attendance;
+use crate::description::{Description, SetSlots};
+use crate::devices::Devices;
+use crate::error::AgentError;
+use crate::files::{self, OwnPath};
+use crate::init::MOUNTS;
+use crate::slots::{BOOT_TYPES, ROOT_TYPES};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::rand::{GetRandomFlags, getrandom};
+use twinseal_core::boot::Set;
+use twinseal_core::error::{Error as CoreError, StorageFault, StorageObject};
+use twinseal_platform_linux::Mounted;
+use twinseal_platform_linux::file::join;
+use twinseal_platform_linux::format::{Ext4, Fat, format_boot_slot, format_root_slot};
+use twinseal_platform_linux::media::recognise;
+use twinseal_platform_linux::partition::{BlockDevices, DeviceName};
+use twinseal_platform_linux::partition_table::{Repaired, repair};
+
+/// Where a slot is mounted to see whether the kernel takes it.
+const PROBE: &str = "/run/twinseal/probe";
+
+/// Takes away what the refused start had mounted of the sets.
+pub fn release() {
+    for directory in MOUNTS {
+        // What is not mounted needs nothing; what cannot be unmounted shows in the slot.
+        let _ = unmount(directory, UnmountFlags::DETACH);
+    }
+}
+
+/// The slots of both sets. Where one is missing, partition tables are brought back first.
+///
+/// # Errors
+/// [`AgentError::SlotMissing`].
+pub fn find(devices: &Devices<'_>, attendance: &Attendance) -> Result<[SetSlots; 2], AgentError> {
+    let [Ok(a), Ok(b)] = Set::BOTH.map(|set| slots_of(devices, set, attendance)) else {
+        repair_tables(attendance);
+        return Ok([
+            slots_of(devices, Set::A, attendance)?,
+            slots_of(devices, Set::B, attendance)?,
+        ]);
+    };
+    Ok([a, b])
+}
+
+fn slots_of(
+    devices: &Devices<'_>,
+    set: Set,
+    attendance: &Attendance,
+) -> Result<SetSlots, AgentError> {
+    let node = |label: &'static str| {
+        attendance.feed();
+        let node = devices
+            .node(label)
+            .ok_or(AgentError::SlotMissing { label })?;
+        join(&[&node]).map_err(|_| AgentError::SlotMissing { label })
+    };
+    Ok(SetSlots {
+        boot: node(set.of(["boot-a", "boot-b"]))?,
+        root: node(set.of(["root-a", "root-b"]))?,
+    })
+}
+
+/// Brings back the tables of all disks that show no partition.
+fn repair_tables(attendance: &Attendance) {
+    let devices = BlockDevices::SYSTEM;
+    let mut last: Option<DeviceName> = None;
+    while let Ok(Some(name)) = devices.name_after(last.as_deref()) {
+        attendance.feed();
+        if has_no_partition(&devices, &name) {
+            // A device that cannot be read has no table to be brought back.
+            match repair(&devices.node_of(&name)) {
+                Ok(Repaired::From(_)) => {
+                    attendance.say(format_args!("the partition table of {name} is back"));
+                }
+                Err(StorageFault::Busy) => attendance.say(format_args!(
+                    "the partition table of {name} is back, and the kernel takes it at the next start"
+                )),
+                Ok(Repaired::Nothing | Repaired::Lost) | Err(_) => {}
+            }
+        }
+        last = Some(name);
+    }
+}
+
+/// Whether it is a disk, and the kernel shows no part of it.
+fn has_no_partition(devices: &BlockDevices<'_>, disk: &str) -> bool {
+    let is_there = |parts: &[&str]| {
+        let path: Result<OwnPath, Errno> = join(parts);
+        path.is_ok_and(|path| files::exists(&path).unwrap_or(true))
+    };
+    if is_there(&["/sys/class/block/", disk, "/partition"]) {
+        return false;
+    }
+    let mut last: Option<DeviceName> = None;
+    while let Ok(Some(name)) = devices.name_after(last.as_deref()) {
+        if name != disk && is_there(&["/sys/class/block/", disk, "/", &name]) {
+            return false;
+        }
+        last = Some(name);
+    }
+    true
+}
+
+/// Gives every slot a file system that lacks one.
+///
+/// # Errors
+/// What the slot says that gets none.
+pub fn prepare(
+    description: &Description,
+    target: Set,
+    attendance: &Attendance,
+) -> Result<(), AgentError> {
+    let Some([a, b]) = &description.sets else {
+        return Ok(());
+    };
+    for set in Set::BOTH {
+        for slot in Slot::of(set, set.of([a, b])) {
+            attendance.feed();
+            let is_usable = match set == target {
+                true => slot.can_be_mounted(),
+                false => !matches!(recognise(slot.device), Ok(None)),
+            };
+            if !is_usable {
+                slot.format(attendance)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives the slots of a set new file systems.
+///
+/// # Errors
+/// What the slot says that gets none.
+pub fn renew(
+    description: &Description,
+    set: Set,
+    attendance: &Attendance,
+) -> Result<(), AgentError> {
+    let Some([a, b]) = &description.sets else {
+        return Ok(());
+    };
+    let slots = Slot::of(set, set.of([a, b]));
+    slots
+        .into_iter()
+        .try_for_each(|slot| slot.format(attendance))
+}
+
+/// Whether an install failed for what a new file system cures.
+pub const fn are_to_blame(error: &AgentError) -> bool {
+    let AgentError::Core(CoreError::Storage(error)) = error else {
+        return false;
+    };
+    let is_slot = matches!(
+        error.object,
+        StorageObject::BootSlot | StorageObject::RootSlot | StorageObject::Uki
+    );
+    is_slot && !matches!(error.fault, StorageFault::Busy)
+}
+
+/// A boot or root slot.
+struct Slot<'s> {
+    device: &'s OwnPath,
+    object: StorageObject,
+    label: &'static str,
+}
+
+impl<'s> Slot<'s> {
+    fn of(set: Set, slots: &'s SetSlots) -> [Self; 2] {
+        [
+            Self {
+                device: &slots.boot,
+                object: StorageObject::BootSlot,
+                label: set.of(["boot-a", "boot-b"]),
+            },
+            Self {
+                device: &slots.root,
+                object: StorageObject::RootSlot,
+                label: set.of(["root-a", "root-b"]),
+            },
+        ]
+    }
+
+    /// Whether the kernel takes its file system. One that it has no driver for, or that is in use, is not there to be made anew.
+    fn can_be_mounted(&self) -> bool {
+        let _ = files::make_directories(PROBE);
+        let types = match self.object {
+            StorageObject::BootSlot => BOOT_TYPES,
+            _ => ROOT_TYPES,
+        };
+        let mounted = Mounted::mount(self.device, PROBE, types, false, self.object);
+        let stays =
+            [Errno::NODEV, Errno::BUSY].map(|errno| StorageFault::Code(errno.raw_os_error()));
+        match mounted {
+            Ok(mounted) => mounted.unmount().is_ok(),
+            Err(error) => {
+                stays.contains(&error.fault) && !matches!(recognise(self.device), Ok(None))
+            }
+        }
+    }
+
+    fn format(&self, attendance: &Attendance) -> Result<(), AgentError> {
+        attendance.say(format_args!("{} gets a new file system", self.label));
+        let random = random();
+        let made = match self.object {
+            StorageObject::BootSlot => format_boot_slot(
+                self.device,
+                &Fat {
+                    label: self.label,
+                    number: u32::from_le_bytes(*random.first_chunk().unwrap_or(&[0; 4])),
+                },
+            ),
+            _ => format_root_slot(
+                self.device,
+                &Ext4 {
+                    label: self.label,
+                    uuid: random,
+                    inodes: None,
+                },
+            ),
+        };
+        Ok(made?)
+    }
+}
+
+/// Sixteen bytes that tell one file system from another: nobody needs to be unable to guess them.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // A kernel that gives none leaves zeros, by which nobody looks for a slot.
+    let _ = getrandom(&mut bytes, GetRandomFlags::INSECURE);
+    bytes
+}

@@ -1,0 +1,51 @@
+//! A stick that somebody plugged in: a disk with one FAT file system and a release in its root folder.
+
+use super::SuiteError;
+use super::bench::Bench;
+use crate::command::Invocation;
+use crate::maker::Made;
+use crate::scenario::Scenario;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// Room beside the bundle, for the file system itself.
+const MORE_BYTES: u64 = 16 << 20;
+
+/// Bytes of a sector, in which `mformat` counts.
+const SECTOR_BYTES: u64 = 512;
+
+/// The stick of a scenario that has one.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn make(
+    bench: &Bench<'_>,
+    made: &Made,
+    scenario: &Scenario,
+    folder: &Path,
+) -> Result<Option<PathBuf>, SuiteError> {
+    let Some(bundle) = scenario.stick else {
+        return Ok(None);
+    };
+    let bundle = made.bundle_file(bundle);
+    let bytes = fs::metadata(&bundle).map_err(SuiteError::file(&bundle, "read"))?;
+    let sectors = (bytes.len() + MORE_BYTES).div_ceil(SECTOR_BYTES);
+    let stick = folder.join("stick.img");
+    let file = File::create(&stick).map_err(SuiteError::file(&stick, "made"))?;
+    file.set_len(sectors * SECTOR_BYTES)
+        .map_err(SuiteError::file(&stick, "made"))?;
+    let format = Invocation::new("mformat")
+        .arguments(["-T", &sectors.to_string(), "-h", "64", "-s", "32", "-i"])
+        .argument(&stick)
+        .argument("::");
+    let copy = Invocation::new("mcopy")
+        .argument("-i")
+        .argument(&stick)
+        .argument(&bundle)
+        .argument(OsString::from("::"));
+    for made in [format, copy] {
+        bench.runner.run(&made)?.expect_success()?;
+    }
+    Ok(Some(stick))
+}
