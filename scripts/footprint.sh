@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Compares the small static agent with what it promises: its size (size-budget.toml), one file without an interpreter, and no
-# symbol of a C library.
+# Compares a small static agent with what it promises: its size (size-budget.toml, by the program's name), one file without an
+# interpreter, and no symbol of a C library.
 #
-# usage: scripts/footprint.sh [PROGRAM]     default: target/device/bin/twinseal-minimal
+# usage: scripts/footprint.sh [PROGRAM]     default: target/device/bin/twinseal-minimal; also twinseal-minimal-commands there
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need readelf=binutils
 program=${1:-$workspace/target/device/bin/twinseal-minimal}
-name=twinseal-minimal
+name=$(basename "$program")
 budget=$(sed -nE "s/^$name = ([0-9]+)$/\1/p" "$workspace/size-budget.toml")
 [[ -n $budget ]] || fail "size-budget.toml has no line '$name = BYTES'."
 bytes=$(stat -c %s "$program")
