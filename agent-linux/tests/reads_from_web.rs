@@ -347,6 +347,14 @@ fn a_bundle_that_is_replaced_meanwhile_is_noticed() {
 }
 
 #[test]
+fn an_answer_that_is_compressed_on_the_way_is_refused() {
+    let server = Server::new(content(5, 300_000));
+    server.set(|plan| plan.tag = "\"one\"\r\nContent-Encoding: gzip");
+    let error = open(&server.url).err().expect("an answer of other bytes");
+    assert_eq!(problem_of(&error), Some(&HttpProblem::Answer));
+}
+
+#[test]
 fn an_answer_without_a_byte_is_not_asked_for_again() {
     let server = Server::new(content(5, 300_000));
     let mut http = server.open();

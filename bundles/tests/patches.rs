@@ -366,15 +366,14 @@ fn with_alternative(
 
 /// Adds zeros to the whole base: a patch to what is there already.
 fn whole_base(bytes: usize) -> Vec<u8> {
-    let mut stream = vec![0];
+    let mut stream = vec![1, 0];
     let mut left = bytes;
     while left >= 0x80 {
         stream.push(left as u8 | 0x80);
         left >>= 7;
     }
-    stream.push(left as u8);
+    stream.extend([left as u8, 0]);
     stream.resize(stream.len() + bytes, 0);
-    stream.push(0);
     stream
 }
 

@@ -418,11 +418,12 @@ fn instructions_that_break_the_rules_are_the_makers_fault() {
     assert_eq!(with(good.clone()), Ok(0));
     let longer = [good.as_slice(), &[0]].concat();
     let cut = good[..good.len() - 1].to_vec();
-    let far = [&[0xfe, 0xff, 0xff, 0x07][..], &good[1..]].concat();
+    let far = [&good[..1], &[0xfe, 0xff, 0xff, 0x07], &good[2..]].concat();
     let faults = [
         (longer, PatchFault::TooLong),
         (cut, PatchFault::TooShort),
-        (Vec::from([0, 0, 0]), PatchFault::EmptyStep),
+        (Vec::from([1, 0, 0, 0]), PatchFault::EmptyStep),
+        (Vec::from([0]), PatchFault::Batch),
         (Vec::from([0x80, 0]), PatchFault::Number),
         (far, PatchFault::Seek),
     ];
@@ -434,7 +435,7 @@ fn instructions_that_break_the_rules_are_the_makers_fault() {
     }
     // Right by the rules, and not what the range must give: like a damaged base.
     let mut other = good;
-    other[5] ^= 1;
+    *other.last_mut().unwrap() ^= 1;
     assert_eq!(with(other), Ok(1));
 }
 

@@ -108,7 +108,7 @@ fn patch(bytes: &[u8]) {
                     break Ok(());
                 } else if decoder.is_over() {
                     break Err(PatchFault::TooLong);
-                } else if progress.taken == 0 {
+                } else if progress.taken == 0 && progress.made == 0 {
                     break Err(PatchFault::TooShort);
                 }
             }

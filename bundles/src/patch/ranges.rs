@@ -18,7 +18,7 @@ use crate::assemble::{Compression, Encoded, EncodingOptions};
 use crate::assemble::{compress_zstd, frame_window_log, zstd_compressor};
 
 /// Patches are small, and made once for many devices: the level that is worth it.
-const ZSTD_LEVEL: i32 = 19;
+const ZSTD_LEVEL: i32 = 22;
 
 /// The same for DEFLATE.
 const DEFLATE_LEVEL: u8 = 10;
@@ -256,12 +256,12 @@ mod tests {
             bytes: b"base",
             offset: 0,
         };
-        assert_eq!(prove(&[0, 0, 1, b'x'], base, b"x"), Ok(()));
+        assert_eq!(prove(&[1, 0, 0, 1, b'x'], base, b"x"), Ok(()));
         assert_eq!(
-            prove(&[0, 0, 1, b'x'], base, b"y"),
+            prove(&[1, 0, 0, 1, b'x'], base, b"y"),
             Err(ProofFailed::Differs)
         );
-        let short = prove(&[0, 0, 1], base, b"y");
+        let short = prove(&[1, 0, 0, 1], base, b"y");
         assert_eq!(short, Err(ProofFailed::Instructions(PatchFault::TooShort)));
     }
 }

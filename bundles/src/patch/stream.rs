@@ -1,6 +1,7 @@
 //! Operations as the instructions of one range (`docs/format.md`, section 8).
 
 use super::matches::Operation;
+use twinseal_core::patch::{BATCH_MAX_BYTES, BATCH_MAX_STEPS};
 
 /// Writes the instructions of a slice: `operations` make `new`, and `base` is the part of the base blob from `base_offset` on.
 pub fn instructions(
@@ -9,46 +10,78 @@ pub fn instructions(
     base_offset: u64,
     new: &[u8],
 ) -> Vec<u8> {
-    let mut stream = Vec::with_capacity(new.len() + 16);
-    let (mut position, mut left) = (0_u64, new);
+    let mut steps = Vec::new();
+    let mut left = new;
     let mut operations = operations.iter().copied().peekable();
     while let Some(operation) = operations.next() {
-        let mut copied = 0;
+        let mut step = Step::default();
         match operation {
-            Operation::Copy { bytes } => {
-                number(&mut stream, 0);
-                number(&mut stream, 0);
-                copied = bytes;
-            }
+            Operation::Copy { bytes } => step.copied = take(&mut left, bytes),
             Operation::Add { base: from, bytes } => {
-                number(
-                    &mut stream,
-                    zigzag(from.wrapping_sub(position).cast_signed()),
-                );
-                number(&mut stream, bytes);
-                position = from + bytes;
                 let start = (from - base_offset) as usize;
-                let (added, rest) = left.split_at((bytes as usize).min(left.len()));
-                let old = base.get(start..).unwrap_or_default();
-                stream.extend(
-                    added
-                        .iter()
-                        .zip(old)
-                        .map(|(new, old)| new.wrapping_sub(*old)),
-                );
-                left = rest;
+                step.from = Some(from);
+                step.old = base.get(start..).unwrap_or_default();
+                step.added = take(&mut left, bytes);
                 if let Some(&Operation::Copy { bytes }) = operations.peek() {
                     operations.next();
-                    copied = bytes;
+                    step.copied = take(&mut left, bytes);
                 }
             }
         }
-        number(&mut stream, copied);
-        let (literal, rest) = left.split_at((copied as usize).min(left.len()));
-        stream.extend_from_slice(literal);
-        left = rest;
+        steps.push(step);
+    }
+    let mut stream = Vec::with_capacity(new.len() + 16);
+    let (mut position, mut rest) = (0, steps.as_slice());
+    while !rest.is_empty() {
+        let (batch, more) = rest.split_at(batch_length(rest));
+        emit(batch, &mut position, &mut stream);
+        rest = more;
     }
     stream
+}
+
+/// One step: `added` less `old`, which stands in the base at `from`, then `copied`.
+#[derive(Clone, Copy, Default)]
+struct Step<'b> {
+    from: Option<u64>,
+    old: &'b [u8],
+    added: &'b [u8],
+    copied: &'b [u8],
+}
+
+fn take<'b>(left: &mut &'b [u8], bytes: u64) -> &'b [u8] {
+    let (taken, rest) = left.split_at((bytes as usize).min(left.len()));
+    *left = rest;
+    taken
+}
+
+/// How many of the next steps make a batch: as many as may.
+fn batch_length(steps: &[Step<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = steps.iter().take(BATCH_MAX_STEPS).take_while(|step| {
+        bytes += step.added.len() + step.copied.len();
+        bytes <= BATCH_MAX_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// Writes a batch; `position` is the one in the base.
+fn emit(batch: &[Step<'_>], position: &mut u64, stream: &mut Vec<u8>) {
+    number(stream, batch.len() as u64);
+    for step in batch {
+        let from = step.from.unwrap_or(*position);
+        number(stream, zigzag(from.wrapping_sub(*position).cast_signed()));
+        number(stream, step.added.len() as u64);
+        number(stream, step.copied.len() as u64);
+        *position = from + step.added.len() as u64;
+    }
+    for step in batch {
+        let pairs = step.added.iter().zip(step.old);
+        stream.extend(pairs.map(|(new, old)| new.wrapping_sub(*old)));
+    }
+    for step in batch {
+        stream.extend_from_slice(step.copied);
+    }
 }
 
 /// Small distances in both directions become small numbers.

@@ -163,7 +163,7 @@ pub(super) fn patched(mut draft: Draft, change: fn(&mut Alternative, &mut Range)
     blob.alternatives = 1;
     let (whole, start) = (*whole, whole.stored_offset as usize);
     let end = start + whole.stored_bytes as usize;
-    let mut instructions = vec![0, 0];
+    let mut instructions = vec![1, 0, 0];
     let mut left = whole.stored_bytes;
     while left >= 0x80 {
         instructions.push(left as u8 | 0x80);

@@ -71,6 +71,7 @@ impl fmt::Display for PatchFault {
         f.write_str(match self {
             Self::Number => "a number is not in its shortest form",
             Self::EmptyStep => "a step makes nothing",
+            Self::Batch => "a batch has no step, or more than a device keeps",
             Self::Seek => "a step leaves the base",
             Self::BeyondBase => "a step goes beyond the end of the base",
             Self::TooLong => "it makes more than it must",

@@ -133,7 +133,7 @@ impl<'r> PatchedRange<'r> {
         storage: &mut S,
     ) -> Result<(), Stopped> {
         let base = self.base;
-        while !piece.is_empty() {
+        loop {
             let room = made.get_mut(self.waiting..).unwrap_or(&mut []);
             let progress = self.patch.decode(piece, room, |offset, buffer| {
                 storage.read_base(&base, offset, buffer)
@@ -143,16 +143,18 @@ impl<'r> PatchedRange<'r> {
                 Err(PatchError::Instructions(fault)) => return Err(self.wrong(fault).into()),
                 Err(PatchError::Base(_)) => return Err(Stopped::BaseDamaged),
             };
-            if progress.taken == 0 && self.patch.is_over() {
+            if progress.taken == 0 && !piece.is_empty() && self.patch.is_over() {
                 return Err(self.wrong(PatchFault::TooLong).into());
             }
             piece = piece.get(progress.taken..).unwrap_or(&[]);
             self.waiting += progress.made;
             if self.waiting == made.len() {
+                // More may be ready, even without further instructions.
                 self.write(made, storage)?;
+            } else if piece.is_empty() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// The stream has ended: the slice must be whole.

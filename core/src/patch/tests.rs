@@ -29,21 +29,26 @@ fn number(mut value: u64) -> Vec<u8> {
     bytes
 }
 
+/// A batch of one step.
 fn step(seek: i64, added: &[u8], copied: &[u8]) -> Vec<u8> {
-    let zigzag = ((seek << 1) ^ (seek >> 63)) as u64;
-    [
-        &number(zigzag),
-        &number(added.len() as u64),
-        added,
-        &number(copied.len() as u64),
-        copied,
-    ]
-    .concat()
+    batch(&[(seek, added.to_vec(), copied.to_vec())])
+}
+
+fn batch(steps: &[(i64, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut stream = number(steps.len() as u64);
+    for (seek, added, copied) in steps {
+        stream.extend(number(((seek << 1) ^ (seek >> 63)) as u64));
+        stream.extend(number(added.len() as u64));
+        stream.extend(number(copied.len() as u64));
+    }
+    stream.extend(steps.iter().flat_map(|(_, added, _)| added));
+    stream.extend(steps.iter().flat_map(|(_, _, copied)| copied));
+    stream
 }
 
 /// A random slice with the stream that makes it from `base`.
 fn random_patch(dice: &mut Dice, base: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let (mut slice, mut stream, mut position) = (Vec::new(), Vec::new(), 0);
+    let (mut slice, mut steps, mut position) = (Vec::new(), Vec::new(), 0);
     for _ in 0..=dice.roll(12) {
         let to = dice.roll(base.len() + 1);
         let adds = dice.roll((base.len() - to).min(400) + 1);
@@ -52,8 +57,14 @@ fn random_patch(dice: &mut Dice, base: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let from_base = base[to..to + adds].iter().zip(&added);
         slice.extend(from_base.map(|(base, added)| base.wrapping_add(*added)));
         slice.extend_from_slice(&copied);
-        stream.extend(step(to as i64 - position as i64, &added, &copied));
+        steps.push((to as i64 - position as i64, added, copied));
         position = to + adds;
+    }
+    let (mut stream, mut rest) = (Vec::new(), &steps[..]);
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(1 + dice.roll(rest.len().min(8)));
+        stream.extend(batch(now));
+        rest = later;
     }
     (slice, stream)
 }
@@ -144,14 +155,34 @@ fn steps_that_make_nothing_are_refused() {
 }
 
 #[test]
+fn batches_keep_to_what_a_device_keeps() {
+    assert_eq!(fault(&[0]), PatchFault::Batch, "no step");
+    let (base, copies) = ([1; 100], |bytes| (0, Vec::new(), std::vec![7; bytes]));
+    let made = |steps: &[_]| {
+        let bytes = steps
+            .iter()
+            .map(|(_, _, copied): &(_, _, Vec<u8>)| copied.len());
+        let mut slice = std::vec![0; bytes.sum()];
+        apply(&base, &batch(steps), &mut slice)
+    };
+    let most: Vec<_> = (0..BATCH_MAX_STEPS).map(|_| copies(64)).collect();
+    assert_eq!(made(&most), Ok(()));
+    let more = [&most[..], &[copies(1)]].concat();
+    assert_eq!(made(&more), Err(PatchFault::Batch), "a step too many");
+    let longer = [copies(BATCH_MAX_BYTES), copies(1)];
+    assert_eq!(made(&longer), Err(PatchFault::Batch), "a byte too many");
+    assert_eq!(made(&[copies(BATCH_MAX_BYTES + 1)]), Ok(()), "alone");
+}
+
+#[test]
 fn numbers_have_one_form() {
     assert_eq!(
-        fault(&[0x80, 0x00]),
+        fault(&[1, 0x80, 0x00]),
         PatchFault::Number,
         "zero in two bytes"
     );
-    assert_eq!(fault(&[0x82, 0x80, 0x00]), PatchFault::Number);
-    let ten = [0xff; 9];
+    assert_eq!(fault(&[1, 0x82, 0x80, 0x00]), PatchFault::Number);
+    let ten = [[1].as_slice(), &[0xff; 9]].concat();
     let beyond_64_bits = [ten.as_slice(), &[0x02]].concat();
     assert_eq!(fault(&beyond_64_bits), PatchFault::Number);
     let eleven = [ten.as_slice(), &[0x81, 0x01]].concat();
@@ -184,9 +215,9 @@ fn the_position_stays_within_the_base() {
 fn runs_beyond_the_slice_are_refused_before_a_byte_is_made() {
     assert_eq!(fault(&step(0, &[1; 11], &[])), PatchFault::TooLong);
     assert_eq!(fault(&step(0, &[1; 5], &[1; 6])), PatchFault::TooLong);
-    let most = [&[0][..], &number(u64::MAX)].concat();
+    let most = [&[1, 0][..], &number(u64::MAX)].concat();
     assert_eq!(fault(&most), PatchFault::TooLong);
-    let wraps = [&[0][..], &number(1 << 32)].concat();
+    let wraps = [&[1, 0][..], &number(1 << 32)].concat();
     assert_eq!(fault(&wraps), PatchFault::TooLong);
 }
 

@@ -23,7 +23,7 @@ pub mod tar;
 pub mod text;
 
 /// Version of the bundle format that this code reads and writes.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 
 /// Largest manifest. Stops a sender from making a device buffer megabytes before a signature is checked.
 pub const MANIFEST_MAX_BYTES: usize = 8 * 1024;

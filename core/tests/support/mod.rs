@@ -539,9 +539,11 @@ pub fn raw_sha256(slice: &[u8], blob: &[u8]) -> Sha256Digest {
     sha256(slice)
 }
 
-/// Instructions that make `slice` from what stands at the same place in `base`; what is beyond its end is copied.
+/// Instructions that make `slice` from what stands at the same place in `base`; what is beyond its end is copied. Batches of three
+/// steps.
 pub fn instructions(base: &[u8], offset: usize, slice: &[u8]) -> Vec<u8> {
     const STEP_BYTES: usize = 1000;
+    const BATCH_STEPS: usize = 3;
     let number = |mut value: u64| {
         let mut bytes = Vec::new();
         while value >= 0x80 {
@@ -551,17 +553,24 @@ pub fn instructions(base: &[u8], offset: usize, slice: &[u8]) -> Vec<u8> {
         bytes.push(value as u8);
         bytes
     };
-    let (mut stream, mut position) = (Vec::new(), 0);
-    for (step, piece) in slice.chunks(STEP_BYTES).enumerate() {
-        let from = (offset + step * STEP_BYTES).min(base.len());
-        let adds = piece.len().min(base.len() - from);
-        let pairs = piece.iter().zip(&base[from..]);
-        stream.extend(number(2 * (from - position) as u64));
-        stream.extend(number(adds as u64));
-        stream.extend(pairs.map(|(new, old)| new.wrapping_sub(*old)));
-        stream.extend(number((piece.len() - adds) as u64));
-        stream.extend_from_slice(&piece[adds..]);
-        position = from + adds;
+    let (mut stream, mut position, mut at) = (Vec::new(), 0, offset);
+    for batch in slice.chunks(BATCH_STEPS * STEP_BYTES) {
+        let (mut added, mut copied) = (Vec::new(), Vec::new());
+        stream.extend(number(batch.chunks(STEP_BYTES).count() as u64));
+        for piece in batch.chunks(STEP_BYTES) {
+            let from = at.min(base.len());
+            let adds = piece.len().min(base.len() - from);
+            let pairs = piece.iter().zip(&base[from..]);
+            stream.extend(number(2 * (from - position) as u64));
+            stream.extend(number(adds as u64));
+            stream.extend(number((piece.len() - adds) as u64));
+            added.extend(pairs.map(|(new, old)| new.wrapping_sub(*old)));
+            copied.extend_from_slice(&piece[adds..]);
+            position = from + adds;
+            at += piece.len();
+        }
+        stream.extend(added);
+        stream.extend(copied);
     }
     stream
 }

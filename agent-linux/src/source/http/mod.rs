@@ -450,6 +450,9 @@ impl Http {
     fn take(&mut self, position: u64, last: u64, answer: Response<Body>) -> io::Result<()> {
         let status = answer.status();
         let headers = answer.headers();
+        if headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(HttpProblem::Answer.into());
+        }
         let (start, end, bytes, ranges) = match status {
             StatusCode::PARTIAL_CONTENT => {
                 let range = content_range(headers)
