@@ -187,10 +187,12 @@ fn encodings(base: &Base<'_>) -> Vec<Vector> {
     large.resize(MANIFEST_MAX_BYTES + 1, 0);
     vec![
         refused(
-            "format-2",
+            "format-next",
             "it has the next format version",
-            BundleInvalid::FormatUnsupported { found: 3 },
-            base.with_manifest(|manifest| manifest.format = 3),
+            BundleInvalid::FormatUnsupported {
+                found: FORMAT_VERSION + 1,
+            },
+            base.with_manifest(|manifest| manifest.format = FORMAT_VERSION + 1),
         ),
         refused(
             "manifest-trailing",
