@@ -8,6 +8,7 @@ use twinseal_core::error::{
 };
 use twinseal_core::install::{Config, Installer, Need, Workspace};
 use twinseal_core::verify::policy::Policy;
+use twinseal_core::wire::FORMAT_VERSION;
 use twinseal_core::wire::digest::{BlobDigest, DigestAlgorithm};
 use twinseal_core::wire::index::{Encoding, Record, Role};
 
@@ -197,10 +198,11 @@ fn a_uki_that_seals_nothing_or_is_none_is_refused() {
 #[test]
 fn the_formats_that_have_only_a_place_are_named() {
     let release = Release::sealed(1);
-    let bundle = release.build_with(|_| {}, |manifest| manifest.format = 3);
+    let next = FORMAT_VERSION + 1;
+    let bundle = release.build_with(|_| {}, |manifest| manifest.format = next);
     assert_eq!(
         refused(&bundle),
-        invalid(BundleInvalid::FormatUnsupported { found: 3 })
+        invalid(BundleInvalid::FormatUnsupported { found: next })
     );
     let sha512 = BlobDigest::new(DigestAlgorithm::Sha512, &[7; 64]).unwrap();
     let bundle = release.build_with(
