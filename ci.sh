@@ -79,7 +79,8 @@ left_out_tests() {
 # Slots on loop devices, fs-verity and what of the agent needs root: a plain `cargo test` leaves these out.
 check_devices() {
   [ "$EUID" = 0 ] || { echo "loop devices need root: sudo ./ci.sh devices"; return 77; }
-  left_out_tests platform-linux/tests/devices.rs || return 1
+  # One after the other: the search for media looks at every device, those of other tests too, which are busy meanwhile.
+  RUST_TEST_THREADS=1 left_out_tests platform-linux/tests/devices.rs || return 1
   [ "$tests_passed" -gt 0 ] || { echo "no test of loop devices ran"; return 1; }
   local agent
   mapfile -t agent < <(grep -l '#\[ignore' agent-linux/tests/*.rs)
