@@ -125,12 +125,6 @@ pub enum Unsound {
         /// The base.
         path: PathBuf,
     },
-    /// There is data that no route names.
-    #[error("The last {unused} bytes of the data belong to no blob. Build the bundle again.")]
-    DataUnused {
-        /// How many bytes.
-        unused: u64,
-    },
     /// A route from a base leaves out a payload.
     #[error("Route {route} of the index does not have every payload. Build the bundle again.")]
     RoutePayloads {
