@@ -15,13 +15,11 @@ use super::{Patch, Update, records_bytes};
 use crate::error::{Error, FileOperation};
 use std::io::Read;
 use std::path::Path;
+use twinseal_core::install::RUN_GAP_BYTES;
 use twinseal_core::wire::index::Role;
 
-/// What a request over HTTP and its answer take in heads, about: those of nginx and of this project's agent.
-const REQUEST_BYTES: u64 = 440;
-
-/// Neighbours that are copied together at most: from here on their records cost as much as the request.
-const NEIGHBOURS_MAX: usize = (REQUEST_BYTES / records_bytes(2)) as usize - 1;
+/// Neighbours that are copied together at most: from here on their records cost as much as a request.
+const NEIGHBOURS_MAX: usize = (RUN_GAP_BYTES / records_bytes(2)) as usize - 1;
 
 /// Larger blobs are not stored twice: a request is little beside them.
 const COPY_MAX_BYTES: u64 = 64 * 1024;
