@@ -1,12 +1,13 @@
 //! What an update costs a device that runs a known release: the bytes of the bundle that it asks for.
 //!
 //! # Invariants
-//! - The way of every blob is chosen as a device chooses it: what it has, then the cheapest of the whole blob and its patches.
+//! - The way of every blob is chosen as a device chooses it: what it has, then the cheapest of its patches and of the whole blob with a request.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use twinseal_core::install::RUN_GAP_BYTES;
 use twinseal_core::wire::index::{BLOCK_BYTES, METHOD_PATCH};
 use twinseal_core::wire::tar::{BLOCK_BYTES as TAR_BLOCK_BYTES, END_BYTES, padding_bytes};
 
@@ -73,7 +74,9 @@ impl UpdateCost {
         });
         let patch = patches
             .min_by_key(|(alternative, _)| alternative.stored_bytes)
-            .filter(|(alternative, _)| alternative.stored_bytes < blob.blob.stored_bytes);
+            .filter(|(alternative, _)| {
+                alternative.stored_bytes < blob.blob.stored_bytes.saturating_add(RUN_GAP_BYTES)
+            });
         let ranges = match patch {
             Some((alternative, ranges)) => {
                 self.patched += 1;

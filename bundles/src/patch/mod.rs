@@ -10,10 +10,13 @@
 //! - Memory: suffix arrays, bases and new blobs of all threads take at most [`MEMORY_BYTES`] together, patches that wait to be
 //!   written at most [`BATCH_BYTES`], and the sketch of a base a kilobyte for each object. No size of a blob changes that.
 //! - Work: every object is compared with at most four others, and a large one with none that it has nothing in common with.
+//!
+//! A blob that no patch pays for may be among the patches all the same (`lone.rs`).
 
 mod apply;
 mod content;
 mod gate;
+mod lone;
 mod matches;
 mod pairs;
 mod ranges;
@@ -149,10 +152,15 @@ impl Update<'_> {
                 all,
             });
         };
+        let mut encoder = RangeEncoder::new(self.encoding).map_err(Error::Compress)?;
         let mut left = wanted.as_slice();
         while !left.is_empty() {
             let (batch, more) = left.split_at(self.batch_length(left));
-            for (blob, patch) in maker.batch(batch, &finished)? {
+            let mut patches = maker.batch(batch, &finished)?;
+            for blob in lone::lone(self, &patches) {
+                patches.insert(blob, lone::copy_of(self, blob, &mut encoder)?);
+            }
+            for (blob, patch) in patches {
                 if let Some(patch) = patch {
                     take(blob, patch)?;
                 }
@@ -162,12 +170,11 @@ impl Update<'_> {
         Ok(())
     }
 
-    /// Blobs that the base has not, and that take enough bytes for a patch to save some.
+    /// Blobs that the base has not.
     fn wanted(&self) -> Vec<usize> {
         let blobs = self.stored.iter().enumerate();
-        let wanted = blobs.filter(|(_, blob)| {
-            !self.base.has_blob(&blob.digest) && blob.stored_bytes() > records_bytes(2)
-        });
+        let wanted =
+            blobs.filter(|(_, blob)| !self.base.has_blob(&blob.digest) && blob.stored_bytes() > 0);
         wanted.map(|(blob, _)| blob).collect()
     }
 

@@ -1,8 +1,9 @@
 //! Which way each blob is fetched: chosen by the plan, kept for the transfer, chosen again when a base proves damaged.
 //!
-//! The cheapest by stored bytes of: the blob whole, and each patch whose base the device has. The whole blob wins a tie: it needs
-//! no base.
+//! The cheapest of: the blob whole, and each patch whose base the device has. The patches of a base stand together in the data and come in
+//! one request for many; a whole blob costs its stored bytes and a request of its own, [`RUN_GAP_BYTES`]. It wins a tie: it needs no base.
 
+use super::runs::RUN_GAP_BYTES;
 use crate::error::Error;
 use crate::storage::PatchBase;
 use crate::wire::index::{Alternative, Blob, METHOD_PATCH, Role};
@@ -69,6 +70,8 @@ pub(super) struct Choice {
     pub stored_bytes: u64,
     /// Stored bytes of the cheapest way of all, whether the device has its base or not.
     pub cheapest_bytes: u64,
+    /// What a patch has to cost less than to be the cheapest of all.
+    cheapest_limit: u64,
     /// Alternatives passed.
     passed: u16,
     /// A bit for each alternative whose base has proved damaged.
@@ -82,6 +85,7 @@ impl Choice {
             way: Way::Whole,
             stored_bytes: blob.stored_bytes,
             cheapest_bytes: blob.stored_bytes,
+            cheapest_limit: whole_costs(blob.stored_bytes),
             passed: 0,
             given_up,
         }
@@ -98,12 +102,16 @@ impl Choice {
     ) -> Result<(), Error> {
         let number = self.passed;
         self.passed = self.passed.saturating_add(1);
+        let limit = match self.way {
+            Way::Whole => whole_costs(self.stored_bytes),
+            Way::Patch(_) => self.stored_bytes,
+        };
         let candidate = other.method == METHOD_PATCH
-            && other.stored_bytes < self.stored_bytes
+            && other.stored_bytes < limit
             && number < ALTERNATIVES_MAX_COUNT
             && self.given_up & 1 << number == 0;
-        if other.method == METHOD_PATCH {
-            self.cheapest_bytes = self.cheapest_bytes.min(other.stored_bytes);
+        if other.method == METHOD_PATCH && other.stored_bytes < self.cheapest_limit {
+            (self.cheapest_bytes, self.cheapest_limit) = (other.stored_bytes, other.stored_bytes);
         }
         if candidate && has_base()? {
             self.way = Way::Patch(number as u8);
@@ -111,6 +119,11 @@ impl Choice {
         }
         Ok(())
     }
+}
+
+/// What a whole blob costs beside patches: a request more than them.
+const fn whole_costs(stored_bytes: u64) -> u64 {
+    stored_bytes.saturating_add(RUN_GAP_BYTES)
 }
 
 /// The base of a patch, with the slot that an image of it is in.
@@ -182,8 +195,9 @@ mod tests {
     fn the_cheapest_way_whose_base_is_there_is_chosen() {
         let mut choice = Choice::new(&blob(), 0b1000);
         let there = || Ok(true);
-        choice.consider(&patch(50), there).unwrap();
+        choice.consider(&patch(50 + RUN_GAP_BYTES), there).unwrap();
         assert_eq!(choice.way, Way::Whole, "a tie");
+        assert_eq!(choice.cheapest_bytes, 50);
         choice.consider(&patch(40), there).unwrap();
         assert_eq!((choice.way, choice.stored_bytes), (Way::Patch(1), 40));
         choice.consider(&patch(10), || Ok(false)).unwrap();
@@ -205,9 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_that_saves_a_request_is_cheaper_than_the_whole_blob() {
+        let mut choice = Choice::new(&blob(), 0);
+        let longer = patch(50 + RUN_GAP_BYTES - 1);
+        choice.consider(&longer, || Ok(true)).unwrap();
+        assert_eq!(
+            (choice.way, choice.stored_bytes),
+            (Way::Patch(0), longer.stored_bytes)
+        );
+        assert_eq!(choice.cheapest_bytes, longer.stored_bytes);
+        choice
+            .consider(&patch(longer.stored_bytes), || Ok(true))
+            .unwrap();
+        assert_eq!(
+            choice.way,
+            Way::Patch(0),
+            "beside another patch it saves none"
+        );
+    }
+
+    #[test]
     fn a_dearer_base_is_not_looked_for() {
         let mut choice = Choice::new(&blob(), 0);
-        let asked = choice.consider(&patch(60), || -> Result<bool, Error> {
+        let asked = choice.consider(&patch(50 + RUN_GAP_BYTES), || -> Result<bool, Error> {
             panic!("no look is worth it")
         });
         assert_eq!(asked, Ok(()));
