@@ -1,5 +1,5 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
-.PHONY: demo test mcu minimal bench bench-bytes soak clean
+.PHONY: demo test mcu minimal aarch64 bench bench-bytes soak clean
 
 # From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
 BOARD ?= uefi
@@ -12,7 +12,7 @@ demo:
 
 # Every check, with what it needs installed first. The last line counts them.
 test:
-	@scripts/deps.sh test demo board mcu reference
+	@scripts/deps.sh test demo board mcu aarch64 reference
 	@scripts/appliance.sh
 	@scripts/reference-composefs.sh
 	@./ci.sh
@@ -30,6 +30,11 @@ mcu:
 minimal:
 	@scripts/device-programs.sh twinseal-minimal
 	@scripts/footprint.sh
+
+# Both agents for 64-bit ARM devices: target/aarch64/bin. They are tried here under emulation: target/aarch64/emulated.
+aarch64:
+	@scripts/deps.sh aarch64
+	@scripts/aarch64.sh
 
 # Speed, memory and bytes against others, as ratios in one run.
 bench:

@@ -18,7 +18,7 @@ logs="$cache/ci"
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0 left_out=0
 
-checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo mcu board)
+checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo aarch64 mcu board)
 
 check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check) && (cd hil/firmware && cargo fmt --check); }
 
@@ -112,6 +112,18 @@ check_deny() {
 check_fuzz_smoke() { scripts/fuzz-smoke.sh; }
 
 check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --board files --out "$cache/ci/demo"; }
+
+# Both agents for a 64-bit ARM device, under emulation: the whole life of an appliance, and every bundle of the conformance kit.
+check_aarch64() {
+  local log="$logs/aarch64-tests.log" emulated="$PWD/target/aarch64/emulated" status=0
+  scripts/deps.sh demo aarch64 && scripts/appliance.sh && scripts/device-programs.sh && scripts/aarch64.sh --quick || return 1
+  TWINSEAL_AGENTS="$emulated" cargo test --locked --workspace --test agents_agree both_agents >"$log" 2>&1 || status=1
+  cat "$log"
+  count_tests "$log"
+  [ "$tests_passed" -gt 0 ] || { echo "no test of the agents ran"; return 1; }
+  ln -sf "$PWD/target/release/twinseal-bundle" "$emulated/twinseal-bundle"
+  target/release/twinseal-hil demo --board files --programs "$emulated" --out "$cache/ci/demo-aarch64" && return "$status"
+}
 
 # The virtual board: its own tests, every scenario, and a slice of the power cuts that `make soak` makes more of.
 check_board() {

@@ -192,14 +192,15 @@ fn run(
     Ok(())
 }
 
-/// The set is complete: arms the trial, then tells the boot loader.
+/// The set is complete: arms the trial, then tells the boot loader. One that cannot be opened ends this before anything is armed.
 fn complete(
     attempt: &mut Attempt<'_>,
     installed: &Installed,
     record: &BootRecord,
 ) -> Result<(), AgentError> {
+    let loader = attempt.device.loader()?;
     attempt.arm(installed, record)?;
-    if let Some(mut loader) = attempt.device.loader()? {
+    if let Some(mut loader) = loader {
         loader.set_default(attempt.target.other())?;
         loader.set_next(Some(attempt.target))?;
     }
@@ -274,3 +275,6 @@ fn show(set: Set, plan: &Plan, manifest: &Verified<Manifest>) {
         plan.fetch_blobs, plan.patch_blobs, plan.copy_blobs, plan.present_blobs, plan.removed_blobs
     ));
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ const DEVICE: &str = "compatible = \"twinseal-vector\"\nstate = \"state\"\ntrust
                       [sets.a]\nboot = \"boot-a\"\nroot = \"root-a\"\n[sets.b]\nboot = \"boot-b\"\nroot = \"root-b\"\n\
                       [slots.firmware]\na = \"firmware-a\"\nb = \"firmware-b\"\n";
 
+/// A folder whose agents are taken, instead of those built for this machine: scripts/aarch64.sh makes one.
+const AGENTS: &str = "TWINSEAL_AGENTS";
+
 /// The programs, and the kit.
 struct Bench {
     folder: TempDir,
@@ -26,7 +29,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let full = support::programs().join("twinseal");
+        let agents = match std::env::var_os(AGENTS).map(PathBuf::from) {
+            Some(folder) => ["twinseal", "twinseal-minimal-commands"].map(|name| folder.join(name)),
+            None => [
+                support::programs().join("twinseal"),
+                support::minimal_with_commands(),
+            ],
+        };
         let kit = folder.path().join("kit");
         let bundles = support::programs().join("twinseal-bundle");
         let written = Command::new(bundles)
@@ -34,7 +43,6 @@ impl Bench {
             .arg(&kit)
             .output();
         assert!(written.unwrap().status.success());
-        let agents = [full, support::minimal_with_commands()];
         let bench = Self { folder, agents };
         bench.provision();
         bench

@@ -5,7 +5,6 @@
 //! - Nothing here looks at what came from outside, but for the words that the kernel put on the stack.
 //! - A panic ends in [`twinseal_minimal::process::panicked`]: one line, then a restart or an exit code, never a hang.
 
-use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
 use core::panic::PanicInfo;
@@ -14,39 +13,28 @@ use rustix::io::Errno;
 use twinseal_minimal::memory::Memory;
 use twinseal_minimal::process::{Process, panicked, run};
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64.rs"]
+mod machine;
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64.rs"]
+mod machine;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 compile_error!("twinseal-minimal has no entry point for this architecture yet");
 
 /// Words that are handed on to another program. The kernel gives its first process at most 34 (`MAX_INIT_ARGS` of Linux's
 /// init/main.c, and the name).
 const ARGUMENTS_MAX: usize = 64;
 
-/// `__NR_execve` and `__NR_exit_group` of `asm/unistd_64.h`.
-const EXECUTE: usize = 59;
-const EXIT_GROUP: usize = 231;
-
-// The kernel enters with the stack pointer at the number of arguments (System V ABI, AMD64 supplement, section 3.4.1). The ABI
-// wants the outermost frame marked with a zero, and the stack at a multiple of 16 before a call.
-global_asm!(
-    ".globl _start",
-    "_start:",
-    "xor ebp, ebp",
-    "mov rdi, rsp",
-    "and rsp, -16",
-    "call {enter}",
-    "ud2",
-    enter = sym enter
-);
-
 extern "C" fn enter(stack: *const usize) -> ! {
     // SAFETY: called only by `_start`, with what the kernel left on the stack, which stays there until the process ends.
     let started = unsafe { Started::new(stack) };
-    exit(run(&started))
+    machine::exit(run(&started))
 }
 
 #[panic_handler]
 fn on_panic(fault: &PanicInfo<'_>) -> ! {
-    exit(panicked(fault))
+    machine::exit(panicked(fault))
 }
 
 /// The words and the environment of this process, as the kernel left them.
@@ -64,6 +52,8 @@ impl Started {
         unsafe {
             let arguments = core::slice::from_raw_parts(stack.add(1).cast(), *stack);
             let environment = stack.add(1 + arguments.len() + 1).cast();
+            #[cfg(target_arch = "aarch64")]
+            machine::keep(environment);
             Self {
                 arguments,
                 environment,
@@ -106,54 +96,21 @@ impl Process for Started {
             *word = *argument;
         }
         words[0] = program.as_ptr();
-        let answer: isize;
-        // SAFETY: `program` and the two lists are C strings and lists that end with a null pointer; the kernel reads them, and
-        // either never comes back or has changed nothing.
-        unsafe {
-            asm!(
-                "syscall",
-                inlateout("rax") EXECUTE => answer,
-                in("rdi") program.as_ptr(),
-                in("rsi") words.as_ptr(),
-                in("rdx") self.environment,
-                lateout("rcx") _,
-                lateout("r11") _,
-                options(nostack)
-            );
-        }
+        // SAFETY: `program` and the two lists are C strings and lists that end with a null pointer.
+        let answer = unsafe { machine::execute(program.as_ptr(), words.as_ptr(), self.environment) };
         Errno::from_raw_os_error(i32::try_from(-answer).unwrap_or(i32::MAX))
     }
 }
 
-fn exit(code: u8) -> ! {
-    // SAFETY: the call takes a number and does not come back.
-    unsafe {
-        asm!(
-            "syscall",
-            in("rax") EXIT_GROUP,
-            in("rdi") usize::from(code),
-            options(noreturn, nostack)
-        )
-    }
-}
-
-// The memory functions, by their C contracts. They are written in instructions, because a compiler makes a call to the very
-// function of a loop that does the same. The direction flag is clear by the ABI, and is left so.
+// The memory functions, by their C contracts. The loops are written in instructions, because a compiler makes a call to the very
+// function of a loop that does the same.
 
 /// # Safety
 /// As C's `memcpy`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
     // SAFETY: the caller gives `bytes` readable bytes at `from` and as many that can be written at `to`.
-    unsafe {
-        asm!(
-            "rep movsb",
-            inout("rcx") bytes => _,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
-            options(nostack, preserves_flags)
-        );
-    }
+    unsafe { machine::copy_up(to, from, bytes) };
     to
 }
 
@@ -166,18 +123,8 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut
         // SAFETY: as the caller's.
         return unsafe { memcpy(to, from, bytes) };
     }
-    // SAFETY: as the caller's; downwards from the last byte, of which there is one because `bytes` is more than the distance.
-    unsafe {
-        asm!(
-            "std",
-            "rep movsb",
-            "cld",
-            inout("rcx") bytes => _,
-            inout("rdi") to.add(bytes - 1) => _,
-            inout("rsi") from.add(bytes - 1) => _,
-            options(nostack)
-        );
-    }
+    // SAFETY: as the caller's; there is a last byte, because `bytes` is more than the distance.
+    unsafe { machine::copy_down(to, from, bytes) };
     to
 }
 
@@ -186,15 +133,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, bytes: usize) -> *mut u8 {
     // SAFETY: the caller gives `bytes` bytes that can be written at `to`.
-    unsafe {
-        asm!(
-            "rep stosb",
-            inout("rcx") bytes => _,
-            inout("rdi") to => _,
-            in("al") byte as u8,
-            options(nostack, preserves_flags)
-        );
-    }
+    unsafe { machine::fill(to, byte as u8, bytes) };
     to
 }
 

@@ -1,0 +1,70 @@
+//! What an install leaves behind when its end fails.
+
+use super::*;
+use crate::description::Description;
+use crate::keys::Keys;
+use std::fs;
+use std::sync::Mutex;
+use tempfile::TempDir;
+use twinseal_core::verify::signature::TrustedKey;
+
+/// A bundle that installs, and the key that signed it.
+const BUNDLE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../core/tests/golden/small.tseal"
+);
+const KEY: &[u8; 32] = include_bytes!("../../../core/tests/golden/small.pub");
+
+/// A device of folders and files, which runs set A; its boot loader is one that this agent cannot open.
+fn device(folder: &TempDir) -> Device {
+    let at = folder.path();
+    for slot in ["boot-a", "root-a", "boot-b", "root-b", "state"] {
+        fs::create_dir(at.join(slot)).unwrap();
+    }
+    for image in ["fpga-a", "fpga-b"] {
+        fs::write(at.join(image), [0; 4096]).unwrap();
+    }
+    let text = "compatible = \"test-device\"\nstate = \"state\"\nverity = \"absent\"\nclock = \"none\"\n[boot]\nloader = \"systemd-boot\"\n\
+                record = \"record\"\n[sets.a]\nboot = \"boot-a\"\nroot = \"root-a\"\n[sets.b]\nboot = \"boot-b\"\n\
+                root = \"root-b\"\n[slots.fpga]\na = \"fpga-a\"\nb = \"fpga-b\"\n";
+    let description = Description::parse(text, at.to_str().unwrap()).unwrap();
+    let keys = Keys::from_iter([TrustedKey::ed25519(*KEY)]);
+    Device { description, keys }
+}
+
+/// Too large for a stack.
+static MEMORY: Mutex<Memory> = Mutex::new(Memory::new());
+
+struct Accepts;
+
+impl Watcher for Accepts {
+    fn decide(&mut self, _: &Plan, _: &Verified<Manifest>) -> Result<bool, AgentError> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn a_loader_that_cannot_be_opened_costs_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = device(&folder);
+    let mut store = device.record_store().unwrap();
+    let provisioned = BootRecord::provisioned(Set::A, 0, [1; 32]);
+    let record = record::store(&mut store, &provisioned).unwrap();
+    let loaded = Loaded::Record(record);
+    let mut journal = device.journal(&loaded).unwrap();
+    let begin = start(&device, &loaded, Set::A, journal.past()).unwrap();
+    let mut memory = MEMORY.lock().unwrap();
+    let installed = transfer(&device, &begin, BUNDLE, &mut memory, &mut Accepts);
+    let installed = installed.unwrap().unwrap();
+    let mut attempt = Attempt {
+        device: &device,
+        target: Set::B,
+        store: &mut store,
+        journal: &mut journal,
+        needs_journal: true,
+    };
+    let ended = complete(&mut attempt, &installed, &record);
+    assert!(matches!(ended, Err(AgentError::LoaderUnknown)), "{ended:?}");
+    assert_eq!(device.load_record().unwrap(), loaded);
+    assert!(!folder.path().join("state/boot-attempt").exists());
+}
