@@ -28,8 +28,12 @@ only=${1:-}
 if [[ -z $only || $only == twinseal ]]; then
     step "twinseal, static" build twinseal twinseal release "-C target-feature=+crt-static"
 fi
-# Its code stands at a fixed address, and nothing in it is ever unwound.
-bare="-C relocation-model=static -C force-unwind-tables=no"
+# Its code stands at a fixed address, and nothing in it is ever unwound. What else keeps it small: docs/decisions/0051-compiler-options-for-size.md.
+bare="-C relocation-model=static -C force-unwind-tables=no -Z location-detail=none -Z fmt-debug=none"
+bare+=" -C llvm-args=-max-store-memcpy=1 -C llvm-args=-enable-machine-outliner=always"
+bare+=' --cfg sha2_backend_soft="compact"'
+# The toolchain is pinned, so options that are not stable are those of one compiler.
+export RUSTC_BOOTSTRAP=1
 if [[ -z $only || $only == twinseal-minimal ]]; then
     step "twinseal-minimal, without a C library" build twinseal-minimal twinseal-minimal minimal "$bare" \
         --no-default-features --features bare,net

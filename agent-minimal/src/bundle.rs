@@ -12,8 +12,22 @@ use rustix::io::{self, Errno};
 use twinseal_core::source::{Seekable, Source, SourceError, Stream};
 use twinseal_platform_linux::standard;
 
-/// A source of a bundle, and what may be asked of it.
-pub trait Bundle: Source<Error: Into<SourceProblem>> {
+/// A source of a bundle, and what may be asked of it. The installer takes it as `dyn Bundle`: its code stands in the program once,
+/// whatever sources there are.
+pub trait Bundle {
+    /// As [`Source::read_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8])
+    -> Result<(), SourceError<SourceProblem>>;
+
+    /// As [`Source::ends_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<SourceProblem>>;
+
     /// Length of the bundle, when that is known before it is read.
     fn bytes(&self) -> Option<u64>;
 
@@ -90,6 +104,26 @@ impl LocalBundle {
 }
 
 impl Bundle for LocalBundle {
+    fn read_at(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), SourceError<SourceProblem>> {
+        match &mut self.0 {
+            Reader::File { file, .. } => file.read_at(offset, buffer),
+            Reader::Pipe(pipe) => pipe.read_at(offset, buffer),
+        }
+        .map_err(problem)
+    }
+
+    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<SourceProblem>> {
+        match &mut self.0 {
+            Reader::File { file, .. } => file.ends_at(offset),
+            Reader::Pipe(pipe) => pipe.ends_at(offset),
+        }
+        .map_err(problem)
+    }
+
     fn bytes(&self) -> Option<u64> {
         match self.0 {
             Reader::File { bytes, .. } => Some(bytes),
@@ -106,26 +140,20 @@ impl Bundle for LocalBundle {
     }
 }
 
-impl Source for LocalBundle {
-    type Error = KernelSays;
-
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError<KernelSays>> {
-        match &mut self.0 {
-            Reader::File { file, .. } => file.read_at(offset, buffer),
-            Reader::Pipe(pipe) => pipe.read_at(offset, buffer),
-        }
-    }
-
-    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<KernelSays>> {
-        match &mut self.0 {
-            Reader::File { file, .. } => file.ends_at(offset),
-            Reader::Pipe(pipe) => pipe.ends_at(offset),
-        }
-    }
-}
-
 #[cfg(feature = "net")]
 impl Bundle for Web<'_, '_> {
+    fn read_at(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), SourceError<SourceProblem>> {
+        Source::read_at(self, offset, buffer).map_err(problem)
+    }
+
+    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<SourceProblem>> {
+        Source::ends_at(self, offset).map_err(problem)
+    }
+
     fn bytes(&self) -> Option<u64> {
         Web::bytes(self)
     }
@@ -136,6 +164,13 @@ impl Bundle for Web<'_, '_> {
 
     fn can_go_back(&self) -> bool {
         self.has_ranges()
+    }
+}
+
+fn problem<E: Into<SourceProblem>>(error: SourceError<E>) -> SourceError<SourceProblem> {
+    match error {
+        SourceError::Ended => SourceError::Ended,
+        SourceError::Source(error) => SourceError::Source(error.into()),
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Words(StorageFault);
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StorageFault::Code(code) = self.0 else {
-            return write!(f, "{:?}", self.0);
+            return self.0.fmt(f);
         };
         let meaning = MEANINGS
             .iter()
@@ -138,7 +138,10 @@ mod tests {
             "No such file or directory (os error 2)"
         );
         assert_eq!(words(StorageFault::Code(4000)).to_string(), "os error 4000");
-        assert_eq!(words(StorageFault::Busy).to_string(), "Busy");
+        assert_eq!(
+            words(StorageFault::Short).to_string(),
+            "it ended before all bytes were read."
+        );
         for (errno, _) in MEANINGS {
             let standard = io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
             assert_eq!(words_of(errno).to_string(), standard);

@@ -117,10 +117,10 @@ impl From<AgentError> for Stopped {
 ///
 /// # Errors
 /// [`Stopped`] says why, and how far it was.
-pub fn into_set<B: Bundle, S: Storage>(
+pub fn into_set<S: Storage>(
     order: &Order<'_>,
     name: &str,
-    bundle: &mut B,
+    bundle: &mut dyn Bundle,
     storage: &mut S,
     memory: &mut Memory,
     watcher: &mut dyn Watcher,
@@ -175,7 +175,7 @@ pub fn into_set<B: Bundle, S: Storage>(
     })
 }
 
-fn config<'o, B: Bundle>(order: &Order<'o>, bundle: &B) -> Config<'o> {
+fn config<'o>(order: &Order<'o>, bundle: &dyn Bundle) -> Config<'o> {
     Config {
         keys: order.keys,
         policy: order.policy,
@@ -188,10 +188,10 @@ fn config<'o, B: Bundle>(order: &Order<'o>, bundle: &B) -> Config<'o> {
     }
 }
 
-fn run_error<E: Into<SourceProblem>>(error: RunError<E>, name: &str) -> AgentError {
+fn run_error(error: RunError<SourceProblem>, name: &str) -> AgentError {
     match error {
         RunError::Core(error) => error.into(),
-        RunError::Source(problem) => AgentError::source(name, problem.into()),
+        RunError::Source(problem) => AgentError::source(name, problem),
         RunError::Declined => AgentError::Core(Misuse::NotAccepted.into()),
     }
 }
@@ -229,20 +229,24 @@ impl Watched<'_> {
 }
 
 /// A bundle whose reads the watcher hears of.
-struct WatchedSource<'b, 'w, B> {
-    bundle: &'b mut B,
+struct WatchedSource<'b, 'w> {
+    bundle: &'b mut dyn Bundle,
     watched: &'b RefCell<Watched<'w>>,
 }
 
-impl<B: Bundle> Source for WatchedSource<'_, '_, B> {
-    type Error = B::Error;
+impl Source for WatchedSource<'_, '_> {
+    type Error = SourceProblem;
 
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError<B::Error>> {
+    fn read_at(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), SourceError<SourceProblem>> {
         self.watched.borrow_mut().watcher.progress(offset);
         self.bundle.read_at(offset, buffer)
     }
 
-    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<B::Error>> {
+    fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<SourceProblem>> {
         self.bundle.ends_at(offset)
     }
 }

@@ -19,11 +19,17 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for Result<T, Errno> {
     fn during(self, operation: StorageOperation, object: StorageObject) -> Result<T, StorageError> {
-        self.map_err(|errno| StorageError {
-            operation,
-            object,
-            fault: fault_of(errno),
-        })
+        self.map_err(|errno| failure(operation, object, errno))
+    }
+}
+
+/// Once in a program: this is what most system calls are followed by.
+#[inline(never)]
+fn failure(operation: StorageOperation, object: StorageObject, errno: Errno) -> StorageError {
+    StorageError {
+        operation,
+        object,
+        fault: fault_of(errno),
     }
 }
 

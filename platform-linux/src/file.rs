@@ -4,7 +4,7 @@ use crate::fault::fault_of;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use heapless::String;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, Dev, FileType, Mode, OFlags, RawDir, fstat, fsync, mkdirat, openat, statat,
     unlinkat,
@@ -215,6 +215,14 @@ pub fn for_each_entry<Fd: AsFd, V>(directory: Fd, mut visit: V) -> Result<(), Er
 where
     V: FnMut(&CStr) -> Result<(), Errno>,
 {
+    visit_entries(directory.as_fd(), &mut visit)
+}
+
+/// The loop of [`for_each_entry`], once in a program whoever visits.
+fn visit_entries(
+    directory: BorrowedFd<'_>,
+    visit: &mut dyn FnMut(&CStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     // A descriptor of its own: reading moves its position.
     let directory = openat(
         directory,

@@ -22,9 +22,6 @@ const ALIGNMENT_BYTES: u64 = 4096;
 /// A hole is left in pieces of this size.
 const HOLE_BYTES: usize = 64 * 1024;
 
-/// What a piece is compared with, a part at a time: all of it would be a quarter of the small agent.
-static ZEROS: [u8; 4096] = [0; 4096];
-
 /// What the file under a blob is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backing {
@@ -166,10 +163,7 @@ impl Staged {
 
     fn write_around_zeros(&self, mut offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         for piece in bytes.chunks(HOLE_BYTES) {
-            let is_hole = piece
-                .chunks(ZEROS.len())
-                .all(|part| ZEROS.get(..part.len()) == Some(part));
-            if !is_hole {
+            if !is_zero(piece) {
                 write_all(&self.file, offset, piece)?;
             }
             offset += piece.len() as u64;
@@ -255,6 +249,13 @@ pub(crate) const fn object_of(role: Role) -> StorageObject {
         Role::Object => StorageObject::Object,
         Role::Composefs => StorageObject::ComposefsImage,
     }
+}
+
+/// Whether all bytes are zero, seen at the processor's full width.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(64)
+        .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 #[cfg(test)]

@@ -102,10 +102,10 @@ impl<'r> Rebuild<'r> {
     ///
     /// # Errors
     /// Why it was refused or failed; the journal has it too.
-    pub fn install<B: Bundle>(
+    pub fn install(
         &mut self,
         name: &str,
-        bundle: &mut B,
+        bundle: &mut dyn Bundle,
         memory: &mut Memory,
     ) -> Result<(), AgentError> {
         let policy = self.policy();
@@ -151,12 +151,12 @@ impl<'r> Rebuild<'r> {
     }
 }
 
-fn transfer<B: Bundle>(
+fn transfer(
     device: &Device,
     target: Set,
     order: &Order<'_>,
     name: &str,
-    bundle: &mut B,
+    bundle: &mut dyn Bundle,
     memory: &mut Memory,
     watcher: &mut Rebuilding<'_>,
 ) -> Result<Installed, Stopped> {

@@ -226,19 +226,28 @@ impl fmt::Display for StorageObject {
 
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} failed: ", self.operation, self.object)?;
-        match self.fault {
-            StorageFault::Code(code) => write!(f, "the system reports error {code}."),
-            StorageFault::ReadBack => f.write_str("what came back from the medium has another digest than the bundle says. Try again; if it stays, replace the medium."),
-            StorageFault::Digest => f.write_str("what is there has another digest than its name."),
-            StorageFault::Full => f.write_str("there is no room left. Free space or use a larger slot."),
-            StorageFault::Short => f.write_str("it ended before all bytes were read."),
-            StorageFault::VerityUnsupported => f.write_str(
+        write!(
+            f,
+            "{} {} failed: {}",
+            self.operation, self.object, self.fault
+        )
+    }
+}
+
+impl fmt::Display for StorageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "the system reports error {code}."),
+            Self::ReadBack => f.write_str("what came back from the medium has another digest than the bundle says. Try again; if it stays, replace the medium."),
+            Self::Digest => f.write_str("what is there has another digest than its name."),
+            Self::Full => f.write_str("there is no room left. Free space or use a larger slot."),
+            Self::Short => f.write_str("it ended before all bytes were read."),
+            Self::VerityUnsupported => f.write_str(
                 "the file system cannot do fs-verity. Make it with the verity feature, or say verity = \"absent\" in the device description.",
             ),
-            StorageFault::RecordCorrupt => f.write_str("neither copy can be read."),
-            StorageFault::ChainBroken => f.write_str("its chain of digests is broken."),
-            StorageFault::Busy => f.write_str("another process is using this device. Wait for it to end."),
+            Self::RecordCorrupt => f.write_str("neither copy can be read."),
+            Self::ChainBroken => f.write_str("its chain of digests is broken."),
+            Self::Busy => f.write_str("another process is using this device. Wait for it to end."),
         }
     }
 }
