@@ -46,8 +46,9 @@ bench-bytes:
 	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
 	@scripts/bench-bytes.sh $(PAIRS)
 
-# Many power cuts on the virtual board: at random moments of install, flip, trial and commit, from a printed seed.
-CUTS ?= 50
+# Many power cuts on the virtual board, CUTS for each of five moments: within an install, at its end, at the flip, in the trial and at the
+# commit; from a printed seed.
+CUTS ?= 40
 soak:
 	@scripts/deps.sh demo board
 	@scripts/appliance.sh
