@@ -20,6 +20,9 @@ const DEVICE: &str = "compatible = \"twinseal-vector\"\nstate = \"state\"\ntrust
 /// A folder whose agents are taken, instead of those built for this machine: scripts/aarch64.sh makes one.
 const AGENTS: &str = "TWINSEAL_AGENTS";
 
+/// Of those, one bundle in so many is tried, by its place in the kit: an emulator takes ten times as long.
+const OTHERS_SHARE: usize = 5;
+
 /// The programs, and the kit.
 struct Bench {
     folder: TempDir,
@@ -130,8 +133,9 @@ fn both_agents_make_the_same_of_every_bundle_of_the_kit() {
     let bench = Bench::new();
     let text = fs::read_to_string(bench.at("kit/vectors.toml")).unwrap();
     let kit: toml::Table = text.parse().unwrap();
+    let share = std::env::var_os(AGENTS).map_or(1, |_| OTHERS_SHARE);
     let (mut good, mut bad) = (0, 0);
-    for vector in kit["vector"].as_array().unwrap() {
+    for vector in kit["vector"].as_array().unwrap().iter().step_by(share) {
         let name = vector["file"].as_str().unwrap();
         let bundle = bench.at("kit").join(name);
         let [as_file, as_pipe] = [false, true].map(|as_pipe| {
@@ -162,5 +166,6 @@ fn both_agents_make_the_same_of_every_bundle_of_the_kit() {
         }
     }
     println!("{good} good bundles, {bad} bad ones, each as a file and as a pipe");
-    assert!(good >= 10 && bad >= BAD_MIN, "{good} good, {bad} bad");
+    let enough = good >= 10 / share && bad >= BAD_MIN / share;
+    assert!(enough, "{good} good, {bad} bad");
 }
