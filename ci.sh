@@ -115,7 +115,7 @@ check_fuzz_smoke() { scripts/fuzz-smoke.sh; }
 
 check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --board files --out "$cache/ci/demo"; }
 
-# Both agents for a 64-bit ARM device, under emulation: the whole life of an appliance, and every bundle of the conformance kit.
+# Both agents for a 64-bit ARM device, under emulation: the whole life of an appliance, and each fifth bundle of the conformance kit.
 check_aarch64() {
   local log="$logs/aarch64-tests.log" emulated="$PWD/target/aarch64/emulated" status=0
   scripts/deps.sh demo aarch64 && scripts/appliance.sh && scripts/device-programs.sh && scripts/aarch64.sh --quick || return 1

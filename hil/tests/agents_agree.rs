@@ -25,6 +25,9 @@ const DEVICE: &str = "compatible = \"twinseal-vector\"\nstate = \"state\"\ntrust
 /// A folder whose agents are taken, instead of those built for this machine: scripts/aarch64.sh makes one.
 const AGENTS: &str = "TWINSEAL_AGENTS";
 
+/// Of those, one bundle in so many is tried, by its place in the kit: an emulator takes ten times as long.
+const OTHERS_SHARE: usize = 5;
+
 /// The programs, and the kit.
 struct Bench {
     folder: TempDir,
@@ -164,12 +167,18 @@ fn both_agents_make_the_same_of_every_bundle_of_the_kit() {
     let bench = Bench::new();
     let text = fs::read_to_string(bench.at("kit/vectors.toml")).unwrap();
     let kit: toml::Table = text.parse().unwrap();
-    let vectors = kit["vector"].as_array().unwrap();
+    let share = std::env::var_os(AGENTS).map_or(1, |_| OTHERS_SHARE);
+    let vectors: Vec<_> = kit["vector"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .step_by(share)
+        .collect();
     let (next, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // A thread that panics fails the test when the scope ends.
     thread::scope(|scope| {
         for worker in 0..WORKERS {
-            let (bench, next, good) = (&bench, &next, &good);
+            let (bench, vectors, next, good) = (&bench, &vectors, &next, &good);
             scope.spawn(move || {
                 let device = format!("device-{worker}");
                 while let Some(vector) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -182,5 +191,6 @@ fn both_agents_make_the_same_of_every_bundle_of_the_kit() {
     let good = good.into_inner();
     let bad = vectors.len() - good;
     println!("{good} good bundles, {bad} bad ones, each as a file and as a pipe");
-    assert!(good >= 10 && bad >= BAD_MIN, "{good} good, {bad} bad");
+    let enough = good >= 10 / share && bad >= BAD_MIN / share;
+    assert!(enough, "{good} good, {bad} bad");
 }

@@ -97,7 +97,8 @@ impl Process for Started {
         }
         words[0] = program.as_ptr();
         // SAFETY: `program` and the two lists are C strings and lists that end with a null pointer.
-        let answer = unsafe { machine::execute(program.as_ptr(), words.as_ptr(), self.environment) };
+        let answer =
+            unsafe { machine::execute(program.as_ptr(), words.as_ptr(), self.environment) };
         Errno::from_raw_os_error(i32::try_from(-answer).unwrap_or(i32::MAX))
     }
 }

@@ -113,7 +113,7 @@ fn contents() -> Vec<Vec<u8>> {
     let mut random = Random(0x5eed);
     let program = fs::read(std::env::current_exe().unwrap()).unwrap();
     let sources: Vec<u8> = [
-        "src/start.rs",
+        "src/start/mod.rs",
         "src/net/http.rs",
         "src/description/fields.rs",
         "Cargo.toml",
