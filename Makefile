@@ -5,9 +5,8 @@
 BOARD ?= uefi
 demo:
 	@scripts/deps.sh demo $(if $(filter uefi,$(BOARD)),board)
-	@scripts/appliance.sh
-	@scripts/device-programs.sh
-	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
+	@scripts/appliance.sh & appliance=$$!; scripts/device-programs.sh && \
+	    cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil; built=$$?; wait $$appliance && exit $$built
 	@target/release/twinseal-hil demo --board $(BOARD)
 
 # Every check, with what it needs installed first. The last line of ci.sh counts them. The appliance is made beside the first ones; a check
@@ -58,7 +57,7 @@ soak:
 	@scripts/deps.sh demo board
 	@scripts/appliance.sh
 	@scripts/device-programs.sh
-	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
+	@cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil
 	@target/release/twinseal-hil run scenarios --board uefi --filter power-cuts --cuts $(CUTS) --jobs 2 --out .cache/soak --html .cache/soak.html
 
 clean:

@@ -38,7 +38,7 @@ check_no_std() {
 
 # The programs that tests and the demo run.
 check_build() {
-  cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil || return 1
+  cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil || return 1
   scripts/device-programs.sh && scripts/footprint.sh &&
     scripts/footprint.sh target/device/bin/twinseal-minimal-commands
 }

@@ -59,7 +59,7 @@ pub struct DemoArguments {
     /// The releases and what their UKIs are made of; scripts/appliance.sh makes them.
     #[arg(long, value_name = "DIR", default_value = ".cache/appliance")]
     pub inputs: PathBuf,
-    /// Where twinseal-bundle is and, for the board files, twinseal. Default: the folder of twinseal-hil itself.
+    /// Where twinseal-bundle is. Default: the folder of twinseal-hil itself.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
     /// Where the device's own programs are, static; scripts/device-programs.sh builds them.

@@ -12,6 +12,7 @@
 //! v2 is an update of v1. v3 is an update of v2 whose health checks fail.
 
 use super::error::DemoError;
+use crate::programs::AGENT;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +78,7 @@ impl Inputs {
             kernel_version,
             modules: input(&folder, "modules/order").map(|_| folder.join("modules"))?,
             init: program(&programs, "twinseal-minimal")?,
-            agent: program(&programs, "twinseal")?,
+            agent: program(&programs, AGENT)?,
             stub: input(&folder, "linuxx64.efi.stub")?,
         })
     }

@@ -20,7 +20,7 @@ use crate::board::Description;
 use crate::boards::files::{self, Files};
 use crate::command::Runner;
 use crate::maker::tools::CERTIFICATE_TOOLS;
-use crate::programs::{self, AGENT, BUNDLER, require};
+use crate::programs::{self, BUNDLER, require};
 use crate::story::Story;
 use device::Device;
 use folder::Folder;
@@ -38,7 +38,7 @@ pub struct Options {
     pub out: PathBuf,
     /// The demo's inputs.
     pub inputs: PathBuf,
-    /// Where the programs under test are.
+    /// Where `twinseal-bundle` is.
     pub programs: PathBuf,
     /// Where the programs of the device are, static.
     pub device_programs: PathBuf,
@@ -67,9 +67,9 @@ pub fn run_on_uefi(options: &Options, out: impl Write) -> Result<(), DemoError> 
 pub fn run_on_files(options: &Options, out: impl Write) -> Result<(), DemoError> {
     Files::check_machine()?;
     require(&[CERTIFICATE_TOOLS, device::TOOLS, files::TOOLS].concat())?;
-    let agent = &programs::built(&options.programs, AGENT)?;
     let bundler = &programs::built(&options.programs, BUNDLER)?;
     let inputs = Inputs::find(&options.inputs, &options.device_programs)?;
+    let agent = &inputs.agent;
     let story = &mut Story::new(out);
     introduce(story, &files::DESCRIPTION)?;
     let folder = begin(story, options)?;
