@@ -24,6 +24,15 @@ pub struct Memory {
     pub(crate) zstd: Zstd,
 }
 
+/// Most of the stack that an install takes, whatever it installs. A test looks at the program (`hil/tests/small_memory.rs`).
+pub const STACK_BYTES: usize = 448 * 1024;
+
+/// Most memory at once, the program and its stack included, of an install whose ranges have at most [`SMALL_RANGE_BYTES`].
+pub const PEAK_BYTES: usize = 1024 * 1024;
+
+/// Ranges as long as [`OUTPUT_BYTES`] cost a bundle next to nothing; longer ones are kept whole until they are proved.
+pub const SMALL_RANGE_BYTES: usize = OUTPUT_BYTES;
+
 /// Size of [`Memory`].
 pub const MEMORY_BYTES: usize = size_of::<Memory>();
 

@@ -1,5 +1,4 @@
 //! Both agents, as programs, on the whole conformance kit: the same exit code, and byte for byte the same device afterwards.
-//! What the small agent needs for it does not grow with the bundle.
 
 mod support;
 
