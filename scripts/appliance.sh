@@ -25,7 +25,7 @@ set -euo pipefail
 readonly ROOT_SUITE=bookworm
 readonly ROOT_UPDATES="bookworm-updates bookworm-security"
 # usr-is-merged, since its alternative would bring a whole perl.
-readonly ROOT_PACKAGES=usr-is-merged,systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates,python3-minimal
+readonly ROOT_PACKAGES=usr-is-merged,systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates
 # Kernel, boot stub, systemd-boot and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
@@ -158,11 +158,12 @@ rootfs() {
     mkdir -p "$work/$version"
     apt_sources "$@" >"$work/$version.list"
     # The way of this machine's apt to its archive (a proxy, for one) is also mmdebstrap's.
-    apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Retries|ForceIPv)' >"$work/apt-options" || true
+    apt-config dump | grep -E '^Acquire::(http|https|ftp|Check|Retries|ForceIPv)' >"$work/$version.apt-options" || true
     mmdebstrap --quiet --variant=minbase --include="$ROOT_PACKAGES" --skip=cleanup/apt --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-        --aptopt="$work/apt-options" --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+        --aptopt="$work/$version.apt-options" --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook="'$scripts/appliance/customize' \"\$1\" $release '$work/root-modules' '$scripts/appliance'" \
+        --customize-hook="'$scripts/appliance/lean' \"\$1\"" \
         $ROOT_SUITE "$work/$version/whole.tar" "$work/$version.list"
     # Device nodes are the kernel's business; the folder stays.
     without "$work/$version/whole.tar" "$work/$version/rootfs.tar" '/dev/*'
@@ -204,7 +205,7 @@ upgrades() {
 finish() {
     cp "$work/upgraded.txt" "$work/v2/upgraded.txt"
     (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub systemd-bootx64.efi ovmf/* light/rootfs.tar v?/rootfs.tar >SHA256SUMS)
-    rm -rf "$work"/{kernel,firmware,web,light-modules,root-modules,root-modules-list,initrd-modules,apt-options,v3-changes,v?.list,v?.dpkg,upgraded.txt}
+    rm -rf "$work"/{kernel,firmware,web,light-modules,root-modules,root-modules-list,initrd-modules,v3-changes,v?.apt-options,v?.list,v?.dpkg,upgraded.txt}
     mark_made "$work" "$made"
     rm -rf "$out"
     mv "$work" "$out"
@@ -227,8 +228,10 @@ step "kernel modules" modules
 step "the light root" light
 step "firmware and its variables" firmware
 step "web server, and bootctl where it can be had" own_tools
-step "v1: $ROOT_SUITE as published" rootfs v1 1.0.0 $ROOT_SUITE
+# Side by side: each is one program that waits for another.
+step "v1: $ROOT_SUITE as published" rootfs v1 1.0.0 $ROOT_SUITE &
 step "v2: $ROOT_SUITE with its updates" rootfs v2 2.0.0 $ROOT_SUITE $ROOT_UPDATES
+wait $!
 step "v3: v2 with a library pruned away" broken_rootfs
 step "the upgraded packages" upgrades
 step "checksums" finish

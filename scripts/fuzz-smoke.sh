@@ -15,7 +15,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 
 cd "$workspace/fuzz"
 cargo build --locked --release --quiet --target "$target"
-for name in parsers install; do
+smoke() {
+    local name=$1 corpus log runs
     corpus="$cache/fuzz/corpus/$name"
     mkdir -p "$corpus" "$cache/fuzz/found"
     log="$cache/fuzz/$name.log"
@@ -27,4 +28,9 @@ for name in parsers install; do
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     ((runs > 1000)) || fail "the fuzz target $name made only $runs runs in $seconds s; something is wrong with it."
     echo "fuzz $name: $runs runs, nothing found"
-done
+}
+
+# Side by side: each target runs on one core.
+smoke parsers &
+smoke install
+wait $!

@@ -7,10 +7,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use tempfile::TempDir;
 
 /// Bad bundles that the kit must have, so that agreeing says something.
 const BAD_MIN: usize = 60;
+
+/// Devices that are installed on side by side: an install waits for its medium more than it computes.
+const WORKERS: usize = 4;
 
 const DEVICE: &str = "compatible = \"twinseal-vector\"\nstate = \"state\"\ntrusted-keys = [\"first.pub\", \"second.pub\"]\n\
                       verity = \"absent\"\nrunning = \"running-set\"\nclock = \"none\"\n\
@@ -85,14 +90,15 @@ impl Bench {
         command.output().unwrap().status.code().unwrap()
     }
 
-    /// What an agent makes of a bundle: its exit code, and the device afterwards.
+    /// What an agent makes of a bundle, on a device of this name: its exit code, and the device afterwards.
     fn install(
         &self,
+        device: &str,
         agent: usize,
         bundle: &Path,
         as_pipe: bool,
     ) -> (i32, BTreeMap<PathBuf, Vec<u8>>) {
-        let device = self.at("device");
+        let device = self.at(device);
         let copied = Command::new("cp")
             .arg("-a")
             .arg(self.at("base"))
@@ -107,6 +113,34 @@ impl Bench {
         let content = content(&device);
         fs::remove_dir_all(&device).unwrap();
         (code, content)
+    }
+
+    /// Whether both agents take a bundle of the kit, as a file and as a pipe. They make the same of it.
+    fn both_take(&self, device: &str, name: &str) -> bool {
+        let bundle = self.at("kit").join(name);
+        let codes = [false, true].map(|as_pipe| {
+            let [full, minimal] = [0, 1].map(|agent| self.install(device, agent, &bundle, as_pipe));
+            assert_eq!(
+                full.0, minimal.0,
+                "{name}, exit codes; as a pipe: {as_pipe}"
+            );
+            let names =
+                |device: &BTreeMap<PathBuf, Vec<u8>>| device.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(
+                names(&full.1),
+                names(&minimal.1),
+                "{name}, files; as a pipe: {as_pipe}"
+            );
+            for (file, bytes) in &full.1 {
+                assert!(
+                    minimal.1[file] == *bytes,
+                    "{name}, {}; as a pipe: {as_pipe}",
+                    file.display()
+                );
+            }
+            full.0
+        });
+        codes == [0, 0]
     }
 }
 
@@ -134,37 +168,24 @@ fn both_agents_make_the_same_of_every_bundle_of_the_kit() {
     let text = fs::read_to_string(bench.at("kit/vectors.toml")).unwrap();
     let kit: toml::Table = text.parse().unwrap();
     let share = std::env::var_os(AGENTS).map_or(1, |_| OTHERS_SHARE);
-    let (mut good, mut bad) = (0, 0);
-    for vector in kit["vector"].as_array().unwrap().iter().step_by(share) {
-        let name = vector["file"].as_str().unwrap();
-        let bundle = bench.at("kit").join(name);
-        let [as_file, as_pipe] = [false, true].map(|as_pipe| {
-            let [full, minimal] = [0, 1].map(|agent| bench.install(agent, &bundle, as_pipe));
-            assert_eq!(
-                full.0, minimal.0,
-                "{name}, exit codes; as a pipe: {as_pipe}"
-            );
-            let names =
-                |device: &BTreeMap<PathBuf, Vec<u8>>| device.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(
-                names(&full.1),
-                names(&minimal.1),
-                "{name}, files; as a pipe: {as_pipe}"
-            );
-            for (file, bytes) in &full.1 {
-                assert!(
-                    minimal.1[file] == *bytes,
-                    "{name}, {}; as a pipe: {as_pipe}",
-                    file.display()
-                );
-            }
-            full.0
-        });
-        match (as_file, as_pipe) {
-            (0, 0) => good += 1,
-            _ => bad += 1,
+    let kit = kit["vector"].as_array().unwrap();
+    let vectors: Vec<_> = kit.iter().step_by(share).collect();
+    let (next, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // A thread that panics fails the test when the scope ends.
+    thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (bench, vectors, next, good) = (&bench, &vectors, &next, &good);
+            scope.spawn(move || {
+                let device = format!("device-{worker}");
+                while let Some(vector) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let taken = bench.both_take(&device, vector["file"].as_str().unwrap());
+                    good.fetch_add(usize::from(taken), Ordering::Relaxed);
+                }
+            });
         }
-    }
+    });
+    let good = good.into_inner();
+    let bad = vectors.len() - good;
     println!("{good} good bundles, {bad} bad ones, each as a file and as a pipe");
     let enough = good >= 10 / share && bad >= BAD_MIN / share;
     assert!(enough, "{good} good, {bad} bad");

@@ -57,7 +57,9 @@ pub struct Cuts {
     pub count: u32,
     /// The latest moment of a cut.
     pub within_ms: u64,
-    /// What is done before each; the last step is the one during which the power is cut.
+    /// What is done before each; the last step is the one during which the power is cut. On a board that is on at the start it
+    /// may be nothing.
+    #[serde(default)]
     pub before: Vec<Step>,
     /// What is done once more after the last one.
     #[serde(default)]
@@ -159,8 +161,12 @@ impl Scenario {
             ))
         } else if self.steps.is_empty() {
             Some("it has no steps, so it shows nothing.".to_owned())
-        } else if cuts.is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty()) {
+        } else if cuts
+            .is_some_and(|cuts| cuts.count == 0 || cuts.before.is_empty() && !self.start.is_on())
+        {
             Some("its cuts need a count above 0, and steps before them.".to_owned())
+        } else if self.start.is_on() && (self.other_disk || self.stick.is_some() || self.offline) {
+            Some("its board is on at the start, and nothing can be plugged in or out.".to_owned())
         } else if self.other_disk && cuts.is_some() {
             Some("another disk is compared at the end, and cuts have many ends.".to_owned())
         } else if self.stick.is_some() && (self.other_disk || cuts.is_some()) {

@@ -92,11 +92,52 @@ fn what_does_not_go_together_is_an_error() {
         ),
         (", \"power-cut\"", "", "need power-cut"),
         (", \"tampering\"", "", "need tampering"),
+        (
+            "armed-v2\"",
+            "trying-v2\"\noffline = true",
+            "is on at the start",
+        ),
+        (
+            "armed-v2\"",
+            "running-v1\"\nstick = \"v2\"",
+            "is on at the start",
+        ),
     ] {
         let error = read(&GOOD.replacen(right, wrong, 1))
             .unwrap_err()
             .to_string();
         assert!(error.contains(words), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn a_board_that_is_on_can_be_cut_off_at_once() {
+    let without = GOOD.replacen("before = [{ do = \"power-on\" }]\n", "", 1);
+    let error = read(&without).unwrap_err().to_string();
+    assert!(error.contains("steps before"), "{error}");
+    let on = without.replacen("armed-v2", "trying-v2", 1);
+    assert!(read(&on).unwrap().start.is_on());
+}
+
+#[test]
+fn a_start_is_called_as_it_is_shown() {
+    for name in [
+        "factory",
+        "factory-both",
+        "committed-v1",
+        "committed-v2",
+        "armed-sick",
+        "running-v1",
+        "running-armed-v2",
+        "trying-v3",
+    ] {
+        let start = Start::try_from(name.to_owned()).unwrap();
+        assert_eq!(start.to_string(), name);
+        let is_on = name.starts_with("running") || name.starts_with("trying");
+        assert_eq!(start.is_on(), is_on, "{name}");
+    }
+    for name in ["running", "running-v2", "running-armed-v1-x", "trying-"] {
+        assert!(Start::try_from(name.to_owned()).is_err(), "{name}");
     }
 }
 

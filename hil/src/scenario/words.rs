@@ -97,7 +97,7 @@ impl Bundle {
     }
 }
 
-/// The state of a board before the first step of a scenario; it is off.
+/// The state of a board before the first step of a scenario. It is off, or on, as its name begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Start {
@@ -111,17 +111,31 @@ pub enum Start {
     CommittedV2,
     /// From V1, this release was installed into set b and is the next trial.
     Armed(Bundle),
+    /// On: V1 is up, from set a, as it was booted before.
+    RunningV1,
+    /// On: V1 is up as before, and has just installed this release into set b, which is the next trial.
+    RunningArmed(Bundle),
+    /// On: this release is on trial in set b, and its sealed root has just been mounted.
+    Trying(Bundle),
 }
 
 impl Start {
     /// Whether a release was on the board before the first step.
     pub fn holds(self, bundle: Bundle) -> bool {
         let other = match self {
-            Self::Factory | Self::FactoryBoth | Self::CommittedV1 => None,
+            Self::Factory | Self::FactoryBoth | Self::CommittedV1 | Self::RunningV1 => None,
             Self::CommittedV2 => Some(Bundle::V2),
-            Self::Armed(armed) => Some(armed),
+            Self::Armed(other) | Self::RunningArmed(other) | Self::Trying(other) => Some(other),
         };
         bundle == Bundle::V1 || other == Some(bundle)
+    }
+
+    /// Whether the board is on.
+    pub const fn is_on(self) -> bool {
+        matches!(
+            self,
+            Self::RunningV1 | Self::RunningArmed(_) | Self::Trying(_)
+        )
     }
 }
 
@@ -133,6 +147,9 @@ impl fmt::Display for Start {
             Self::CommittedV1 => f.write_str("committed-v1"),
             Self::CommittedV2 => f.write_str("committed-v2"),
             Self::Armed(bundle) => write!(f, "armed-{}", bundle.name()),
+            Self::RunningV1 => f.write_str("running-v1"),
+            Self::RunningArmed(bundle) => write!(f, "running-armed-{}", bundle.name()),
+            Self::Trying(bundle) => write!(f, "trying-{}", bundle.name()),
         }
     }
 }
@@ -141,15 +158,23 @@ impl TryFrom<String> for Start {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        let armed = || name.strip_prefix("armed-").and_then(Bundle::of_name);
+        let with = |prefix| name.strip_prefix(prefix).and_then(Bundle::of_name);
         match name.as_str() {
             "factory" => Ok(Self::Factory),
             "factory-both" => Ok(Self::FactoryBoth),
             "committed-v1" => Ok(Self::CommittedV1),
             "committed-v2" => Ok(Self::CommittedV2),
-            _ => armed().map(Self::Armed).ok_or_else(|| {
-                format!("{name:?} is no start: factory, factory-both, committed-v1, committed-v2 or armed-BUNDLE")
-            }),
+            "running-v1" => Ok(Self::RunningV1),
+            _ => None
+                .or_else(|| with("armed-").map(Self::Armed))
+                .or_else(|| with("running-armed-").map(Self::RunningArmed))
+                .or_else(|| with("trying-").map(Self::Trying))
+                .ok_or_else(|| {
+                    format!(
+                        "{name:?} is no start: factory, factory-both, committed-v1, committed-v2, armed-BUNDLE, running-v1, \
+                         running-armed-BUNDLE or trying-BUNDLE"
+                    )
+                }),
         }
     }
 }

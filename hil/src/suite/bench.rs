@@ -9,6 +9,7 @@ use crate::boards::uefi::Parts;
 use crate::command::Runner;
 use crate::disk;
 use crate::maker::Made;
+use crate::report::MOUNTED_WORDS;
 use crate::scenario::{Bundle, Expect, Loader, SetOrNone, Start, Step};
 use crate::tamper::Set;
 use std::collections::HashMap;
@@ -47,13 +48,15 @@ pub(super) struct Folders<'b> {
 /// A start state that is made once, or the reason why it could not be.
 type Once = OnceLock<Result<State, String>>;
 
-/// Disk and variables of a board that is off.
+/// A board that is off, or was set aside while it was on.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     /// The disk.
     pub disk: PathBuf,
     /// The firmware's variables.
     pub variables: PathBuf,
+    /// Memory and devices of a board that is on; they are only read.
+    pub machine: Option<PathBuf>,
 }
 
 impl<'b> Bench<'b> {
@@ -111,7 +114,7 @@ impl<'b> Bench<'b> {
         self.copy(&state, folder).map_err(|error| error.to_string())
     }
 
-    /// Copies the state of a board that is off into a folder.
+    /// Copies the state of a board into a folder.
     ///
     /// # Errors
     /// When a file cannot be copied.
@@ -119,6 +122,7 @@ impl<'b> Bench<'b> {
         let to = State {
             disk: folder.join("disk.img"),
             variables: folder.join("variables.fd"),
+            machine: from.machine.clone(),
         };
         disk::copy(&self.runner, &from.disk, &to.disk)?;
         disk::copy(&self.runner, &from.variables, &to.variables)?;
@@ -130,6 +134,7 @@ impl<'b> Bench<'b> {
         let new = State {
             disk: made.disk(),
             variables: made.variables(),
+            machine: None,
         };
         let (from, steps) = match start {
             Start::Factory => return Ok(new),
@@ -138,19 +143,27 @@ impl<'b> Bench<'b> {
                 return Ok(State { disk, ..new });
             }
             Start::CommittedV1 => (Start::Factory, first_boot()),
-            Start::Armed(bundle) => (Start::CommittedV1, install(bundle)),
+            Start::Armed(bundle) => (Start::RunningV1, vec![install(bundle), Step::PowerOff {}]),
             Start::CommittedV2 => (Start::Armed(Bundle::V2), commit()),
+            Start::RunningV1 => (Start::CommittedV1, vec![Step::PowerOn {}, up(Bundle::V1)]),
+            Start::RunningArmed(bundle) => (Start::RunningV1, vec![install(bundle)]),
+            Start::Trying(bundle) => (Start::Armed(bundle), try_out()),
         };
         let name = format!("start-{}-{start}", loader.name());
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let state = self.start(loader, from, &folder)?;
+        let machine = start.is_on().then(|| folder.join("machine"));
         let mut execution = Execution::new(self, made, &state, &format!("start {start}"), None)?;
-        let done = execution.steps(&steps);
+        let done = execution.steps(&steps).and_then(|()| {
+            machine
+                .iter()
+                .try_for_each(|file| execution.set_aside(file))
+        });
         let console = execution.tail();
         drop(execution);
         done.map_err(|why| format!("{why}\nThe console's end:\n{console}"))?;
-        Ok(state)
+        Ok(State { machine, ..state })
     }
 }
 
@@ -181,16 +194,24 @@ fn first_boot() -> Vec<Step> {
     ]
 }
 
-fn install(bundle: Bundle) -> Vec<Step> {
-    let install = Step::Install {
+const fn install(bundle: Bundle) -> Step {
+    Step::Install {
         bundle,
         exit: 0,
         attempts: None,
         no_trial: false,
         prints: None,
         limit_seconds: 240,
+    }
+}
+
+fn try_out() -> Vec<Step> {
+    let mounted = Step::WaitConsole {
+        words: MOUNTED_WORDS.to_owned(),
+        times: 1,
+        limit_seconds: BOOT_SECONDS,
     };
-    vec![Step::PowerOn {}, up(Bundle::V1), install, Step::PowerOff {}]
+    vec![Step::PowerOn {}, mounted]
 }
 
 fn commit() -> Vec<Step> {

@@ -17,6 +17,7 @@ use crate::report::{Outcome, ScenarioResult, StepResult};
 use crate::scenario::{Bundle, Reading, Scenario, Step};
 use crate::stream::WaitError;
 use crate::tamper::{self, Scene, Tamper};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a release says when it is up; its name follows.
@@ -134,10 +135,10 @@ pub(super) struct Execution<'e> {
 }
 
 impl<'e> Execution<'e> {
-    /// A board that is off, in this state, with such a link to the web server.
+    /// A board in this state, with such a link to the web server. One that was set aside goes on.
     ///
     /// # Errors
-    /// With a sentence when the link cannot be opened.
+    /// With a sentence when the link cannot be opened, or the board does not go on.
     pub(super) fn new(
         bench: &'e Bench<'e>,
         made: &'e Made,
@@ -148,7 +149,7 @@ impl<'e> Execution<'e> {
         let (wire, parts) = Wire::new(bench, link)?;
         let board = Uefi::new(parts, state.disk.clone(), state.variables.clone());
         let moments = Moments::new(bench.seed, name);
-        Ok(Self {
+        let mut execution = Self {
             wire,
             bench,
             made,
@@ -162,7 +163,21 @@ impl<'e> Execution<'e> {
             begun: (0, 0),
             output: String::new(),
             outcome: String::new(),
-        })
+        };
+        if let Some(machine) = &state.machine {
+            let goes_on = execution.board.take_up(machine);
+            goes_on.map_err(|error| error.to_string())?;
+        }
+        Ok(execution)
+    }
+
+    /// Sets the board, which is on, aside: a file, and its disk and variables as they are now.
+    ///
+    /// # Errors
+    /// With a sentence when that fails.
+    pub(super) fn set_aside(&mut self, file: &Path) -> Result<(), String> {
+        let aside = self.board.set_aside(file);
+        aside.map_err(|error| error.to_string())
     }
 
     /// Disk and variables of the board.

@@ -11,6 +11,7 @@
 //! and writes that are reordered, are not shown here.
 
 mod control;
+mod monitor;
 pub mod qemu;
 pub mod variables;
 
@@ -20,11 +21,12 @@ use crate::command::CommandError;
 use crate::guard::Guarded;
 use crate::scenario::Need;
 use crate::stream::{Line, Stream, WaitError};
+use monitor::Monitor;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -150,6 +152,7 @@ struct Running {
     qemu: Guarded,
     since: Duration,
     writer: UnixStream,
+    monitor: Monitor,
     readers: Vec<JoinHandle<()>>,
     // Open as long as the machine is: the console's input would end otherwise.
     _input: Option<ChildStdin>,
@@ -211,6 +214,34 @@ impl Uefi {
     /// # Errors
     /// When it is on, or QEMU does not start.
     pub fn power_on(&mut self) -> Result<(), UefiError> {
+        self.start("power on", false)
+    }
+
+    /// Writes the running machine to a file, and ends it: with copies of disk and variables of now it can be gone on with.
+    ///
+    /// # Errors
+    /// When it is off, or QEMU cannot.
+    pub fn set_aside(&mut self, file: &Path) -> Result<(), UefiError> {
+        let running = self.running.as_mut().ok_or(UefiError::Off)?;
+        let saved = running.monitor.save(file);
+        saved.map_err(UefiError::io("asked for its machine"))?;
+        self.clear();
+        self.console.note("the running machine was set aside");
+        Ok(())
+    }
+
+    /// Goes on with a machine that was set aside, on copies of its disk and its variables.
+    ///
+    /// # Errors
+    /// When it is on, or QEMU cannot.
+    pub fn take_up(&mut self, file: &Path) -> Result<(), UefiError> {
+        self.start("a running machine that was set aside goes on", true)?;
+        let running = self.running.as_mut().ok_or(UefiError::Off)?;
+        let loaded = running.monitor.load(file);
+        loaded.map_err(UefiError::io("given a machine"))
+    }
+
+    fn start(&mut self, note: &str, waits_for_machine: bool) -> Result<(), UefiError> {
         if self.is_on() {
             return Err(UefiError::On);
         }
@@ -218,18 +249,22 @@ impl Uefi {
         // Words of an earlier power cycle are old.
         self.console.skip();
         self.switched_on = self.console.mark();
-        self.console.note("power on");
+        self.console.note(note);
         // A socket's path must be short, so it is in a folder of its own.
         let folder = tempfile::tempdir().map_err(UefiError::io("given a folder"))?;
-        let socket = folder.path().join("control");
-        let listener =
-            UnixListener::bind(&socket).map_err(UefiError::io("given a control line"))?;
+        let [control, monitor] = ["control", "monitor"].map(|name| folder.path().join(name));
+        let listen = |socket: &Path| {
+            UnixListener::bind(socket).map_err(UefiError::io("given a control line"))
+        };
+        let listeners = [listen(&control)?, listen(&monitor)?];
         let cycle = qemu::Cycle {
             disk: &self.disk,
             other_disk: self.other_disk.as_deref(),
             offline: self.offline,
             variables: &self.variables,
-            control: &socket,
+            control: &control,
+            monitor: &monitor,
+            waits_for_machine,
         };
         let mut command = qemu::command(&self.parts, &cycle);
         command
@@ -241,13 +276,16 @@ impl Uefi {
         // What QEMU itself complains about belongs to what happened on the console.
         readers.extend(qemu.stderr.take().map(|source| self.console.attach(source)));
         readers.extend(qemu.stdout.take().map(|source| self.console.attach(source)));
-        let Some(writer) = accept(&listener, &qemu)? else {
+        let [control, monitor] = &listeners;
+        let (Some(writer), Some(monitor)) = (accept(control, &qemu)?, accept(monitor, &qemu)?)
+        else {
             qemu.kill();
             readers.into_iter().for_each(|reader| drop(reader.join()));
             return Err(UefiError::NotStarted {
                 said: self.console.tail(),
             });
         };
+        let monitor = Monitor::new(monitor).map_err(UefiError::io("greeted"))?;
         let reader = writer
             .try_clone()
             .map_err(UefiError::io("given a control line"))?;
@@ -258,6 +296,7 @@ impl Uefi {
             qemu,
             since,
             writer,
+            monitor,
             readers,
             _input,
         });

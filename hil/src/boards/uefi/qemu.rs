@@ -38,6 +38,10 @@ pub(super) struct Cycle<'c> {
     pub variables: &'c Path,
     /// Socket of the control line; somebody listens on it already.
     pub control: &'c Path,
+    /// Socket of QEMU's own control channel; the same.
+    pub monitor: &'c Path,
+    /// Whether it begins with a machine that it will be given, not with the firmware.
+    pub waits_for_machine: bool,
 }
 
 /// The command that switches the board on; the console is its standard input and output.
@@ -59,6 +63,13 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
         .arg("-chardev")
         .arg(with_file("socket,id=control,path=", cycle.control));
     command.args(["-serial", "chardev:control"]);
+    command
+        .arg("-chardev")
+        .arg(with_file("socket,id=monitor,path=", cycle.monitor));
+    command.args(["-mon", "chardev=monitor,mode=control"]);
+    if cycle.waits_for_machine {
+        command.args(["-incoming", "defer"]);
+    }
     if parts.ends_at_restart {
         command.arg("-no-reboot");
     }
@@ -187,6 +198,8 @@ mod tests {
             offline: false,
             variables: "/v".as_ref(),
             control: "/c".as_ref(),
+            monitor: "/m".as_ref(),
+            waits_for_machine: false,
         };
         let command = command(parts, &cycle);
         let words: Vec<_> = command
