@@ -62,6 +62,7 @@ pub(super) struct Script {
     stalled: bool,
     requests: u32,
     refused: u32,
+    replaced: u32,
     dropped: u32,
 }
 
@@ -78,6 +79,7 @@ impl Script {
             stalled: false,
             requests: 0,
             refused: 0,
+            replaced: 0,
             dropped: 0,
         };
         script.next_flip = script.gap();
@@ -120,7 +122,13 @@ impl Script {
             return Fate::Refused(refuse.status);
         }
         let replace = self.shape.replace.as_ref();
-        let instead = replace.filter(|replace| self.passed_bytes >= replace.after_bytes);
+        let instead = replace.filter(|replace| {
+            let left = replace
+                .requests
+                .is_none_or(|requests| self.replaced < requests.get());
+            left && self.passed_bytes >= replace.after_bytes
+        });
+        self.replaced += u32::from(instead.is_some());
         Fate::Asked {
             ranges: !self.shape.no_ranges,
             instead: instead.map(|replace| replace.by.clone()),

@@ -37,6 +37,14 @@ pub struct Shape {
     pub lies: Vec<Lie>,
 }
 
+impl Shape {
+    /// Whether the server is asked for the bundle of this name in place of another file.
+    pub fn takes(&self, bundle: &str) -> bool {
+        let by = self.replace.as_ref().map(|replace| replace.by.as_str());
+        by.and_then(|file| file.strip_suffix(".tseal")) == Some(bundle)
+    }
+}
+
 /// An answer that means harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,9 +53,9 @@ pub enum Lie {
     EndlessHead,
     /// What was asked for is somewhere else: at the same address.
     Redirect,
-    /// Ten gigabytes that are no bundle.
+    /// Ten gigabytes that are no bundle, whatever range was asked for.
     TenGigabytes,
-    /// A body of which one byte comes in a second.
+    /// What was asked for, of which one byte comes in a second.
     Drip,
 }
 
@@ -168,6 +176,8 @@ pub struct Replace {
     pub after_bytes: u64,
     /// The file's path on the server, without the first slash.
     pub by: String,
+    /// For so many requests; without a number for all.
+    pub requests: Option<NonZeroU32>,
 }
 
 /// Connections that come to nothing.
@@ -189,7 +199,7 @@ mod tests {
         let shape: Shape = toml::from_str(
             "bits-per-second = 64000\ndelay-ms = 300\nno-ranges = true\ncut = { every-bytes = 200000, times = 9, by = \"reset\" }\n\
              corrupt = { mean-bytes = 5000, times = 2, in = \"anywhere\" }\nstall = { after-bytes = 7, for-ms = 20 }\n\
-             refuse = { status = 503, times = 2, after-requests = 1 }\nreplace = { after-bytes = 0, by = \"v3.tseal\" }\n\
+             refuse = { status = 503, times = 2, after-requests = 1 }\nreplace = { after-bytes = 0, by = \"v3.tseal\", requests = 2 }\n\
              drop = { one-in = 3, times = 1 }\nlies = [\"endless-head\", \"redirect\", \"ten-gigabytes\", \"drip\"]",
         )
         .unwrap();

@@ -226,6 +226,45 @@ fn a_file_is_replaced_between_requests() {
 }
 
 #[test]
+fn a_file_is_replaced_for_so_many_requests() {
+    let link = link("replace = { after-bytes = 0, by = \"c\", requests = 1 }");
+    let mut client = Client::new(&link);
+    assert_eq!(client.get("a", "").body, content("c"));
+    assert_eq!(client.get("a", "").body, content("a"));
+    assert_eq!(link.report().replaced, 1);
+}
+
+#[test]
+fn a_lie_answers_what_was_asked_for_and_no_more_often_than_once() {
+    for (lie, head, first) in [
+        ("redirect", "302 Found\r\nLocation: /a\r\n", None),
+        (
+            "ten-gigabytes",
+            "200 OK\r\nContent-Length: 10000000000\r\n",
+            Some(7),
+        ),
+        (
+            "drip",
+            "206 Partial Content\r\nContent-Range: bytes 5-9/10000000000\r\n",
+            Some(b'm'),
+        ),
+    ] {
+        let link = link(&format!("lies = [\"{lie}\"]"));
+        let mut client = Client::new(&link);
+        client.ask("a", "Range: bytes=5-9\r\n");
+        let mut told = Vec::new();
+        while !told.ends_with(b"\r\n\r\n") {
+            told.extend(client.read(1).unwrap());
+        }
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains(head), "{told}");
+        assert_eq!(client.read(1), first.map(|byte| vec![byte]));
+        assert_eq!(Client::new(&link).get("a", "").body, content("a"));
+        assert_eq!(link.report().lies, 1);
+    }
+}
+
+#[test]
 fn dropped_connections_carry_nothing_and_the_next_one_does() {
     let link = link("drop = { one-in = 1, times = 2 }");
     for served in [false, false, true] {

@@ -122,7 +122,7 @@ impl<'c> Connection<'c> {
             }
             Fate::Lied(lie) => {
                 self.shared.count(|report| report.lies += 1);
-                return self.lie(lie, request.word(1));
+                return self.lie(lie, &request);
             }
             Fate::Asked { ranges, instead } => (ranges, instead),
         };
@@ -148,10 +148,7 @@ impl<'c> Connection<'c> {
     }
 
     /// Answers as a server that means harm, until the client has had enough.
-    fn lie(&mut self, lie: Lie, path: &str) -> io::Result<Ended> {
-        let length = "Content-Length: 10000000000\r\n";
-        let partial =
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9999999999/10000000000\r\n";
+    fn lie(&mut self, lie: Lie, request: &Head) -> io::Result<Ended> {
         let (head, more, pause) = match lie {
             Lie::EndlessHead => (
                 "HTTP/1.1 200 OK\r\n".to_owned(),
@@ -159,14 +156,27 @@ impl<'c> Connection<'c> {
                 1,
             ),
             Lie::Redirect => {
+                let path = request.word(1);
                 let head = format!(
                     "HTTP/1.1 302 Found\r\nLocation: {path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 );
                 self.write(head.as_bytes(), Part::Head)?;
                 return Ok(Ended::Over(Ending::Close));
             }
-            Lie::TenGigabytes => (format!("{partial}{length}\r\n"), &[7; 1024][..], 1),
-            Lie::Drip => (format!("{partial}{length}\r\n"), &b"m"[..], 1000),
+            Lie::TenGigabytes => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n";
+                (head.to_owned(), &[7; 1024][..], 1)
+            }
+            Lie::Drip => {
+                let range = request
+                    .field("range")
+                    .and_then(|range| range.strip_prefix("bytes="));
+                let head = format!(
+                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {}/10000000000\r\n\r\n",
+                    range.unwrap_or("0-9999999999")
+                );
+                (head, &b"m"[..], 1000)
+            }
         };
         self.write(head.as_bytes(), Part::Head)?;
         // Ends by the client, which closes the connection, or with the link.

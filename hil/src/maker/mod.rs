@@ -329,11 +329,10 @@ impl Maker<'_> {
 
     fn keys(&self) -> Result<(), MakerError> {
         let keys = self.folder.join("keys");
-        self.run(
-            self.bundler("keygen")
-                .arguments(["--name", "release", "--out"])
-                .argument(&keys),
-        )?;
+        for name in ["release", "foreign"] {
+            let keygen = self.bundler("keygen").arguments(["--name", name, "--out"]);
+            self.run(keygen.argument(&keys))?;
+        }
         for name in ["platform", "exchange", "signer", "stranger"] {
             let file = |ending: &str| keys.join(format!("{name}.{ending}"));
             let owner = format!("Scenario {name}");

@@ -81,6 +81,7 @@ pub(super) fn make(
         | Bundle::V3
         | Bundle::Stranger
         | Bundle::Unsigned
+        | Bundle::Foreign
         | Bundle::Damaged => Ok(()),
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn recipe(
         ),
         os_release: overlay.join("usr/lib/os-release"),
         uname: uname.trim().to_owned(),
-        sign: [folder.join("keys/release.key")],
+        sign: [folder.join(release_key(bundle))],
         compression: "zstd",
         level: 3,
         root: Root {
@@ -108,6 +108,13 @@ pub(super) fn recipe(
 /// A recipe's paths start at its own folder.
 fn absolute(path: &Path) -> Result<PathBuf, MakerError> {
     fs::canonicalize(path).map_err(MakerError::file(path, "found"))
+}
+
+const fn release_key(bundle: Bundle) -> &'static str {
+    match bundle {
+        Bundle::Foreign => "keys/foreign.key",
+        _ => "keys/release.key",
+    }
 }
 
 /// Only V3 closes the way back.

@@ -127,6 +127,10 @@ impl Scenario {
     pub fn takes(&self, bundle: Bundle) -> bool {
         self.start.holds(bundle)
             || self.stick == Some(bundle)
+            || self
+                .link
+                .as_ref()
+                .is_some_and(|link| link.takes(bundle.name()))
             || self.all_steps().any(|step| step.takes(bundle))
     }
 

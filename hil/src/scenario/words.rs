@@ -55,13 +55,15 @@ pub enum Bundle {
     Stranger,
     /// Its UKI has no signature.
     Unsigned,
+    /// The bundle is signed with a key that no device trusts.
+    Foreign,
     /// V2 with one bit changed in the middle.
     Damaged,
 }
 
 impl Bundle {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::V1,
         Self::V2,
         Self::V3,
@@ -70,6 +72,7 @@ impl Bundle {
         Self::Sick,
         Self::Stranger,
         Self::Unsigned,
+        Self::Foreign,
         Self::Damaged,
     ];
 
@@ -84,6 +87,7 @@ impl Bundle {
             Self::Sick => "sick",
             Self::Stranger => "stranger",
             Self::Unsigned => "unsigned",
+            Self::Foreign => "foreign",
             Self::Damaged => "damaged",
         }
     }
