@@ -13,6 +13,9 @@ use twinseal_minimal::memory::{PEAK_BYTES, SMALL_RANGE_BYTES, STACK_BYTES};
 /// Peaks count as the same up to this: the order in which pages are first touched is not always the same.
 const PAGES_BYTES: usize = 32 * 1024;
 
+/// Enough to fill every buffer, so that it is not the few bytes of a small bundle that make a small peak.
+const FULL_BYTES: u64 = 1 << 20;
+
 /// Bytes of the image.
 const IMAGE_BYTES: u64 = 256 << 20;
 
@@ -163,9 +166,9 @@ fn an_install_takes_one_mebibyte_whatever_it_installs() {
     let bench = Bench::new();
     let mut peaks = Vec::new();
     for (name, objects, image_bytes) in [
-        ("ten", 10, 4096),
-        ("thousand", 1000, 4096),
-        ("many", 20_000, 4096),
+        ("ten", 10, FULL_BYTES),
+        ("thousand", 1000, FULL_BYTES),
+        ("many", 20_000, FULL_BYTES),
         ("image", 10, IMAGE_BYTES),
     ] {
         let peak = bench.install(&bench.bundle(name, objects, image_bytes));
