@@ -5,6 +5,7 @@ use super::{
     StorageFault, StorageObject, StorageOperation, UkiFault,
 };
 use crate::patch::PatchFault;
+use crate::wire::FORMAT_VERSION;
 use core::fmt;
 
 impl fmt::Display for Error {
@@ -109,7 +110,7 @@ impl fmt::Display for BundleInvalid {
             Self::Unreadable { part } => write!(f, "In the bundle, {part} cannot be read. Ask the maker for a correct bundle."),
             Self::Damaged { part } => write!(f, "In the bundle, {part} is damaged: its digest is wrong. Fetch the bundle again."),
             Self::FormatUnsupported { found } => {
-                write!(f, "The bundle has format {found}, and this agent reads format 1. Update the agent first.")
+                write!(f, "The bundle has format {found}, and this agent reads format {FORMAT_VERSION}. A newer format needs a newer agent, an older one a new bundle.")
             }
             Self::SignatureWrong { key } => {
                 f.write_str("`manifest` or `signatures` is damaged or forged: the signature by key ")?;
