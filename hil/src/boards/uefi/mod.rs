@@ -277,7 +277,7 @@ impl Uefi {
         readers.extend(qemu.stderr.take().map(|source| self.console.attach(source)));
         readers.extend(qemu.stdout.take().map(|source| self.console.attach(source)));
         let [control, monitor] = &listeners;
-        let (Some(writer), Some(monitor)) = (accept(control, &qemu)?, accept(monitor, &qemu)?)
+        let (Some(writer), Some(monitor)) = (accept(control, &qemu)?, greet(monitor, &qemu)?)
         else {
             qemu.kill();
             readers.into_iter().for_each(|reader| drop(reader.join()));
@@ -285,7 +285,6 @@ impl Uefi {
                 said: self.console.tail(),
             });
         };
-        let monitor = Monitor::new(monitor).map_err(UefiError::io("greeted"))?;
         let reader = writer
             .try_clone()
             .map_err(UefiError::io("given a control line"))?;
@@ -383,6 +382,24 @@ impl Drop for Uefi {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Waits for QEMU's own control channel, and greets it; nothing when QEMU ended instead, which it may do at any moment of both.
+fn greet(listener: &UnixListener, qemu: &Guarded) -> Result<Option<Monitor>, UefiError> {
+    let Some(stream) = accept(listener, qemu)? else {
+        return Ok(None);
+    };
+    match Monitor::new(stream) {
+        Ok(monitor) => Ok(Some(monitor)),
+        Err(error) if is_end(&error) => Ok(None),
+        Err(error) => Err(UefiError::io("greeted")(error)),
+    }
+}
+
+/// Whether the other end of a channel is gone.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// Waits for QEMU to connect; nothing when it ended instead.
