@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, by name. People and CI call only this.
 #
-#   ./ci.sh            all checks, in the order of the list below
+#   ./ci.sh            all checks
 #   ./ci.sh NAME ...   the checks named
 #   ./ci.sh --list     their names
 #
@@ -19,6 +19,11 @@ mkdir -p "$logs"
 passed=0 failed=0 skipped=0 left_out=0
 
 checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo aarch64 mcu board)
+# Of these, what builds in folders of its own. All checks together run them beside the others: much of either waits, for a medium,
+# a clock, or the one thread of a linker.
+beside=(fuzz-smoke no-std mcu aarch64)
+# What keeps the whole machine busy, at last and alone.
+alone=board
 
 check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check) && (cd hil/firmware && cargo fmt --check); }
 
@@ -36,11 +41,18 @@ check_no_std() {
     scripts/mcu.sh
 }
 
-# The programs that tests and the demo run.
+# Programs of the host, as tests are built: optimising them as whole programs takes longer than all that they do here.
+programs=target/debug
+host_programs() { cargo test --locked --quiet --workspace --no-run; }
+
+# The programs that tests and the demo run: those of a device as they are shipped, side by side with all others, since the
+# last step of each is one thread's.
 check_build() {
-  cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil || return 1
-  scripts/device-programs.sh && scripts/footprint.sh &&
-    scripts/footprint.sh target/device/bin/twinseal-minimal-commands
+  local device
+  scripts/device-programs.sh &
+  device=$!
+  host_programs || { wait $device; return 1; }
+  wait $device && scripts/footprint.sh && scripts/footprint.sh target/device/bin/twinseal-minimal-commands
 }
 
 check_test() {
@@ -113,18 +125,18 @@ check_deny() {
 
 check_fuzz_smoke() { scripts/fuzz-smoke.sh; }
 
-check_demo() { scripts/deps.sh demo && scripts/appliance.sh && scripts/device-programs.sh && target/release/twinseal-hil demo --board files --out "$cache/ci/demo"; }
+check_demo() { scripts/deps.sh demo && scripts/appliance.sh && host_programs && scripts/device-programs.sh && $programs/twinseal-hil demo --board files --out "$cache/ci/demo"; }
 
 # Both agents for a 64-bit ARM device, under emulation: the whole life of an appliance, and each fifth bundle of the conformance kit.
 check_aarch64() {
   local log="$logs/aarch64-tests.log" emulated="$PWD/target/aarch64/emulated" status=0
   scripts/deps.sh demo aarch64 && scripts/appliance.sh && scripts/aarch64.sh --quick || return 1
-  cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil || return 1
+  host_programs || return 1
   TWINSEAL_AGENTS="$emulated" cargo test --locked --workspace --test agents_agree both_agents >"$log" 2>&1 || status=1
   cat "$log"
   count_tests "$log"
   [ "$tests_passed" -gt 0 ] || { echo "no test of the agents ran"; return 1; }
-  target/release/twinseal-hil demo --board files --device-programs "$emulated" --out "$cache/ci/demo-aarch64" && return "$status"
+  $programs/twinseal-hil demo --board files --device-programs "$emulated" --out "$cache/ci/demo-aarch64" && return "$status"
 }
 
 # The virtual board: its own tests, every scenario, and a slice of the power cuts that `make soak` makes more of.
@@ -133,7 +145,7 @@ check_board() {
   scripts/deps.sh board && scripts/appliance.sh && check_build || return 1
   left_out_tests hil/tests/uefi_board.rs || return 1
   [ "$tests_passed" -gt 0 ] || { echo "no test of the board ran"; return 1; }
-  target/release/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 4 --out "$cache/ci/board" \
+  $programs/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 4 --out "$cache/ci/board" \
       --junit "$cache/ci/board.xml" --html "$cache/ci/board.html" >"$log" 2>&1 || status=1
   cat "$log"
   count_scenarios "$log" && return "$status"
@@ -148,8 +160,8 @@ check_mcu() {
   count_tests "$logs/mcu-tests.log"
   [ "$tests_passed" -gt 0 ] || { echo "no test of the firmware ran"; return 1; }
   scripts/deps.sh mcu && scripts/mcu.sh memory || return 1
-  cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil || return 1
-  target/release/twinseal-hil run scenarios/mcu --board mcu --jobs 2 --cuts 12 --out "$cache/ci/mcu" \
+  host_programs || return 1
+  $programs/twinseal-hil run scenarios/mcu --board mcu --jobs 2 --cuts 12 --out "$cache/ci/mcu" \
       --junit "$cache/ci/mcu.xml" --html "$cache/ci/mcu.html" >"$log" 2>&1 || status=1
   cat "$log"
   count_scenarios "$log" && return "$status"
@@ -181,11 +193,29 @@ run() {
 }
 
 if [ "${1:-}" = --list ]; then printf '%s\n' "${checks[@]}"; exit 0; fi
-names=("$@")
-[ ${#names[@]} -gt 0 ] || names=("${checks[@]}")
-for name in "${names[@]}"; do
+# others: the checks that are in neither list.
+others() { printf '%s\n' "${checks[@]}" | grep -vxF -f <(printf '%s\n' "${beside[@]}" "$alone"); }
+
+# run_all: all checks. Those beside the others count in a process of their own.
+run_all() {
+  local counts="$logs/beside.counts" name others beside_passed=0 beside_failed=0 beside_skipped=0
+  rm -f "$counts"
+  (
+    for name in "${beside[@]}"; do run "$name"; done
+    echo "$passed $failed $skipped" >"$counts"
+  ) &
+  mapfile -t others < <(others)
+  for name in "${others[@]}"; do run "$name"; done
+  wait $!
+  read -r beside_passed beside_failed beside_skipped <"$counts" || { echo "the checks beside the others did not end"; failed=$((failed + 1)); }
+  passed=$((passed + beside_passed)) failed=$((failed + beside_failed)) skipped=$((skipped + beside_skipped))
+  run "$alone"
+}
+
+for name in "$@"; do
   printf '%s\n' "${checks[@]}" | grep -qx -- "$name" || { echo "ci.sh: there is no check named $name; ./ci.sh --list names them" >&2; exit 2; }
-  run "$name"
 done
+if [ $# = 0 ]; then run_all; fi
+for name in "$@"; do run "$name"; done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
