@@ -1,4 +1,5 @@
-//! One bit of the disk of the board, which is off, is flipped: in the object that holds a file's content.
+//! One bit of the disk of the board, which is on, is flipped: in the object that holds a file's content. The root slot that runs is only
+//! read by its system, so what its file system says of that place is on the disk as well.
 
 use super::super::error::DemoError;
 use super::factory::Device;

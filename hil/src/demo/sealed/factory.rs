@@ -80,14 +80,14 @@ impl Factory<'_> {
                 &self.made.release_key,
                 None,
                 &device.disk,
-                &[],
+                &["--both"],
             )?;
             let about =
                 fs::metadata(&device.disk).map_err(DemoError::file(&device.disk, "read"))?;
             let (size, used) = (Size(about.len()), Size(about.blocks() * BLOCK_BYTES));
             Ok((
                 (),
-                format!("{size}, of which {used} are used; v1 is in set a, set b is empty"),
+                format!("{size}, of which {used} are used; v1 is in both sets"),
             ))
         })?;
         Ok(device)
