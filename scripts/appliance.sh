@@ -25,7 +25,7 @@ set -euo pipefail
 readonly ROOT_SUITE=bookworm
 readonly ROOT_UPDATES="bookworm-updates bookworm-security"
 # usr-is-merged, since its alternative would bring a whole perl.
-readonly ROOT_PACKAGES=usr-is-merged,systemd-sysv,dbus,udev,kmod,iproute2,curl,openssl,ca-certificates
+readonly ROOT_PACKAGES=usr-is-merged,systemd-sysv,udev,kmod,iproute2,curl,openssl,ca-certificates
 # Kernel, boot stub, systemd-boot and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
