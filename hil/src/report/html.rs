@@ -10,7 +10,7 @@ body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;paddin
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}\n\
 td.name{white-space:nowrap}th:last-child{text-align:right}td.n{width:4.5rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n\
 .passed{color:var(--good)}.failed,.failed a{color:var(--bad);font-weight:600}.skipped{color:var(--none)}\n\
-pre{overflow-x:auto;border:1px solid var(--line);border-radius:4px;padding:.5rem;font-size:12px;margin:.3rem 0}\n\
+pre{white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid var(--line);border-radius:4px;padding:.5rem;font-size:12px;margin:.3rem 0}\n\
 summary{cursor:pointer}section{margin-top:2.2rem}h2{margin-bottom:.2rem}\n";
 
 /// The report as a page.
