@@ -143,8 +143,8 @@ pub struct BundleArguments {
     /// Most bytes a second over the network, both ways, instead of the device description's number.
     #[arg(long, value_name = "BYTES")]
     pub max_rate: Option<Rate>,
-    /// Hours in UTC in which `install` uses the network, over midnight too, instead of the device description's. At their end it
-    /// stops with exit code 72; the next install goes on.
+    /// Hours in UTC in which `install` uses the network, over midnight too, instead of the device description's; with seconds as
+    /// `HH:MM:SS`. At their end it stops with exit code 72; the next install goes on.
     #[arg(long, value_name = "HH:MM-HH:MM")]
     pub window: Option<Window>,
 }

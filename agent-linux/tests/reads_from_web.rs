@@ -3,8 +3,9 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -333,6 +334,21 @@ fn a_server_that_says_nothing_is_not_waited_for_without_end() {
 }
 
 #[test]
+fn a_server_that_gives_a_byte_and_hangs_up_is_not_asked_for_each() {
+    let server = Server::new(content(4, 300_000));
+    server.set(|plan| {
+        plan.cuts = vec![1; 1_000];
+        plan.cuts[0] = 10_000;
+    });
+    let mut http = server.open();
+    assert!(matches!(
+        read(&mut http, 0, 30_000),
+        Err(SourceError::Source(_))
+    ));
+    assert_eq!(http.traffic().tries, QUICK.tries);
+}
+
+#[test]
 fn a_bundle_that_is_replaced_meanwhile_is_noticed() {
     let server = Server::new(content(5, 300_000));
     let mut http = server.open();
@@ -569,31 +585,12 @@ impl Drop for Other {
     }
 }
 
-/// Starts `command` and waits until it answers on the port.
-fn serve(mut command: Command, port: u16) -> Option<Other> {
-    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = Other(quiet.spawn().ok()?);
-    for _ in 0..200 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Some(child);
-        }
-        if child.0.try_wait().unwrap().is_some() {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{command:?} does not answer");
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn nginx(folder: &Path, port: u16) -> Option<Other> {
-    let at = folder.display();
+/// nginx, which listens when it says how it waits for events.
+fn nginx(folder: &Path, listener: TcpListener) -> io::Result<Option<Other>> {
+    let (at, port) = (folder.display(), listener.local_addr().unwrap().port());
+    drop(listener);
     let text = format!(
-        "daemon off; master_process off; pid {at}/pid; error_log {at}/log; events {{}}\n\
+        "daemon off; master_process off; pid {at}/pid; error_log stderr notice; events {{}}\n\
          http {{ access_log off; client_body_temp_path {at}/1; proxy_temp_path {at}/2; fastcgi_temp_path {at}/3;\n\
          uwsgi_temp_path {at}/4; scgi_temp_path {at}/5; server {{ listen 127.0.0.1:{port}; root {at}; }} }}\n"
     );
@@ -604,22 +601,36 @@ fn nginx(folder: &Path, port: u16) -> Option<Other> {
         .arg(folder.join("conf"))
         .arg("-p")
         .arg(folder)
-        .arg("-e")
-        .arg(folder.join("log"));
-    serve(command, port)
+        .args(["-e", "stderr"])
+        .stderr(Stdio::piped());
+    let mut server = Other(command.spawn()?);
+    let mut says = BufReader::new(server.0.stderr.as_mut().unwrap()).lines();
+    let listens = says.any(|line| line.unwrap().contains("event method"));
+    assert!(listens, "nginx ended");
+    Ok(Some(server))
 }
 
-fn busybox(folder: &Path, port: u16) -> Option<Other> {
-    let mut command = Command::new("busybox");
-    command
-        .args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"])
-        .arg(folder);
-    serve(command, port)
+/// busybox, of which each process serves one connection on its standard input and output, and ends with it.
+fn busybox(folder: &Path, listener: TcpListener) -> io::Result<Option<Other>> {
+    let folder = folder.to_owned();
+    let start = move |stream: TcpStream| {
+        let mut command = Command::new("busybox");
+        command.args(["httpd", "-i", "-h"]).arg(&folder);
+        command.stdin(OwnedFd::from(stream.try_clone()?));
+        command.stdout(OwnedFd::from(stream)).spawn()
+    };
+    Command::new("busybox").stdout(Stdio::null()).status()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            start(stream.unwrap()).unwrap().wait().unwrap();
+        }
+    });
+    Ok(None)
 }
 
 #[test]
 fn servers_of_others_are_understood() {
-    type Start = fn(&Path, u16) -> Option<Other>;
+    type Start = fn(&Path, TcpListener) -> io::Result<Option<Other>>;
     let servers: [(&str, Start); 2] = [("nginx", nginx), ("busybox httpd", busybox)];
     let mut understood = 0;
     for (name, start) in servers {
@@ -627,9 +638,10 @@ fn servers_of_others_are_understood() {
         board.bundle(&Release::sealed(2).bundle(&[&key(1)]));
         let web = tempfile::tempdir().unwrap();
         fs::copy(board.path("bundle.tseal"), web.path().join("b.tseal")).unwrap();
-        let port = free_port();
-        let Some(_server) = start(web.path(), port) else {
-            eprintln!("not asked: {name} does not start here");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Ok(_server) = start(web.path(), listener) else {
+            eprintln!("not asked: there is no {name} here");
             continue;
         };
         let url = format!("http://127.0.0.1:{port}/b.tseal");

@@ -6,8 +6,11 @@ mod field;
 mod support;
 
 use field::{LONG_RANGES, Maker, PATCHED, PIECE_BYTES, SEED, address, read};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::io;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use twinseal_hil::link::{Report, Shape};
 use twinseal_hil::power::Moments;
 
@@ -276,19 +279,6 @@ fn dropped_connections_are_tried_again() {
     device.is_updated(&set);
 }
 
-/// Waits for what the agent's process or the link does next.
-fn wait_for(mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !happened() {
-        assert!(Instant::now() < end, "nothing happened");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn ended(agent: &mut Child) -> bool {
-    agent.try_wait().unwrap().is_some()
-}
-
 #[test]
 fn an_agent_that_is_killed_goes_on_where_it_was() {
     kills_cost_a_piece_each(&Maker::new());
@@ -305,21 +295,32 @@ fn kills_cost_a_piece_each(maker: &Maker) {
     let mut moments = Moments::new(SEED, "kills");
     let mut kills = 0;
     for _ in 0..30 {
+        let (tell, happened) = mpsc::channel();
+        link.tell_stalls(tell.clone());
         let stalls = link.report().stalls;
         let after = 1 + moments.up_to(undisturbed.down_bytes / 15);
         link.change(read(&format!("stall = {{ after-bytes = {after} }}")), SEED);
         let mut command = device.command(&["install", &address(&link, 2)]);
         let mut agent = command
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for(|| link.report().stalls > stalls || ended(&mut agent));
-        if ended(&mut agent) {
-            break;
-        }
+        let mut said = agent.stdout.take().unwrap();
+        let listening = thread::spawn(move || {
+            let read = io::copy(&mut said, &mut io::sink());
+            // It has ended: nobody may listen any more.
+            let _ = tell.send(());
+            read
+        });
+        happened.recv_timeout(LIMIT).expect("nothing happened");
+        let is_stalled = link.report().stalls > stalls;
         agent.kill().unwrap();
         agent.wait().unwrap();
+        listening.join().unwrap().unwrap();
+        if !is_stalled {
+            break;
+        }
         device.runs_on();
         kills += 1;
     }
@@ -334,6 +335,45 @@ fn kills_cost_a_piece_each(maker: &Maker) {
     assert!(kills >= 20, "{report:?}");
     let most = most(&undisturbed, kills);
     assert!(report.bytes() <= most, "{most}: {undisturbed:?} {report:?}");
+    device.is_updated(&set);
+}
+
+#[test]
+fn an_install_whose_hours_end_under_way_stops_in_order_and_goes_on_later() {
+    let maker = Maker::new();
+    let (undisturbed, set) = maker.undisturbed(2);
+    // The whole takes some ten seconds, of which the hours have four.
+    let rate = undisturbed.bytes() * 8 / 10;
+    let (link, device) = (
+        maker.link(&format!("bits-per-second = {rate}")),
+        maker.device(),
+    );
+    let second = |from_now: i64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let second = (now.as_secs() as i64 + from_now).rem_euclid(24 * 3600);
+        let (hour, minute) = (second / 3600, second / 60 % 60);
+        format!("{hour:02}:{minute:02}:{:02}", second % 60)
+    };
+    let begin = Instant::now();
+    let hours = format!("{}-{}", second(-60), second(4));
+    let ran = device.install(&link, 2, &["--window", &hours]);
+    let (took, spent) = (begin.elapsed(), link.report());
+    assert_eq!(ran.code, 72, "{}", ran.err);
+    assert!(ran.err.contains("but from"), "{}", ran.err);
+    println!("{took:?}, {spent:?} of {undisturbed:?}");
+    assert!(spent.bytes() > undisturbed.bytes() / 10, "{spent:?}");
+    // The request under way is the last one, and nothing of it was left unread.
+    assert_eq!(device.told("install-failed"), spent.bytes());
+    device.runs_on();
+    // Now they are closed: nothing is asked for. A day later it goes on where it was.
+    let ran = device.install(&link, 2, &["--window", &hours]);
+    assert_eq!(ran.code, 72, "{}", ran.err);
+    assert_eq!(link.report(), spent);
+    link.change(Shape::default(), SEED);
+    let ran = device.install(&link, 2, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = link.report();
+    assert!(report.bytes() <= most(&undisturbed, 1), "{report:?}");
     device.is_updated(&set);
 }
 

@@ -1,4 +1,4 @@
-//! Hours of the day, in UTC, in which bundles are fetched over the network: `22:00-05:00`.
+//! Hours of the day, in UTC, in which bundles are fetched over the network: `22:00-05:00`, with seconds if need be.
 
 use crate::clock::DAY_SECONDS;
 use serde::Deserialize;
@@ -17,7 +17,9 @@ pub struct Window {
 
 /// A text is no window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a window is written HH:MM-HH:MM, in UTC, with two different times of the day")]
+#[error(
+    "a window is written HH:MM-HH:MM or HH:MM:SS-HH:MM:SS, in UTC, with two different times of the day"
+)]
 pub struct NotAWindow;
 
 impl Window {
@@ -66,22 +68,28 @@ impl TryFrom<String> for Window {
     }
 }
 
-/// Two digits, a colon, two digits.
+/// Hours, minutes and perhaps seconds, of two digits each, with colons between.
 fn second(text: &str) -> Option<u64> {
-    let (hour, minute) = text.split_once(':')?;
+    let (hour, rest) = text.split_once(':')?;
+    let (minute, second) = rest.split_once(':').unwrap_or((rest, "00"));
     let number = |text: &str, below: u64| {
         let is_right = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
         let number: u64 = text.parse().ok()?;
         (is_right && number < below).then_some(number)
     };
-    Some(number(hour, 24)? * 3600 + number(minute, 60)? * 60)
+    Some(number(hour, 24)? * 3600 + number(minute, 60)? * 60 + number(second, 60)?)
 }
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = |second: u64| (second / 3600, second / 60 % 60);
-        let ((hour, minute), (end_hour, end_minute)) = (parts(self.from), parts(self.to));
-        write!(f, "{hour:02}:{minute:02}-{end_hour:02}:{end_minute:02}")
+        let time = |second: u64| {
+            let (hour, minute) = (second / 3600, second / 60 % 60);
+            match second % 60 {
+                0 => format!("{hour:02}:{minute:02}"),
+                second => format!("{hour:02}:{minute:02}:{second:02}"),
+            }
+        };
+        write!(f, "{}-{}", time(self.from), time(self.to))
     }
 }
 
@@ -106,6 +114,10 @@ mod tests {
         assert_eq!(window.closes_in(day + 9 * HOUR), Some(8 * HOUR));
         assert_eq!(window.closes_in(day + 8 * HOUR), None);
         assert_eq!(window.opens_at(day + 18 * HOUR), day + 33 * HOUR);
+        let window: Window = "09:00:30-09:01".parse().unwrap();
+        assert_eq!(window.to_string(), "09:00:30-09:01");
+        assert_eq!(window.closes_in(day + 9 * HOUR + 29), None);
+        assert_eq!(window.closes_in(day + 9 * HOUR + 31), Some(29));
     }
 
     #[test]
@@ -118,6 +130,10 @@ mod tests {
             "22:60-23:00",
             "9:00-17:00",
             "05:00-05:00",
+            "05:00-05:00:00",
+            "05:00:60-06:00",
+            "05:00:1-06:00",
+            "05:00:00:00-06:00",
             "+1:00-02:00",
             "22:00-05:00 ",
         ] {

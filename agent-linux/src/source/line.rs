@@ -179,8 +179,16 @@ impl Line {
     /// # Errors
     /// When it has closed.
     pub fn check_open(&self) -> Result<(), Closed> {
+        self.check_open_after(Duration::ZERO)
+    }
+
+    /// Whether it will be open after a pause: otherwise there is nothing to wait for.
+    ///
+    /// # Errors
+    /// When it will have closed by then.
+    pub fn check_open_after(&self, pause: Duration) -> Result<(), Closed> {
         match self.closing {
-            Some(closing) if Instant::now() >= closing.at => Err(Closed {
+            Some(closing) if Instant::now() + pause >= closing.at => Err(Closed {
                 opens: closing.opens,
             }),
             _ => Ok(()),
@@ -348,6 +356,11 @@ mod tests {
         let (at, opens) = (Instant::now(), 7);
         let line = Line::new(None, Some(Closing { at, opens }));
         assert_eq!(line.check_open(), Err(Closed { opens }));
+        let at = at + Duration::from_secs(3_600);
+        let line = Line::new(None, Some(Closing { at, opens }));
+        assert_eq!(line.check_open_after(Duration::from_secs(60)), Ok(()));
+        let whole = line.check_open_after(Duration::from_secs(3_600));
+        assert_eq!(whole, Err(Closed { opens }));
         assert_eq!(Line::unlimited().check_open(), Ok(()));
     }
 }

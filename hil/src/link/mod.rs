@@ -30,6 +30,7 @@ use script::Script;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -49,6 +50,8 @@ struct Shared {
     plan: Mutex<Plan>,
     report: Mutex<Report>,
     asked: Mutex<Vec<String>>,
+    /// Who wants to hear of each silence.
+    listener: Mutex<Option<Sender<()>>>,
     up: Pace,
     down: Pace,
     end: End,
@@ -77,6 +80,15 @@ impl Shared {
     fn count(&self, change: impl FnOnce(&mut Report)) {
         change(&mut lock(&self.report));
     }
+
+    /// A silence begins.
+    fn stall(&self) {
+        self.count(|report| report.stalls += 1);
+        if let Some(listener) = &*lock(&self.listener) {
+            // Nobody needs to listen any more.
+            let _ = listener.send(());
+        }
+    }
 }
 
 impl Link {
@@ -97,6 +109,7 @@ impl Link {
             plan: Mutex::new(Plan::new(shape, seed)),
             report: Mutex::default(),
             asked: Mutex::default(),
+            listener: Mutex::default(),
             up: Pace::new(),
             down: Pace::new(),
             end: End::default(),
@@ -119,6 +132,11 @@ impl Link {
     /// What went over it so far.
     pub fn report(&self) -> Report {
         *lock(&self.shared.report)
+    }
+
+    /// Tells of each silence when it begins, instead of whoever was told before. It is in the report by then.
+    pub fn tell_stalls(&self, listener: Sender<()>) {
+        *lock(&self.shared.listener) = Some(listener);
     }
 
     /// The `Range` of each request so far; empty for one without.

@@ -267,7 +267,7 @@ impl<'c> Connection<'c> {
                     return Ok(Ended::Over(ending));
                 }
                 Some(Trouble::Stall(limit)) => {
-                    self.shared.count(|report| report.stalls += 1);
+                    self.shared.stall();
                     match limit {
                         Some(limit) => self.wait(Instant::now() + limit)?,
                         None => return self.wait_for_client(),

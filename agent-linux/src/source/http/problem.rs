@@ -129,11 +129,14 @@ pub fn closed_of(error: &io::Error) -> Option<&Closed> {
     error.get_ref()?.downcast_ref()
 }
 
+/// Whether a request was not sent: the budget does not allow it, or it is too late.
+pub(super) fn is_unsent(error: &io::Error) -> bool {
+    budget_problem_of(error).is_some() || closed_of(error).is_some()
+}
+
 /// Whether the same request may succeed later: everything but an answer that says no, and a budget that is spent.
 pub(super) fn may_pass(error: &io::Error) -> bool {
-    let is_spent =
-        error.kind() == io::ErrorKind::QuotaExceeded || budget_problem_of(error).is_some();
-    if is_spent || closed_of(error).is_some() {
+    if error.kind() == io::ErrorKind::QuotaExceeded || is_unsent(error) {
         return false;
     }
     match problem_of(error) {

@@ -1,15 +1,19 @@
 //! Trying again: what may pass, after a pause that a busy server may lengthen.
 
 use super::answer::retry_after;
-use super::problem::{HttpProblem, may_pass, problem_of};
-use super::{Http, WINDOW_BYTES};
+use super::problem::{HttpProblem, is_unsent, may_pass, problem_of};
+use super::{HEADS_BYTES, Http, WINDOW_BYTES};
 use crate::report::warn;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 use ureq::http::{HeaderMap, StatusCode};
 
 /// The longest that a busy server is waited for, with the device locked meanwhile; who wants more is asked by another run.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A pause grows by up to one part in so many, by chance: devices whose server was away do not all come back at once.
+const CHANCE_PART: u32 = 2;
 
 /// What may be waited for, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +22,9 @@ pub struct Patience {
     pub connect: Duration,
     /// For the first byte of an answer, and for each read after it.
     pub idle: Duration,
-    /// Before the first new try; doubled for each one after it.
+    /// Before the first new try; doubled for each one after it, and lengthened by chance.
     pub pause: Duration,
-    /// New tries without a byte in between.
+    /// New tries that bring less than what one costs in heads.
     pub tries: u32,
 }
 
@@ -65,7 +69,9 @@ impl Http {
                 return Ok(());
             };
             self.break_off(&error);
-            if done > before {
+            // A server that gives a byte and hangs up is not asked for each of them.
+            let is_worth_it = (done - before) as u64 >= HEADS_BYTES;
+            if is_worth_it {
                 tried = 0;
             }
             let wanted = self.retry_after.take();
@@ -76,11 +82,13 @@ impl Http {
                 return Err(HttpProblem::NoRanges.into());
             }
             // A cut in the middle says nothing against going on at once.
-            let pause = match (done > before, tried) {
+            let pause = match (is_worth_it, tried) {
                 (true, _) => Duration::ZERO,
                 (false, tried) => self.patience.pause * 2u32.saturating_pow(tried),
             };
-            let pause = pause.max(wanted.unwrap_or_default());
+            let pause = with_chance(pause.max(wanted.unwrap_or_default()), chance());
+            let open = self.account.line().check_open_after(pause);
+            open.map_err(io::Error::other)?;
             warn(&format!(
                 "The connection to {} failed at byte {}: {error}. It is tried again in {:.0} s.",
                 self.given.host().unwrap_or_default(),
@@ -100,8 +108,49 @@ impl Http {
         self.window_bytes = WINDOW_BYTES;
         self.window_max_bytes = WINDOW_BYTES;
         let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
-        if !is_cut && problem_of(error).is_none() {
+        if !is_cut && problem_of(error).is_none() && !is_unsent(error) {
             self.account.lose();
         }
+    }
+}
+
+/// A number that no other device has, nor this one at its next try: keys of hash maps are from the kernel's random numbers.
+fn chance() -> u32 {
+    RandomState::new().hash_one(()) as u32
+}
+
+/// A pause, and the part of it that `chance` says.
+fn with_chance(pause: Duration, chance: u32) -> Duration {
+    let share = f64::from(chance) / f64::from(u32::MAX);
+    pause + (pause / CHANCE_PART).mul_f64(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_pause_grows_by_chance_and_by_half_at_most() {
+        let pause = Duration::from_secs(8);
+        assert_eq!(with_chance(pause, 0), pause);
+        assert_eq!(with_chance(pause, u32::MAX), Duration::from_secs(12));
+        let middle = with_chance(pause, u32::MAX / 2);
+        assert_eq!(middle.as_secs_f64().round(), 10.0);
+        assert_eq!(with_chance(Duration::ZERO, u32::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_thousand_devices_do_not_come_back_at_once() {
+        let pause = Duration::from_secs(2);
+        let milliseconds = || with_chance(pause, chance()).as_millis();
+        let moments: HashSet<u128> = (0..1_000).map(|_| milliseconds()).collect();
+        assert!(
+            moments
+                .iter()
+                .all(|moment| (2_000..=3_000).contains(moment))
+        );
+        // By chance some 630 of the thousand milliseconds have a device.
+        assert!(moments.len() > 500, "{}", moments.len());
     }
 }
