@@ -38,7 +38,7 @@ aarch64:
 # Speed, memory and bytes against others, as ratios in one run.
 bench:
 	@scripts/deps.sh bench demo
-	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle
+	@cargo build --locked --profile shipped --quiet -p twinseal -p twinseal-bundle
 	@scripts/bench.sh
 
 # Bytes of an update on the wire against others, on pairs of Debian appliances. The first run makes the pairs.
@@ -47,7 +47,7 @@ bench-bytes:
 	@scripts/deps.sh bench demo
 	@scripts/appliance.sh
 	@scripts/device-programs.sh
-	@cargo build --locked --release --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
+	@cargo build --locked --profile shipped --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
 	@scripts/bench-bytes.sh $(PAIRS)
 
 # Many power cuts on the virtual board, CUTS for each of five moments: within an install, at its end, at the flip, in the trial and at the

@@ -17,7 +17,7 @@ out=$workspace/target/aarch64
 
 case ${1:-} in
     "") ;;
-    --quick) export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 ;;
+    --quick) export CARGO_PROFILE_SHIPPED_LTO=off CARGO_PROFILE_SHIPPED_OPT_LEVEL=1 CARGO_PROFILE_SHIPPED_CODEGEN_UNITS=16 ;;
     *) fail "'$1' is not known. Usage: scripts/aarch64.sh [--quick]" ;;
 esac
 need $LINKER=gcc-aarch64-linux-gnu $EMULATOR=qemu-user
@@ -38,7 +38,7 @@ build() {
 
 mkdir -p "$out/bin" "$out/emulated"
 bare="-C relocation-model=static -C force-unwind-tables=no"
-step "twinseal, static" build twinseal twinseal release std,panic_abort "-C target-feature=+crt-static"
+step "twinseal, static" build twinseal twinseal shipped std,panic_abort "-C target-feature=+crt-static"
 step "twinseal-minimal, without a C library" build twinseal-minimal twinseal-minimal minimal core "$bare" \
     --no-default-features --features bare,net
 step "twinseal-minimal, with its commands" build twinseal-minimal-commands twinseal-minimal minimal core "$bare" \

@@ -13,7 +13,7 @@
 #
 # Prints a table and keeps it in .cache/bench-bytes/results.md, beside a plot, results.svg, and results.json. The pairs are made
 # once; `rm -r .cache/bench-bytes` makes them anew. Needs: scripts/deps.sh bench, what scripts/appliance.sh makes (nginx), the
-# programs twinseal, twinseal-bundle and twinseal-hil in target/release (or $TWINSEAL_PROGRAMS), the static twinseal-minimal of
+# programs twinseal, twinseal-bundle and twinseal-hil in target/shipped (or $TWINSEAL_PROGRAMS), the static twinseal-minimal of
 # scripts/device-programs.sh (or $TWINSEAL_DEVICE_PROGRAMS), root, and 4 GB in .cache for each pair.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -27,7 +27,7 @@ readonly INITRD_MODULES="virtio_blk i6300esb efivarfs erofs overlay"
 export SOURCE_DATE_EPOCH=1780272000
 
 bench=$cache/bench-bytes
-programs=${TWINSEAL_PROGRAMS:-$workspace/target/release}
+programs=${TWINSEAL_PROGRAMS:-$workspace/target/shipped}
 device_programs=${TWINSEAL_DEVICE_PROGRAMS:-$workspace/target/device/bin}
 
 # suites SIDE: the suites of a side, the ones that hold newer versions last.
@@ -156,7 +156,7 @@ for pair in "${pairs[@]}"; do
 done
 for program in twinseal twinseal-bundle twinseal-hil; do
     [[ -x $programs/$program ]] ||
-        fail "$programs/$program is missing. Build it with: cargo build --locked --release -p twinseal -p twinseal-bundle -p twinseal-hil"
+        fail "$programs/$program is missing. Build it with: cargo build --locked --profile shipped -p twinseal -p twinseal-bundle -p twinseal-hil"
 done
 init=$device_programs/twinseal-minimal nginx=$cache/appliance/tools/nginx
 [[ -x $init ]] || fail "$init is missing. Build it with: scripts/device-programs.sh"

@@ -11,7 +11,7 @@
 #
 # Prints tables and keeps them in .cache/bench/results.md. What cannot run is named there, with the command that failed.
 # Needs: root (loop devices), scripts/deps.sh bench, what scripts/appliance.sh makes, and the programs twinseal and
-# twinseal-bundle in target/release (or $TWINSEAL_PROGRAMS). `store` takes some minutes and wants 15 GB of free disk, of
+# twinseal-bundle in target/shipped (or $TWINSEAL_PROGRAMS). `store` takes some minutes and wants 15 GB of free disk, of
 # which it uses 3; everything but the results and the image is removed at the end. Status 1: our own programs could not be
 # measured.
 set -euo pipefail
@@ -29,7 +29,7 @@ readonly SLOT_MORE_MEBIBYTES=4
 bench=$cache/bench
 work=$bench/work
 appliance=$cache/appliance
-programs=${TWINSEAL_PROGRAMS:-$workspace/target/release}
+programs=${TWINSEAL_PROGRAMS:-$workspace/target/shipped}
 rounds=5
 quick=
 what=()
@@ -115,7 +115,7 @@ need python3=python3 dd=coreutils openssl=openssl losetup=mount findmnt=util-lin
 [[ -x /usr/bin/time ]] || fail "a program is missing. Install it with: sudo apt-get install --no-install-recommends time"
 for program in twinseal twinseal-bundle; do
     [[ -x $programs/$program ]] ||
-        fail "$programs/$program is missing. Build it with: cargo build --locked --release -p twinseal -p twinseal-bundle"
+        fail "$programs/$program is missing. Build it with: cargo build --locked --profile shipped -p twinseal -p twinseal-bundle"
 done
 [[ -f $appliance/SHA256SUMS ]] || fail "the image's content is missing. Make it with: scripts/appliance.sh"
 ((EUID == 0)) || ! does install || fail "loop devices need root: sudo scripts/bench.sh, or without them: scripts/bench.sh store"

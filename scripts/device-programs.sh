@@ -26,7 +26,7 @@ build() {
 # One cargo run for each: together, the features that one asks of a library would be in the other too.
 only=${1:-}
 if [[ -z $only || $only == twinseal ]]; then
-    step "twinseal, static" build twinseal twinseal release "-C target-feature=+crt-static"
+    step "twinseal, static" build twinseal twinseal shipped "-C target-feature=+crt-static"
 fi
 # Its code stands at a fixed address, and nothing in it is ever unwound. What else keeps it small: docs/decisions/0051-compiler-options-for-size.md.
 bare="-C relocation-model=static -C force-unwind-tables=no -Z location-detail=none -Z fmt-debug=none"
