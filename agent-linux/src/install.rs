@@ -14,6 +14,7 @@ use crate::device::{Device, text};
 use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::journal::Journal;
+use crate::keeping::Keeping;
 use crate::keys::{hex, id_text};
 use crate::network;
 use crate::overlap::overlapped;
@@ -278,6 +279,10 @@ where
     let start = Instant::now();
     let name = bundle.name().to_owned();
     let web = bundle.web();
+    let line = web
+        .as_ref()
+        .map(|web| web.borrow().account().line().clone());
+    let mut storage = Keeping::new(storage, line, order.device.state("scratch"));
     let meter = Meter::new(outlet);
     let mut refusal = None;
     let ended = run(
@@ -287,7 +292,7 @@ where
             meter: &meter,
         },
         &mut MeteredStorage {
-            storage,
+            storage: &mut storage,
             meter: &meter,
         },
         request,

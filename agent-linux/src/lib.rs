@@ -15,7 +15,7 @@
 //! | `network`, `planned` | what an install will cost on the network; what a plan tells |
 //! | `ledger` | what the network has cost so far |
 //! | `journal`, `audit` | the journal's file; what happens when it cannot be written |
-//! | `install`, `progress` | core's installer, run, counted and timed |
+//! | `install`, `progress`, `keeping` | core's installer, run, counted and timed; what came over a network synced |
 //! | `update`, `init` | `plan` and `install`; `device init` |
 //! | `health`, `objects` | the checks of a trial; every object of a set, read |
 //! | `check`, `repair` | a set looked through; damaged objects replaced |
@@ -62,6 +62,7 @@ pub mod history;
 pub mod init;
 pub mod install;
 pub mod journal;
+pub mod keeping;
 pub mod keys;
 pub mod labels;
 pub mod ledger;

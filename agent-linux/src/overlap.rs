@@ -301,6 +301,15 @@ impl<'s, S: Target> storage::StorageLayer for Overlapped<'s, '_, S> {
         lock(self.storage).read_running(blob, offset, buffer)
     }
 
+    /// Also what was written of the open blob.
+    fn sync(&mut self) -> Result<(), StorageError> {
+        let mut storage = self.idle()?;
+        if let Some(sync) = storage.early_sync() {
+            sync()?;
+        }
+        storage.sync()
+    }
+
     fn read_base(
         &mut self,
         base: &PatchBase<'_>,
@@ -313,4 +322,4 @@ impl<'s, S: Target> storage::StorageLayer for Overlapped<'s, '_, S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -236,6 +236,26 @@ fn a_budget_that_is_a_byte_too_small_is_refused_before_the_first_byte_of_data() 
 }
 
 #[test]
+fn what_the_plan_says_is_enough_for_patches_whatever_the_device_starts_from() {
+    let maker = Maker::of(PATCHED);
+    for (options, start) in [(&["--both"][..], "target"), (&[], "running")] {
+        let (link, device) = (maker.link(""), maker.device_made(options));
+        let ran = device.run(&["--json", "plan", &address(&link, 2)]);
+        let plan = ran.event("plan");
+        assert_eq!(plan["start"], start, "{}", ran.err);
+        let budget = plan["network"]["install_bytes"].as_u64().unwrap();
+        let before = link.report();
+        let ran = device.install(&link, 2, &["--budget", &budget.to_string()]);
+        assert_eq!(ran.code, 0, "{start}: {}", ran.err);
+        let since = link.report().since(&before);
+        println!("{start}: {budget} bytes planned, {since:?}");
+        assert!(since.bytes() <= budget);
+        // What is there and the front matter, framing before and behind the data, the UKI, the image, and all patches in one row.
+        assert!(since.requests <= 7, "{:?}", link.asked());
+    }
+}
+
+#[test]
 fn what_was_spent_before_counts_for_the_bundle_and_for_the_period() {
     let maker = Maker::new();
     let (link, device) = (maker.link(""), maker.device());

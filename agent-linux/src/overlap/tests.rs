@@ -8,8 +8,8 @@ use twinseal_core::wire::manifest::Manifest;
 
 /// Notes what reaches it; writes fail from an offset on.
 #[derive(Default)]
-struct Notes {
-    calls: Vec<String>,
+pub(crate) struct Notes {
+    pub(crate) calls: Vec<String>,
     fails_from: Option<u64>,
     sync_fails: bool,
 }
@@ -84,6 +84,7 @@ impl Storage for Notes {
         Ok(())
     }
     fn sync(&mut self) -> Result<(), StorageError> {
+        self.calls.push("sync".to_owned());
         Ok(())
     }
     fn make_bootable(&mut self, _: &Manifest, _: &[u8]) -> Result<(), StorageError> {
@@ -186,6 +187,22 @@ fn a_failed_early_sync_is_told_before_anything_is_settled() {
         assert_eq!(storage.publish(), Err(BROKEN));
     });
     assert_eq!(lock(&notes).calls.len(), 1, "only the write");
+}
+
+#[test]
+fn a_sync_brings_the_open_blob_to_the_medium_too() {
+    for sync_fails in [false, true] {
+        let notes = Mutex::new(Notes {
+            sync_fails,
+            ..Notes::default()
+        });
+        with_overlapped(&notes, |storage| {
+            storage.write(0, &vec![1; PIECE_MIN_BYTES]).unwrap();
+            assert_eq!(storage.sync().is_err(), sync_fails);
+        });
+        let calls = &lock(&notes).calls;
+        assert_eq!(calls.len(), if sync_fails { 1 } else { 2 }, "{calls:?}");
+    }
 }
 
 #[test]

@@ -115,6 +115,9 @@ impl Planning {
                     if let Some(planned) = self.planned.take() {
                         let number = self.blobs.saturating_sub(1);
                         session.ways.keep(number, planned.choice.way);
+                        if planned.blob.role == Role::Image {
+                            self.runs.end();
+                        }
                         if let (Location::Absent, Some(extent)) = (planned.location, self.extent) {
                             self.runs.add(extent);
                         }
@@ -151,7 +154,7 @@ impl Planning {
         if location == Location::Target {
             session.present.add(self.looked_up);
         } else if location == Location::Absent {
-            session.absent.add(self.looked_up);
+            session.absent.add(self.blobs);
         }
         self.looked_up += 1;
         Planned {

@@ -28,6 +28,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// The next blob begins a run, since the look ahead stops at it.
+    pub fn end(&mut self) {
+        self.end = None;
+    }
+
     /// Adds what is fetched of the next blob.
     pub fn add(&mut self, extent: Extent) {
         let gap = self.end.and_then(|end| gap(end, extent.start));
@@ -74,8 +79,6 @@ pub(super) struct LookAhead {
     pub walk: Walk,
     /// Blobs that it has passed.
     pub blobs: u32,
-    /// Those, and the objects that stay.
-    pub looked_up: u32,
     /// Alternatives of the blob that it has passed.
     pub alternatives: u16,
     /// How the blob is fetched, if it is.
@@ -110,11 +113,10 @@ impl LookAhead {
                 // Of these nobody knows what is there before they are opened.
                 Step::Blob(blob) if matches!(blob.role, Role::Uki | Role::Image) => break,
                 Step::Blob(_) => {
-                    let is_absent = session.absent.contains(self.looked_up);
+                    let is_absent = session.absent.contains(self.blobs);
                     self.way = is_absent.then(|| session.ways.of(self.blobs));
                     self.is_wanted = self.way == Some(Way::Whole);
                     self.blobs = self.blobs.saturating_add(1);
-                    self.looked_up = self.looked_up.saturating_add(1);
                     self.alternatives = 0;
                 }
                 Step::Alternative(_) => {
@@ -128,8 +130,8 @@ impl LookAhead {
                     }
                     end = end_of(&next);
                 }
-                Step::Stays(_) => self.looked_up = self.looked_up.saturating_add(1),
-                Step::Range(_) | Step::OtherRange(_) | Step::BlobEnd | Step::Removed(_) => {}
+                Step::Range(_) | Step::OtherRange(_) | Step::BlobEnd => {}
+                Step::Removed(_) | Step::Stays(_) => {}
                 Step::End => break,
             }
         }

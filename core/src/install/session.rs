@@ -25,7 +25,7 @@ pub(super) struct Session<'w> {
     pub block: [u8; BLOCK_BYTES],
     /// What the plan found at its place.
     pub present: present::Present,
-    /// What it found nowhere: the same map once more, for the look ahead along the runs of the data.
+    /// What of the route it found nowhere, for the look ahead along the runs of the data, which does not see what stays.
     pub absent: present::Present,
     /// Which way the plan chose for each blob.
     pub ways: ways::Ways,

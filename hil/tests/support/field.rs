@@ -75,6 +75,9 @@ pub const PATCHED: Content = Content {
     patched: true,
 };
 
+/// Bytes of the raw image that a bundle with patches carries.
+const IMAGE_BYTES: usize = 100_000;
+
 /// What a cut or a kill may cost.
 pub const PIECE_BYTES: u64 = 65_536;
 
@@ -158,9 +161,22 @@ impl Maker {
 
     /// A device that runs the first release, and has it in both sets.
     pub fn device(&self) -> Device {
+        self.device_made(&["--both"])
+    }
+
+    /// A device that runs the first release, made with options of `device init`.
+    pub fn device_made(&self, options: &[&str]) -> Device {
         let device = Device::new(&self.folder.path().join("release.pub"));
+        if self.content.patched {
+            for set in ["a", "b"] {
+                let slot = device.folder.path().join(format!("{set}-image"));
+                fs::write(slot, vec![0; 2 * IMAGE_BYTES]).unwrap();
+            }
+            device.describe("[slots.fpga]\na = \"a-image\"\nb = \"b-image\"\n");
+        }
         let first = self.bundle(1);
-        let ran = device.run(&["device", "init", "--both", first.to_str().unwrap()]);
+        let words = [&["device", "init"], options, &[first.to_str().unwrap()]].concat();
+        let ran = device.run(&words);
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert_eq!(device.select(), "a default");
         device
@@ -222,12 +238,19 @@ pub fn build(folder: &Path, release: u64, content: &Content) {
         let content = content.object(release, object);
         fs::write(root.join(format!("object-{object}")), content).unwrap();
     }
-    let recipe = format!(
+    let mut recipe = format!(
         "compatible = \"link\"\nversion = \"{release}.0\"\nanti-rollback = 1\nsource = \"test\"\nbuilder = \"test\"\n\
          kernel = \"vmlinuz\"\nstub = \"stub\"\ninitramfs = \"initramfs\"\ncmdline = \"quiet\"\nos-release = \"os-release\"\n\
          uname = \"6.12\"\ncompression = \"zstd\"\nlevel = 1\nrange-bytes = {range_bytes}\nsign = [\"release.key\"]\n\
          [root]\ndirectory = \"root-{release}\"\nepoch = 0\n"
     );
+    if patched {
+        let mut image = noise(0, IMAGE_BYTES);
+        image.splice(500..600, noise(release, 100));
+        fs::write(folder.join(format!("image-{release}")), image).unwrap();
+        let image = format!("[[image]]\nslot = \"fpga\"\nfile = \"image-{release}\"\n");
+        recipe.push_str(&image);
+    }
     fs::write(folder.join(format!("v{release}.toml")), recipe).unwrap();
     let (recipe, out) = (
         format!("v{release}.toml"),

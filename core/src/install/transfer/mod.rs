@@ -307,7 +307,6 @@ impl Transfer {
         let ahead = LookAhead {
             walk: self.walk.clone(),
             blobs: self.blobs,
-            looked_up: self.looked_up,
             alternatives: self.alternatives,
             way,
             is_wanted: true,
