@@ -198,15 +198,16 @@ others() { printf '%s\n' "${checks[@]}" | grep -vxF -f <(printf '%s\n' "${beside
 
 # run_all: all checks. Those beside the others count in a process of their own.
 run_all() {
-  local counts="$logs/beside.counts" name others beside_passed=0 beside_failed=0 beside_skipped=0
+  local counts="$logs/beside.counts" name others beside_passed=0 beside_failed=0 beside_skipped=0 other_lane
   rm -f "$counts"
   (
     for name in "${beside[@]}"; do run "$name"; done
     echo "$passed $failed $skipped" >"$counts"
   ) &
+  other_lane=$!
   mapfile -t others < <(others)
   for name in "${others[@]}"; do run "$name"; done
-  wait $!
+  wait "$other_lane"
   read -r beside_passed beside_failed beside_skipped <"$counts" || { echo "the checks beside the others did not end"; failed=$((failed + 1)); }
   passed=$((passed + beside_passed)) failed=$((failed + beside_failed)) skipped=$((skipped + beside_skipped))
   run "$alone"
