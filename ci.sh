@@ -21,8 +21,8 @@ passed=0 failed=0 skipped=0 left_out=0
 checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo aarch64 mcu board)
 # Of these, what builds in folders of its own. All checks together run them beside the others: much of either waits, for a medium,
 # a clock, or the one thread of a linker.
-beside=(fuzz-smoke no-std mcu aarch64)
-# What keeps the whole machine busy, at last and alone.
+beside=(fuzz-smoke no-std aarch64)
+# What keeps the whole machine busy, last and alone.
 alone=board
 
 check_fmt() { cargo fmt --all --check && (cd fuzz && cargo fmt --check) && (cd hil/firmware && cargo fmt --check); }
