@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::boards::uefi::machine::MachineArguments;
 use crate::{demo, link, suite};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ pub enum Command {
         /// The port.
         port: u16,
     },
+    /// Keeps a board's machine on, with a new QEMU for each start of its guest: what a virtual board is.
+    #[command(hide = true)]
+    Machine(MachineArguments),
 }
 
 /// Arguments of `demo`.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use twinseal_hil::boards::mcu::frames;
+use twinseal_hil::boards::uefi::machine;
 use twinseal_hil::cli::{BoardName, Cli, Command, DemoArguments, LinkArguments, RunArguments};
 use twinseal_hil::demo::{self, DemoError};
 use twinseal_hil::{link, relay, suite};
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
         Command::Decode { elf, frames } => {
             frames::decode(&elf, &frames, io::stdout()).map_err(|error| error.to_string())
         }
+        Command::Machine(arguments) => match machine::run(&arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(format!("The machine could not be started: {error}.")),
+        },
         Command::Relay { port } => {
             relay::run(port).map_err(|error| format!("The relay broke: {error}."))
         }

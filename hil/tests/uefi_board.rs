@@ -130,14 +130,13 @@ impl StandIn {
         );
     }
 
-    fn board(&self, server_port: Option<u16>, ends_at_restart: bool) -> Uefi {
+    fn board(&self, server_port: Option<u16>) -> Uefi {
         let parts = Parts {
             qemu: "qemu-system-x86_64".into(),
             firmware: self.inputs.join("ovmf/OVMF_CODE_4M.secboot.fd"),
-            relay: env!("CARGO_BIN_EXE_twinseal-hil").into(),
+            own: env!("CARGO_BIN_EXE_twinseal-hil").into(),
             server_port,
             memory_mib: 512,
-            ends_at_restart,
             patience: 1,
         };
         Uefi::new(parts, self.at("disk.img"), self.at("vars.fd"))
@@ -171,7 +170,7 @@ fn a_guest_boots_answers_downloads_restarts_hangs_and_loses_power() {
     fs::create_dir(&served).unwrap();
     fs::write(served.join("bundle"), vec![7; 3 << 20]).unwrap();
     let server = WebServer::start(&served, &stand_in.at("scratch"), None).unwrap();
-    let mut board = stand_in.board(Some(server.port), false);
+    let mut board = stand_in.board(Some(server.port));
     assert!(matches!(board.run("true", LIMIT), Err(UefiError::Off)));
     board.power_on().unwrap();
     assert!(matches!(board.power_on(), Err(UefiError::On)));
@@ -217,7 +216,7 @@ fn the_firmware_refuses_each_changed_uki() {
     ] {
         stand_in.disk();
         stand_in.tamper(&tamper);
-        let mut board = stand_in.board(None, false);
+        let mut board = stand_in.board(None);
         board.power_on().unwrap();
         board
             .wait_for("Access Denied", 1, LIMIT)
@@ -226,7 +225,7 @@ fn the_firmware_refuses_each_changed_uki() {
     }
     stand_in.disk();
     stand_in.tamper(&Tamper::WipeVariables {});
-    let mut board = stand_in.board(None, true);
+    let mut board = stand_in.board(None);
     board.power_on().unwrap();
     board.wait_ready(LIMIT).unwrap();
     board.begin("poweroff -f").unwrap();
@@ -238,7 +237,7 @@ fn the_firmware_refuses_each_changed_uki() {
 fn a_machine_that_cannot_start_says_why() {
     let stand_in = StandIn::new();
     fs::remove_file(stand_in.at("disk.img")).unwrap();
-    let mut board = stand_in.board(None, false);
+    let mut board = stand_in.board(None);
     let ended = board
         .power_on()
         .and_then(|()| board.wait_for("twinseal", 1, LIMIT).map(drop));

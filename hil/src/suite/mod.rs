@@ -239,10 +239,9 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     let parts = Parts {
         qemu: options.qemu.clone(),
         firmware: inputs.firmware()?,
-        relay: options.own.clone(),
+        own: options.own.clone(),
         server_port: Some(server.port),
         memory_mib: MEMORY_MIB,
-        ends_at_restart: false,
         patience: options.patience,
     };
     let kept = folder.join(kept::FOLDER);

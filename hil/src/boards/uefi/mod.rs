@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //! - Whatever ends a run ends QEMU: it is killed when the board is dropped, and by the kernel when this program dies.
-//! - Every wait has a limit and ends at once when QEMU ends.
+//! - Every wait has a limit and ends at once when the machine goes off.
+//! - A restart of the guest is a new QEMU ([`machine`]): its memory is empty, like that of a board that was off.
 //!
 //! # Power loss
 //! A power cut is QEMU killed. It loses what is in the guest's own memory and requests on their way. A write that QEMU has
@@ -11,6 +12,7 @@
 //! and writes that are reordered, are not shown here.
 
 mod control;
+pub mod machine;
 mod monitor;
 pub mod qemu;
 pub mod variables;
@@ -55,14 +57,12 @@ pub struct Parts {
     pub qemu: PathBuf,
     /// The firmware's code.
     pub firmware: PathBuf,
-    /// This program, whose `relay` leads to the web server.
-    pub relay: PathBuf,
+    /// This program: its `machine` starts QEMU, and its `relay` leads to the web server.
+    pub own: PathBuf,
     /// The web server's port on this machine; without one the board has no network.
     pub server_port: Option<u16>,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// Whether a restart of the guest switches the board off.
-    pub ends_at_restart: bool,
     /// What every limit is multiplied by: 1, or more where the machine has much else to do.
     pub patience: u32,
 }

@@ -44,9 +44,16 @@ pub(super) struct Cycle<'c> {
     pub waits_for_machine: bool,
 }
 
-/// The command that switches the board on; the console is its standard input and output.
+/// The command that switches the board on: this program, which starts QEMU; the console is its standard input and output.
 pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
-    let mut command = guard::command(&parts.qemu);
+    let mut command = guard::command(&parts.own);
+    command.arg("machine");
+    command.arg("--control").arg(cycle.control);
+    command.arg("--monitor").arg(cycle.monitor);
+    if cycle.waits_for_machine {
+        command.arg("--waits-for-machine");
+    }
+    command.arg("--").arg(&parts.qemu);
     if let Some(other) = cycle.other_disk {
         let drive = "if=none,id=other,format=raw,cache=unsafe,file=";
         command.arg("-drive").arg(with_file(drive, other));
@@ -59,24 +66,10 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
         "-serial",
         "chardev:console",
     ]);
-    command
-        .arg("-chardev")
-        .arg(with_file("socket,id=control,path=", cycle.control));
-    command.args(["-serial", "chardev:control"]);
-    command
-        .arg("-chardev")
-        .arg(with_file("socket,id=monitor,path=", cycle.monitor));
-    command.args(["-mon", "chardev=monitor,mode=control"]);
-    if cycle.waits_for_machine {
-        command.args(["-incoming", "defer"]);
-    }
-    if parts.ends_at_restart {
-        command.arg("-no-reboot");
-    }
     if cycle.offline {
         command.args(["-netdev", NOBODY, "-device", NETWORK_CARD]);
     } else if let Some(port) = parts.server_port {
-        command.arg("-netdev").arg(network(&parts.relay, port));
+        command.arg("-netdev").arg(network(&parts.own, port));
         command.args(["-device", NETWORK_CARD]);
     }
     command
@@ -183,10 +176,9 @@ mod tests {
         Parts {
             qemu: "qemu-system-x86_64".into(),
             firmware: "/fw/code,1.fd".into(),
-            relay: "/bin/hil".into(),
+            own: "/bin/hil".into(),
             server_port: Some(8080),
             memory_mib: 512,
-            ends_at_restart: false,
             patience: 1,
         }
     }
@@ -235,17 +227,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(
-            !text.contains("kvm") && !text.contains("-no-reboot"),
-            "{text}"
-        );
-        assert!(
-            line(&Parts {
-                ends_at_restart: true,
-                ..parts()
-            })
-            .contains("-no-reboot")
-        );
+        assert!(!text.contains("kvm"), "{text}");
     }
 
     #[test]

@@ -85,10 +85,9 @@ pub(super) fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     let parts = Parts {
         qemu: options.qemu.clone(),
         firmware: firmware.code.clone(),
-        relay: options.own.clone(),
+        own: options.own.clone(),
         server_port: Some(server.port),
         memory_mib: MEMORY_MIB,
-        ends_at_restart: false,
         patience: options.patience,
     };
     let board = Uefi::new(parts.clone(), device.disk.clone(), device.variables.clone());
