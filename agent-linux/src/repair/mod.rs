@@ -150,7 +150,7 @@ fn replace_from_other_set(job: &mut Job<'_>, root: &Path) -> Result<usize, Agent
     for object in job.damaged.clone() {
         let from = Objects::path_in(&whole, &object);
         let sealing = job.device.description.verity;
-        if check_object(&from, &object, sealing, |_| ()).is_err() {
+        if check_object(&from, &object, sealing).is_err() {
             let other = job.set.other();
             warn(&format!(
                 "Object {object} is not whole in set {other} either."
@@ -222,7 +222,7 @@ fn seal(new: &Path, object: &BlobDigest, sealing: Sealing) -> io::Result<()> {
         enable(&File::open(new)?, object.algorithm())
             .map_err(|fault| io::Error::other(format!("it could not be sealed ({fault:?})")))?;
     }
-    check_object(new, object, sealing, |_| ())
+    check_object(new, object, sealing)
         .map_err(|_| io::Error::other("what was written has another digest than its name"))
 }
 
