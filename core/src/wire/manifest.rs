@@ -13,6 +13,7 @@ use crate::wire::{
     index,
 };
 use heapless::Vec;
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 /// The signed description of a bundle.
@@ -149,6 +150,25 @@ pub struct Needs {
     pub zstd_window_log: u8,
 }
 
+/// Takes what postcard writes and compares it with what was read, so that no second copy is kept. Gives whether that was all of it.
+struct Compared<'b> {
+    rest: &'b [u8],
+}
+
+impl Flavor for Compared<'_> {
+    type Output = bool;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        let rest = self.rest.strip_prefix(&[byte]);
+        self.rest = rest.ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<bool> {
+        Ok(self.rest.is_empty())
+    }
+}
+
 impl Manifest {
     /// Reads a manifest from the content of its entry. The bytes must have been authenticated before.
     ///
@@ -168,9 +188,9 @@ impl Manifest {
             return Err(BundleInvalid::FormatUnsupported { found: format });
         }
         let manifest: Self = postcard::from_bytes(bytes).map_err(|_| unreadable)?;
-        let mut again = [0; MANIFEST_MAX_BYTES];
-        if manifest.emit(&mut again)? != bytes {
-            return Err(unreadable);
+        match postcard::serialize_with_flavor(&manifest, Compared { rest: bytes }) {
+            Ok(true) => {}
+            _ => return Err(unreadable),
         }
         manifest.check()?;
         Ok(manifest)
