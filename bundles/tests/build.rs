@@ -178,16 +178,28 @@ fn a_sparse_image_becomes_a_small_bundle() {
         .unwrap()
         .set_len(IMAGE_BYTES)
         .unwrap();
-    let recipe = "compatible = 'test-device'\nversion = '1'\nanti-rollback = 1\nsign = ['keys/release.key']\n\
-        [[image]]\nslot = 'disk'\nfile = 'disk.img'\n";
-    let bundle = workshop.build(recipe, "b.tseal").unwrap();
-    assert!(fs::metadata(&bundle).unwrap().len() < 200_000);
-    let report = verify(&bundle, &workshop.device()).unwrap();
-    assert_eq!(report.tally.written_bytes, IMAGE_BYTES);
-    assert_eq!(
-        report.manifest.payloads[0].digest.to_string(),
-        fsverity(&workshop.at("disk.img"))
-    );
+    for options in ["", "range-bytes = 65536\n", "compression = 'deflate'\n"] {
+        let recipe = format!(
+            "compatible = 'test-device'\nversion = '1'\nanti-rollback = 1\nsign = ['keys/release.key']\n{options}\
+             [[image]]\nslot = 'disk'\nfile = 'disk.img'\n"
+        );
+        let bundle = workshop.build(&recipe, "b.tseal").unwrap();
+        let bytes = fs::metadata(&bundle).unwrap().len();
+        assert!(bytes < 500_000, "{options}: {bytes}");
+        let report = verify(&bundle, &workshop.device()).unwrap();
+        assert_eq!(report.tally.written_bytes, IMAGE_BYTES);
+        assert_eq!(
+            report.manifest.payloads[0].digest.to_string(),
+            fsverity(&workshop.at("disk.img"))
+        );
+        // A range of zeros asks for no larger window than others of its bundle.
+        let window_log = inspect(&bundle, false).unwrap().needs_zstd_window_log;
+        assert!(
+            window_log <= 16 || !options.contains("65536"),
+            "{window_log}"
+        );
+        fs::remove_file(bundle).unwrap();
+    }
 }
 
 #[test]

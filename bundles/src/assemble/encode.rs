@@ -5,6 +5,7 @@
 //!   a frame of its own and the encoders are pinned by `Cargo.lock`.
 //! - What a range needs to be read (its zstd window) is taken from the bytes that were made, not from what was asked for.
 
+use super::pieces::is_zero;
 use sha2::{Digest, Sha256};
 use std::io;
 use twinseal_core::wire::digest::Sha256Digest;
@@ -75,8 +76,20 @@ pub struct EncodingOptions {
     pub compression: Compression,
     /// How hard; one of [`Compression::levels`].
     pub level: i32,
-    /// Bytes of a blob that become one range, [`RANGE_MIN_BYTES`] to [`RANGE_MAX_BYTES`]; the last range of a blob is shorter.
+    /// Bytes of a blob that become one range, [`RANGE_MIN_BYTES`] to [`RANGE_MAX_BYTES`]; the last range of a blob is shorter, and
+    /// one of zeros alone may be longer.
     pub range_bytes: u32,
+}
+
+impl EncodingOptions {
+    /// Most zeros that become one range: nothing of them is kept by a device when they are compressed, and a sparse image has
+    /// few records then.
+    pub const fn zeros_bytes(&self) -> u32 {
+        match self.compression {
+            Compression::Zstd | Compression::Deflate => RANGE_MAX_BYTES,
+            Compression::None => self.range_bytes,
+        }
+    }
 }
 
 impl Default for EncodingOptions {
@@ -132,12 +145,13 @@ impl Encoder {
         })
     }
 
-    /// Encodes one piece, which is not empty and not longer than [`EncodingOptions::range_bytes`].
+    /// Encodes one piece, which is not empty and not longer than [`EncodingOptions::range_bytes`], or than
+    /// [`EncodingOptions::zeros_bytes`] when it has nothing but zeros.
     ///
     /// # Errors
     /// When zstd fails.
     pub fn encode(&mut self, raw: Vec<u8>) -> io::Result<Encoded> {
-        let zeros = raw.iter().all(|byte| *byte == 0);
+        let zeros = is_zero(&raw);
         if let Some(known) = self
             .zeros
             .as_ref()
@@ -154,11 +168,13 @@ impl Encoder {
 
     fn encode_anew(&mut self, raw: Vec<u8>) -> io::Result<Encoded> {
         let raw_bytes = raw.len() as u32;
+        let window_bytes = raw.len().min(self.options.range_bytes as usize);
         let raw_sha256 = Sha256::digest(&raw).into();
         let (encoding, stored) = match (self.options.compression, &mut self.zstd) {
-            (Compression::Zstd, Some(compressor)) => {
-                (Encoding::Zstd, compress_zstd(compressor, &raw)?)
-            }
+            (Compression::Zstd, Some(compressor)) => (
+                Encoding::Zstd,
+                compress_zstd(compressor, &raw, window_bytes)?,
+            ),
             (Compression::Deflate, _) => (
                 Encoding::Deflate,
                 miniz_oxide::deflate::compress_to_vec(&raw, self.options.level as u8),
@@ -208,13 +224,13 @@ pub(crate) fn zstd_compressor(level: i32) -> io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-/// One frame with the smallest window that sees all of it.
+/// One frame with the smallest window that sees so many bytes.
 pub(crate) fn compress_zstd(
     compressor: &mut Compressor<'static>,
     raw: &[u8],
+    window_bytes: usize,
 ) -> io::Result<Vec<u8>> {
-    // The smallest window that sees the whole piece.
-    let log = raw.len().next_power_of_two().trailing_zeros();
+    let log = window_bytes.next_power_of_two().trailing_zeros();
     let log = log.clamp(
         u32::from(ZSTD_WINDOW_LOG_MIN),
         u32::from(ZSTD_WINDOW_LOG_MAX),
@@ -244,7 +260,7 @@ mod tests {
         let options = EncodingOptions {
             compression,
             level: compression.default_level(),
-            range_bytes: RANGE_DEFAULT_BYTES,
+            range_bytes: RANGE_MAX_BYTES,
         };
         Encoder::new(options).unwrap().encode(raw.to_vec()).unwrap()
     }
@@ -302,6 +318,22 @@ mod tests {
     fn frames_carry_no_size_no_checksum_and_no_dictionary() {
         let encoded = encode(Compression::Zstd, &[b'a'; 5000]);
         assert_eq!(encoded.stored[4], 0, "frame header descriptor");
+    }
+
+    #[test]
+    fn a_long_range_of_zeros_needs_no_more_than_a_short_one() {
+        for compression in [Compression::Zstd, Compression::Deflate] {
+            let options = EncodingOptions {
+                compression,
+                level: compression.default_level(),
+                range_bytes: 65_536,
+            };
+            let zeros = vec![0; options.zeros_bytes() as usize];
+            let encoded = Encoder::new(options).unwrap().encode(zeros).unwrap();
+            assert!(encoded.stored.len() < 2000, "{}", encoded.stored.len());
+            assert!(encoded.window_log <= 16, "{}", encoded.window_log);
+            assert_eq!(encoded.raw_bytes, RANGE_MAX_BYTES);
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub struct Piece {
 pub struct Pieces<'p> {
     blobs: &'p [BlobPlan<'p>],
     piece_bytes: usize,
+    zeros_bytes: usize,
     /// Position of the blob that is open, or of the next one.
     blob: usize,
     open: Option<Open<'p>>,
@@ -37,14 +38,17 @@ struct Open<'p> {
     /// The running digest, unless the digest is known.
     digest: Option<VerityDigest>,
     left: u64,
+    /// The piece behind the zeros that were handed out last.
+    ahead: Option<Vec<u8>>,
 }
 
 impl<'p> Pieces<'p> {
-    /// Starts at the first byte of the first blob.
-    pub fn new(blobs: &'p [BlobPlan<'p>], piece_bytes: u32) -> Self {
+    /// Starts at the first byte of the first blob. A piece has up to `piece_bytes`, one of zeros alone up to `zeros_bytes`.
+    pub fn new(blobs: &'p [BlobPlan<'p>], piece_bytes: u32, zeros_bytes: u32) -> Self {
         Self {
             blobs,
             piece_bytes: piece_bytes as usize,
+            zeros_bytes: zeros_bytes as usize,
             blob: 0,
             open: None,
             digests: Vec::with_capacity(blobs.len()),
@@ -61,7 +65,7 @@ impl<'p> Pieces<'p> {
                 Some(open) => open,
                 closed => closed.insert(Open::new(plan)?),
             };
-            if let Some(raw) = open.read(plan, self.piece_bytes)? {
+            if let Some(raw) = open.next(plan, self.piece_bytes, self.zeros_bytes)? {
                 return Ok(Some(Piece {
                     blob: self.blob,
                     raw,
@@ -92,7 +96,29 @@ impl<'p> Open<'p> {
             reader: plan.open()?,
             digest,
             left: plan.size,
+            ahead: None,
         })
+    }
+
+    fn next(
+        &mut self,
+        plan: &BlobPlan<'_>,
+        piece_bytes: usize,
+        zeros_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let ahead = self.ahead.take();
+        let next = ahead.map_or_else(|| self.read(plan, piece_bytes), |piece| Ok(Some(piece)));
+        let Some(mut raw) = next? else {
+            return Ok(None);
+        };
+        while raw.len() + piece_bytes <= zeros_bytes && is_zero(&raw) {
+            self.ahead = self.read(plan, piece_bytes)?;
+            match self.ahead.take_if(|piece| is_zero(piece)) {
+                Some(more) => raw.resize(raw.len() + more.len(), 0),
+                None => break,
+            }
+        }
+        Ok(Some(raw))
     }
 
     fn read(&mut self, plan: &BlobPlan<'_>, piece_bytes: usize) -> Result<Option<Vec<u8>>, Error> {
@@ -122,6 +148,11 @@ impl<'p> Open<'p> {
     }
 }
 
+/// Whether there is nothing but zeros.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 fn changed() -> io::Error {
     io::Error::other(
         "it changed while it was being read; stop whatever writes there and build again",
@@ -137,7 +168,7 @@ mod tests {
     type Lengths = Vec<(usize, usize)>;
 
     fn all(blobs: &[BlobPlan<'_>]) -> Result<(Lengths, Vec<BlobDigest>), Error> {
-        let mut pieces = Pieces::new(blobs, 4096);
+        let mut pieces = Pieces::new(blobs, 4096, 3 * 4096);
         let mut list = Vec::new();
         while let Some(piece) = pieces.next()? {
             list.push((piece.blob, piece.raw.len()));
@@ -155,6 +186,27 @@ mod tests {
         expected.update(&first);
         assert_eq!(digests.len(), 3);
         assert_eq!(digests[0], expected.finish());
+    }
+
+    #[test]
+    fn zeros_come_in_long_pieces_at_the_places_of_short_ones() {
+        let mut sparse = vec![0; 9 * 4096 + 100];
+        let (short, changed) = (sparse.clone(), 5 * 4096 + 7);
+        sparse[changed] = 1;
+        let blobs = [&sparse, &short].map(|bytes| BlobPlan::bytes(Target::Composefs, bytes));
+        let (pieces, digests) = all(&blobs).unwrap();
+        let of = |blob: usize, pages: &[usize]| -> Lengths {
+            let pieces = pages.iter().map(|pages| (blob, pages * 4096));
+            pieces.collect()
+        };
+        let mut expected = of(0, &[3, 2, 1, 3]);
+        expected.push((0, 100));
+        expected.extend(of(1, &[3, 3, 3]));
+        expected.push((1, 100));
+        assert_eq!(pieces, expected);
+        let mut digest = VerityDigest::new();
+        digest.update(&sparse);
+        assert_eq!(digests[0], digest.finish());
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub fn store(
     data: &File,
     path: &Path,
 ) -> Result<Stored, Error> {
-    let mut pieces = Pieces::new(blobs, options.range_bytes);
+    let mut pieces = Pieces::new(blobs, options.range_bytes, options.zeros_bytes());
     let writer = DataWriter::new(data, path, part_max_bytes);
     let mut writer = BlobWriter::new(writer, blobs.len());
     let mut batch = next_batch(&mut pieces)?;

@@ -121,7 +121,7 @@ impl RangeEncoder {
     fn compress(&mut self, stream: &[u8]) -> io::Result<(Encoding, u8, Vec<u8>)> {
         let mut best = (Encoding::Stored, 0, stream.to_vec());
         if let Some(compressor) = &mut self.zstd {
-            let frame = compress_zstd(compressor, stream)?;
+            let frame = compress_zstd(compressor, stream, stream.len())?;
             if frame.len() < best.2.len() {
                 best = (Encoding::Zstd, frame_window_log(&frame)?, frame);
             }
