@@ -196,6 +196,11 @@ fn a_guest_boots_answers_downloads_restarts_hangs_and_loses_power() {
     board.begin("reboot -f").unwrap();
     board.wait_for("twinseal: init: set a", 1, LIMIT).unwrap();
     board.wait_ready(LIMIT).unwrap();
+    // The QEMU of a later start can be set aside like that of the first.
+    let aside = stand_in.at("aside");
+    board.set_aside(&aside).unwrap();
+    board.take_up(&aside).unwrap();
+    assert_eq!(board.run("echo here", LIMIT).unwrap().text, "here");
     // Opened and left open without a word: the watchdog of the board resets it after its 30 s.
     board.begin("exec 3>/dev/watchdog; sleep 1000").unwrap();
     board.wait_for("twinseal: init: set a", 1, LIMIT).unwrap();

@@ -73,10 +73,10 @@ pub fn run(arguments: &MachineArguments) -> io::Result<ExitCode> {
         drop(theirs);
         let restarts = ends_for_a_restart(ours)?;
         qemu.wait(END_LIMIT);
-        let succeeded = qemu.status().is_some_and(|status| status.success());
-        if !succeeded {
+        if !qemu.status().is_some_and(|status| status.success()) {
             return Ok(ExitCode::FAILURE);
-        } else if !restarts {
+        }
+        if !restarts {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -118,7 +118,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
 
     /// A program in place of QEMU: it says on its channel of events why it ends, another reason each time.
     const QEMU: &str = r#"#!/bin/bash
@@ -130,6 +129,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+cd "$(dirname "$0")"
 n=$(cat count 2>/dev/null || echo 0)
 echo $((n + 1)) >count
 echo "start $n" >&"$control"
@@ -143,22 +143,18 @@ echo "{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"$reason\"}}"
     fn machine(reasons: &str, waits_for_machine: bool) -> (bool, String) {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let script = QEMU
-            .replace("cat count", &format!("cat {}", at("count").display()))
-            .replace(">count", &format!(">{}", at("count").display()))
-            .replace(" reasons", &format!(" {}", at("reasons").display()));
-        fs::write(at("qemu"), script).unwrap();
+        fs::write(at("qemu"), QEMU).unwrap();
         fs::set_permissions(at("qemu"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(at("reasons"), reasons).unwrap();
-        let listen = |path: &Path| UnixListener::bind(path).unwrap();
-        let listeners = [listen(&at("control")), listen(&at("monitor"))];
+        let [control, _monitor] =
+            ["control", "monitor"].map(|name| UnixListener::bind(at(name)).unwrap());
         let ended = run(&MachineArguments {
             control: at("control"),
             monitor: at("monitor"),
             waits_for_machine,
             qemu: vec![at("qemu").into()],
         });
-        let (control, _) = listeners[0].accept().unwrap();
+        let (control, _) = control.accept().unwrap();
         let said = io::read_to_string(control).unwrap();
         (ended.unwrap() == ExitCode::SUCCESS, said)
     }

@@ -34,12 +34,19 @@ impl Monitor {
         let mut monitor = Self {
             lines: BufReader::new(stream),
         };
-        monitor.order("qmp_capabilities", json!({}))?;
-        let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
-        monitor.order("migrate-set-capabilities", events)?;
-        let speed = json!({ "max-bandwidth": BANDWIDTH_BYTES });
-        monitor.order("migrate-set-parameters", speed)?;
+        monitor.greet()?;
         Ok(monitor)
+    }
+
+    /// Greets the QEMU that is there now, which a restart of the guest may have put in the place of an earlier one.
+    fn greet(&mut self) -> io::Result<()> {
+        // One that was greeted before refuses, and takes orders.
+        self.send("qmp_capabilities", json!({}))?;
+        self.until(|line| line.get("return").or(line.get("error")).map(|_| Ok(())))?;
+        let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+        self.order("migrate-set-capabilities", events)?;
+        let speed = json!({ "max-bandwidth": BANDWIDTH_BYTES });
+        self.order("migrate-set-parameters", speed)
     }
 
     /// Writes the running machine to a file; it stands still then, and its disk has everything that it wrote.
@@ -47,6 +54,7 @@ impl Monitor {
     /// # Errors
     /// When QEMU cannot.
     pub(super) fn save(&mut self, file: &Path) -> io::Result<()> {
+        self.greet()?;
         self.send("migrate", json!({ "uri": uri(file)? }))?;
         self.until(|line| refused(line).or_else(|| moved(line)))
     }
@@ -189,6 +197,23 @@ mod tests {
         ]);
         monitor.load("/m".as_ref()).unwrap();
         assert!(monitor.save("/m".as_ref()).is_err());
+    }
+
+    #[test]
+    fn a_qemu_that_was_greeted_before_takes_orders() {
+        let mut monitor = scripted(&[
+            (
+                "qmp_capabilities",
+                &[
+                    r#"{"error":{"class":"CommandNotFound","desc":"negotiation is already complete"}}"#,
+                ],
+            ),
+            (
+                "migrate",
+                &[r#"{"event":"MIGRATION","data":{"status":"completed"}}"#],
+            ),
+        ]);
+        monitor.save("/m".as_ref()).unwrap();
     }
 
     #[test]
