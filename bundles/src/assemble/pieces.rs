@@ -111,7 +111,8 @@ impl<'p> Open<'p> {
         let Some(mut raw) = next? else {
             return Ok(None);
         };
-        while raw.len() + piece_bytes <= zeros_bytes && is_zero(&raw) {
+        let zeros = is_zero(&raw);
+        while zeros && raw.len() + piece_bytes <= zeros_bytes {
             self.ahead = self.read(plan, piece_bytes)?;
             match self.ahead.take_if(|piece| is_zero(piece)) {
                 Some(more) => raw.resize(raw.len() + more.len(), 0),
