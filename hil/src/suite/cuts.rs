@@ -15,7 +15,10 @@ use std::path::Path;
 use std::slice;
 use std::time::Duration;
 
-/// A new copy of the start for each cut; the last one goes on with what comes after.
+/// Cuts that may come too late besides as many as are wanted: each shortens the window of the next.
+const LATE_SPARE: u32 = 6;
+
+/// A new copy of the start for each cut; the last one goes on with what comes after. A cut that came too late is made again.
 pub(super) fn with_cuts(
     bench: &Bench<'_>,
     scenario: &Scenario,
@@ -24,13 +27,44 @@ pub(super) fn with_cuts(
 ) -> Result<(), String> {
     let count = bench.cuts.unwrap_or(plan.count);
     let mut moments = Moments::new(bench.seed, &scenario.name);
-    for round in 1..=count {
-        let moment = moments.within(plan.within_ms);
+    let mut window_ms = plan.within_ms;
+    let mut round = 1;
+    while round <= count {
+        let moment = moments.within(window_ms);
         let name = format!("cut {round} of {count}, {} ms after", moment.as_millis());
-        one(bench, scenario, plan, (round, moment, &name), done)
+        let cut = Cut {
+            moment,
+            number: done.cuts + 1,
+            name: &name,
+            is_last: round == count,
+        };
+        let late_before = done.late_cuts;
+        one(bench, scenario, plan, &cut, done)
             .map_err(|why| format!("Seed {}, {name}: {why}", bench.seed))?;
+        if done.late_cuts > late_before && done.late_cuts < count + LATE_SPARE {
+            window_ms = shortened(window_ms, moment);
+        } else {
+            round += 1;
+        }
     }
     hit(done.cuts, done.late_cuts)
+}
+
+/// The window of the cuts that come after one that came too late. Half of the way: how long something takes varies.
+fn shortened(window_ms: u64, late: Duration) -> u64 {
+    let late_ms = u64::try_from(late.as_millis()).unwrap_or(window_ms);
+    window_ms.midpoint(late_ms)
+}
+
+/// A cut to be made.
+struct Cut<'c> {
+    /// How long after the beginning of what it is to interrupt.
+    moment: Duration,
+    /// From 1 on, those that came too late among them.
+    number: u32,
+    name: &'c str,
+    /// Whether what comes after the cuts follows.
+    is_last: bool,
 }
 
 /// One cut of a new copy of the start; with what comes after the last one.
@@ -38,7 +72,7 @@ fn one(
     bench: &Bench<'_>,
     scenario: &Scenario,
     plan: &Cuts,
-    (round, moment, name): (u32, Duration, &str),
+    cut: &Cut<'_>,
     done: &mut Done,
 ) -> Result<(), String> {
     let folder = bench.scratch().map_err(|error| error.to_string())?;
@@ -46,13 +80,12 @@ fn one(
     let made = bench.made(scenario.loader)?;
     let link = scenario.link.as_ref();
     let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
-    execution.round = format!("{name}: ");
-    let cut = execution
+    execution.round = format!("{}: ", cut.name);
+    let cut_made = execution
         .steps_before_cut(&plan.before)
-        .and_then(|()| execution.cut_after(moment));
-    let at_cut = cut.and_then(|()| copy_of(bench, &state, folder.path()));
-    let is_last = round == bench.cuts.unwrap_or(plan.count);
-    let after: &[Step] = if is_last { &plan.after } else { &[] };
+        .and_then(|()| execution.cut_after(cut.moment));
+    let at_cut = cut_made.and_then(|()| copy_of(bench, &state, folder.path()));
+    let after: &[Step] = if cut.is_last { &plan.after } else { &[] };
     let ended = at_cut.as_ref().map_err(Clone::clone).and_then(|_| {
         execution.steps(&scenario.steps)?;
         execution.steps(after)
@@ -60,7 +93,7 @@ fn one(
     done.add(&mut execution);
     execution.switch_off();
     ended.map_err(|why| {
-        let name = format!("{}-cut-{round}", scenario.name);
+        let name = format!("{}-cut-{}", scenario.name, cut.number);
         let kept = kept::keep(bench, &name, &execution, at_cut.as_ref().ok(), &why);
         format!("{why}\n{kept}")
     })
@@ -115,6 +148,13 @@ impl Execution<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_cut_shortens_the_window() {
+        assert_eq!(shortened(8000, Duration::from_millis(6000)), 7000);
+        assert_eq!(shortened(60, Duration::from_millis(60)), 60);
+        assert_eq!(shortened(1, Duration::ZERO), 0);
+    }
 
     #[test]
     fn cuts_that_all_came_too_late_are_a_failure() {
