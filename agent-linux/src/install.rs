@@ -268,13 +268,13 @@ where
     let (workspace, request) = buffers.lend();
     let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
     if let Some(target) = held.target {
-        installer = installer.starting_from(target);
+        installer.start_from(target);
     }
     if let Some(running) = held.running {
-        installer = installer.running(running);
+        installer.know_running(running);
     }
     if let Some(interrupted) = order.interrupted {
-        installer = installer.going_on_from(interrupted);
+        installer.go_on_from(interrupted);
     }
     let start = Instant::now();
     let name = bundle.name().to_owned();

@@ -133,15 +133,17 @@ pub fn into_set<S: Storage>(
         zstd: Some(&mut memory.zstd),
     };
     let config = config(order, bundle);
-    let mut installer = Installer::new(config, workspace).map_err(AgentError::Core)?;
+    // Used where it is: each move of it would be another copy on the stack.
+    let mut made = Installer::new(config, workspace);
+    let installer = made.as_mut().map_err(|error| AgentError::Core(*error))?;
     if let Some(target) = order.held.target {
-        installer = installer.starting_from(target);
+        installer.start_from(target);
     }
     if let Some(running) = order.held.running {
-        installer = installer.running(running);
+        installer.know_running(running);
     }
     if let Some(interrupted) = order.interrupted {
-        installer = installer.going_on_from(interrupted);
+        installer.go_on_from(interrupted);
     }
     let watched = RefCell::new(Watched {
         watcher,
@@ -153,7 +155,7 @@ pub fn into_set<S: Storage>(
         watched: &watched,
     };
     let ended = run(
-        &mut installer,
+        installer,
         &mut source,
         storage,
         &mut memory.request,
@@ -161,7 +163,10 @@ pub fn into_set<S: Storage>(
     );
     let watched = watched.into_inner();
     let error = match (ended, watched.refusal) {
-        (Ok(()), _) => return Ok(Some(installer.into_installed().map_err(AgentError::Core)?)),
+        (Ok(()), _) => {
+            let installed = made.and_then(Installer::into_installed);
+            return Ok(Some(installed.map_err(AgentError::Core)?));
+        }
         (Err(RunError::Declined), None) => return Ok(None),
         (Err(_), Some(error)) => error,
         (Err(error), None) => run_error(error, name),

@@ -25,10 +25,10 @@ pub struct Memory {
 }
 
 /// Most of the stack that an install takes, whatever it installs. A test looks at the program (`hil/tests/small_memory.rs`).
-pub const STACK_BYTES: usize = 448 * 1024;
+pub const STACK_BYTES: usize = 320 * 1024;
 
 /// Most memory at once, the program and its stack included, of an install whose ranges have at most [`SMALL_RANGE_BYTES`].
-pub const PEAK_BYTES: usize = 1024 * 1024;
+pub const PEAK_BYTES: usize = 960 * 1024;
 
 /// Ranges as long as [`OUTPUT_BYTES`] cost a bundle next to nothing; longer ones are kept whole until they are proved.
 pub const SMALL_RANGE_BYTES: usize = OUTPUT_BYTES;

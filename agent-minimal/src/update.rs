@@ -149,16 +149,17 @@ fn transfer(
     };
     let images = images(&device.description, target);
     let scratch = device.state("scratch")?;
-    let mut storage = LinuxStorage::open(LinuxConfig {
+    // Used where it is: each move of it would be another copy on the stack.
+    let mut opened = LinuxStorage::open(LinuxConfig {
         running: running_set.paths(),
         target: target_set.paths(),
         images: &images,
         scratch: &scratch,
         verity: device.description.verity,
         probe_images: start.past.is_unfinished(target),
-    })
-    .map_err(AgentError::from)?;
-    into_set(&order, source, &mut bundle, &mut storage, memory, watcher)
+    });
+    let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
+    into_set(&order, source, &mut bundle, storage, memory, watcher)
 }
 
 /// Does an install and arms its trial.

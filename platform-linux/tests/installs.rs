@@ -241,7 +241,7 @@ fn drive<S: Storage>(
     };
     let mut installer = Installer::new(config, workspace)?;
     if let Some(held) = held {
-        installer = installer.starting_from(held);
+        installer.start_from(held);
     }
     let mut buffer = vec![0; options.request_bytes];
     let mut source = Seekable(bundle_reader(bundle));

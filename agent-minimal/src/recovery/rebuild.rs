@@ -171,16 +171,17 @@ fn transfer(
         ..target_set.paths()
     };
     let scratch = device.state("scratch")?;
-    let mut storage = LinuxStorage::open(LinuxConfig {
+    // Used where it is: each move of it would be another copy on the stack.
+    let mut opened = LinuxStorage::open(LinuxConfig {
         running: other_set.as_ref().map_or(nothing, |set| set.paths()),
         target: target_set.paths(),
         images: &[],
         scratch: &scratch,
         verity: device.description.verity,
         probe_images: false,
-    })
-    .map_err(AgentError::from)?;
-    let installed = into_set(order, name, bundle, &mut storage, memory, watcher)?;
+    });
+    let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
+    let installed = into_set(order, name, bundle, storage, memory, watcher)?;
     // The watcher never declines.
     installed.ok_or_else(|| AgentError::NoSystem.into())
 }

@@ -217,27 +217,21 @@ impl<'w> Installer<'w> {
     /// caller vouches that [`Storage::make_bootable`] was the last that was done to the set, which is so as long as there is
     /// front matter: [`Storage::prepare`] removes it first of all. When the bundle has a route from this release, and
     /// [`Storage::starts_from`] says yes, the install follows it and does not look at the objects that stay.
-    #[must_use]
-    pub fn starting_from(mut self, held: &'w Verified<Manifest>) -> Self {
+    pub const fn start_from(&mut self, held: &'w Verified<Manifest>) {
         self.session.releases.target = Some(held);
-        self
     }
 
     /// Says what runs: the release that the front matter kept with the running set proves. The caller vouches that it was committed
     /// there. When the bundle has a route from this release, the install follows it: the objects that stay are those that
     /// [`Storage::running_object_after`] names. They are copied unless they are at their place, and each copy is checked.
-    #[must_use]
-    pub fn running(mut self, running: &'w Verified<Manifest>) -> Self {
+    pub const fn know_running(&mut self, running: &'w Verified<Manifest>) {
         self.session.releases.running = Some(running);
-        self
     }
 
     /// Says that an install of the release with this manifest (its SHA-256) into the target set began and had no end: the power
     /// was cut, or the installer killed. If this bundle is that release, an audit does not read from it what is there already.
-    #[must_use]
-    pub const fn going_on_from(mut self, interrupted: Sha256Digest) -> Self {
+    pub const fn go_on_from(&mut self, interrupted: Sha256Digest) {
         self.session.interrupted = Some(interrupted);
-        self
     }
 
     /// What the installer needs next. Asking changes nothing.

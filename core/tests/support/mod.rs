@@ -1157,13 +1157,13 @@ where
     let (held, running) = (proved(&device.front), proved(&device.running_front));
     let mut installer = Installer::new(config, workspace)?;
     if let Some(held) = &held {
-        installer = installer.starting_from(held);
+        installer.start_from(held);
     }
     if let Some(running) = &running {
-        installer = installer.running(running);
+        installer.know_running(running);
     }
     if let Some(interrupted) = options.interrupted {
-        installer = installer.going_on_from(interrupted);
+        installer.go_on_from(interrupted);
     }
     let mut plan = None;
     let mut buffer = vec![0; options.request_bytes];
