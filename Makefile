@@ -5,7 +5,7 @@
 BOARD ?= uefi
 demo:
 	@scripts/deps.sh demo $(if $(filter uefi,$(BOARD)),board)
-	@scripts/appliance.sh & appliance=$$!; scripts/device-programs.sh && \
+	@{ scripts/appliance.sh $(if $(filter uefi,$(BOARD)),&& scripts/appliance.sh general); } & appliance=$$!; scripts/device-programs.sh && \
 	    cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil; built=$$?; wait $$appliance && exit $$built
 	@target/release/twinseal-hil demo --board $(BOARD)
 
@@ -14,7 +14,7 @@ demo:
 test:
 	@scripts/deps.sh test demo board mcu aarch64 reference
 	@scripts/reference-composefs.sh
-	@scripts/appliance.sh & ./ci.sh; status=$$?; wait; exit $$status
+	@{ scripts/appliance.sh && scripts/appliance.sh general; } & ./ci.sh; status=$$?; wait; exit $$status
 
 # The microcontroller: its firmware, what core's verify path takes there, and every scenario, with a power cut at every operation
 # of the flash. CUTS=20 for so many of each kind only.

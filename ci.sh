@@ -142,7 +142,7 @@ check_aarch64() {
 # The virtual board: its own tests, every scenario, and a slice of the power cuts that `make soak` makes more of.
 check_board() {
   local log="$logs/board-run.log" status=0
-  scripts/deps.sh board && scripts/appliance.sh && check_build || return 1
+  scripts/deps.sh board && scripts/appliance.sh && scripts/appliance.sh general && check_build || return 1
   left_out_tests hil/tests/uefi_board.rs || return 1
   [ "$tests_passed" -gt 0 ] || { echo "no test of the board ran"; return 1; }
   $programs/twinseal-hil run scenarios --board uefi --jobs 2 --cuts 4 --out "$cache/ci/board" \

@@ -14,6 +14,9 @@
 #   tools/           virt-fw-vars, which puts keys into the firmware's variables, nginx, which serves bundles, and bootctl, for a test
 #   SHA256SUMS
 #
+# With the argument `general` it makes, in .cache/appliance-general/, what a board with Debian's general kernel needs besides: its
+# vmlinuz, kernel-version, modules/ and light/rootfs.tar. The kernel for clouds, which all others have, knows no USB.
+#
 # The same packages give the same bytes. Needs: scripts/deps.sh demo, a Debian machine, 0.8 GB in .cache, and root, or
 # the package uidmap and a range of user numbers in /etc/subuid.
 # Takes a minute or two the first time; nothing when it is all made. `rm -r .cache/appliance` makes it anew.
@@ -28,32 +31,46 @@ readonly ROOT_UPDATES="bookworm-updates bookworm-security"
 readonly ROOT_PACKAGES=usr-is-merged,systemd-sysv,udev,kmod,iproute2,curl,openssl,ca-certificates
 # Kernel, boot stub, systemd-boot and busybox: EROFS mounted from a file needs Linux 6.12.
 readonly BOOT_SUITE=trixie
-readonly KERNEL_PACKAGE=linux-image-cloud-amd64
+kernel_package=linux-image-cloud-amd64
 # What the initramfs loads: SHA-256 in the processor's own instructions, disk, sealed root, firmware variables, watchdog. Each
 # module is some 20 ms of every boot in the emulator, so what can wait (boot partitions, network) is loaded from the sealed root.
 # SHA-256 is first: signatures of the other modules are checked with it, and fs-verity keeps the code that it finds first.
-readonly INITRD_MODULES="sha256-ssse3 virtio_blk i6300esb efivarfs erofs overlay"
+initrd_modules="sha256-ssse3 virtio_blk i6300esb efivarfs erofs overlay"
 # Network card, boot slots and media, all of which a recovery needs too.
-readonly LIGHT_MODULES="vfat nls_ascii nls_cp437 virtio_net"
-readonly ROOT_MODULES="$INITRD_MODULES $LIGHT_MODULES loop autofs4 tun"
+light_modules="vfat nls_ascii nls_cp437 virtio_net"
+readonly ROOT_MODULES="$initrd_modules $light_modules loop autofs4 tun"
+# Most of what the kernel for clouds has inside is a module of the general one. USB is what a recovery is to find a stick with.
+readonly GENERAL_INITRD_MODULES="sha256-ssse3 virtio_pci virtio_blk crc32c-generic ext4 i6300esb efivarfs erofs overlay"
+readonly GENERAL_RECOVERY_MODULES="xhci_pci usb_storage sd_mod"
 # What v3 lacks. Only libcurl uses it.
 readonly PRUNED='/usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
 # No file in the root is younger than this (2026-06-01).
 export SOURCE_DATE_EPOCH=1780272000
 
-out=$cache/appliance
-work=$cache/appliance.new
+general=
+case ${1:-} in
+    "") ;;
+    general)
+        general=1
+        kernel_package=linux-image-amd64
+        initrd_modules=$GENERAL_INITRD_MODULES ;;
+    *) fail "'$1' is not known. Usage: $0 [general]" ;;
+esac
+recovery_modules="$light_modules ${general:+$GENERAL_RECOVERY_MODULES}"
+out=$cache/appliance${general:+-general}
+work=$out.new
 
 kernel() {
     local package unpacked=$work/kernel version
     apt_private appliance-boot $BOOT_SUITE
-    package=$(apt-cache -c "$cache/apt/appliance-boot/apt.conf" depends $KERNEL_PACKAGE | awk '$1 == "Depends:" { print $2; exit }')
-    unpack appliance-boot "$unpacked" "$package" systemd-boot-efi busybox-static
+    package=$(apt-cache -c "$cache/apt/appliance-boot/apt.conf" depends $kernel_package | awk '$1 == "Depends:" { print $2; exit }')
+    unpack appliance-boot "$unpacked" "$package" busybox-static
+    [[ -n $general ]] || unpack appliance-boot "$unpacked" systemd-boot-efi
     version=$(basename "$unpacked"/boot/vmlinuz-*)
     version=${version#vmlinuz-}
     echo "$version" >"$work/kernel-version"
     cp "$unpacked/boot/vmlinuz-$version" "$work/vmlinuz"
-    cp "$unpacked/usr/lib/systemd/boot/efi"/{linuxx64.efi.stub,systemd-bootx64.efi} "$work/"
+    [[ -n $general ]] || cp "$unpacked/usr/lib/systemd/boot/efi"/{linuxx64.efi.stub,systemd-bootx64.efi} "$work/"
     [[ -d $unpacked/usr/lib/modules ]] || { mkdir -p "$unpacked/usr/lib"; mv "$unpacked/lib/modules" "$unpacked/usr/lib/"; }
     rm -rf "${unpacked:?}/lib"
     ln -s usr/lib "$unpacked/lib"
@@ -72,12 +89,18 @@ modules() {
     local path name version root=$work/root-modules
     version=$(<"$work/kernel-version")
     mkdir -p "$work/modules"
-    modules_of $INITRD_MODULES >"$work/initrd-modules"
+    modules_of $initrd_modules >"$work/initrd-modules"
     while read -r path; do
         name=$(basename "$path" .ko.xz)
         xz -dc "$path" >"$work/modules/$name.ko"
         echo "$name" >>"$work/modules/order"
     done <"$work/initrd-modules"
+
+    modules_to light-modules $light_modules
+    modules_to recovery-modules $recovery_modules
+    cp "$work"/recovery-modules/*.ko "$work/modules/"
+    grep -vxF -f "$work/modules/order" "$work/recovery-modules/order" >"$work/modules/recovery"
+    [[ -z $general ]] || return 0
 
     modules_of $ROOT_MODULES >"$work/root-modules-list"
     while read -r path; do
@@ -85,17 +108,21 @@ modules() {
         mkdir -p "$root/$(dirname "$name")"
         xz -dc "$path" >"$root/${name%.xz}"
     done <"$work/root-modules-list"
-    mkdir -p "$work/light-modules"
-    modules_of $LIGHT_MODULES | while read -r path; do
-        name=$(basename "$path" .ko.xz)
-        xz -dc "$path" >"$work/light-modules/$name.ko"
-        echo "$name" >>"$work/light-modules/order"
-    done
-    cp "$work"/light-modules/*.ko "$work/modules/"
-    cp "$work/light-modules/order" "$work/modules/recovery"
     cp "$work/kernel/usr/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$root/usr/lib/modules/$version/"
     ln -s usr/lib "$root/lib"
     depmod -b "$root" "$version"
+}
+
+# modules_to FOLDER NAME...: the modules and those they need, decompressed, and `order`.
+modules_to() {
+    local folder=$work/$1 path name
+    shift
+    mkdir -p "$folder"
+    modules_of "$@" | while read -r path; do
+        name=$(basename "$path" .ko.xz)
+        xz -dc "$path" >"$folder/$name.ko"
+        echo "$name" >>"$folder/order"
+    done
 }
 
 # A root with busybox for everything: what boots it, seals it and updates it is as in the large one.
@@ -202,10 +229,19 @@ upgrades() {
     return 1
 }
 
+finish_general() {
+    rm -rf "$work"/{kernel,light-modules,recovery-modules,initrd-modules}
+    finished
+}
+
 finish() {
     cp "$work/upgraded.txt" "$work/v2/upgraded.txt"
     (cd "$work" && sha256sum vmlinuz linuxx64.efi.stub systemd-bootx64.efi ovmf/* light/rootfs.tar v?/rootfs.tar >SHA256SUMS)
-    rm -rf "$work"/{kernel,firmware,web,light-modules,root-modules,root-modules-list,initrd-modules,v3-changes,v?.apt-options,v?.list,v?.dpkg,upgraded.txt}
+    rm -rf "$work"/{kernel,firmware,web,light-modules,recovery-modules,root-modules,root-modules-list,initrd-modules,v3-changes,v?.apt-options,v?.list,v?.dpkg,upgraded.txt}
+    finished
+}
+
+finished() {
     mark_made "$work" "$made"
     rm -rf "$out"
     mv "$work" "$out"
@@ -223,6 +259,13 @@ one_at_a_time
 is_made "$out" "$made" && exit 0
 rm -rf "$work"
 mkdir "$work"
+if [[ -n $general ]]; then
+    step "the general kernel of $BOOT_SUITE" kernel
+    step "its modules" modules
+    step "the light root with them" light
+    step "taking away what is not needed" finish_general
+    exit 0
+fi
 step "kernel, boot stub, systemd-boot and busybox of $BOOT_SUITE" kernel
 step "kernel modules" modules
 step "the light root" light

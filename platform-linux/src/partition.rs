@@ -119,6 +119,29 @@ impl<'p> BlockDevices<'p> {
         Ok(next)
     }
 
+    /// A number that is most likely another one when disks or partitions of other names are there.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn fingerprint(&self) -> Result<u64, StorageFault> {
+        let directory: Path = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        let mut sum = 0_u64;
+        let visited = for_each_entry(&directory, |name| {
+            // FNV-1a; a sum, because the kernel gives them in any order.
+            let hash = name
+                .to_bytes()
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                    (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+                });
+            sum = sum.wrapping_add(hash);
+            Ok(())
+        });
+        visited.map_err(fault_of)?;
+        Ok(sum)
+    }
+
     /// The partition with this label; `None` when there is none, or there are two. Its GUID is not read from the disk.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ impl<'m> Stack<'m> {
             if self.connection().state() == State::Closed {
                 return Err(NetProblem::NotReached);
             }
-            self.turn(end, NetProblem::NotReached)?;
+            self.turn_in_vain(end, NetProblem::NotReached)?;
         }
         Ok(())
     }

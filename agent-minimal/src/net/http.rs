@@ -141,13 +141,13 @@ impl<'s, 'm> Web<'s, 'm> {
         }
     }
 
-    /// Waits, and lets the stack go on meanwhile.
+    /// Waits, and lets the stack go on meanwhile; no longer than until the attendant is called away.
     fn wait(&mut self, time: Duration) {
         let end = Moment::now().after(time);
         loop {
-            match self.stack.turn(end, NetProblem::Silent) {
+            match self.stack.turn_in_vain(end, NetProblem::Silent) {
                 Ok(()) => {}
-                Err(NetProblem::Silent) => return,
+                Err(NetProblem::Silent | NetProblem::CalledAway) => return,
                 // The interface is down, and fails again at once: nothing is there to wait for.
                 Err(_) => pause(Duration::from_millis(50)),
             }

@@ -41,4 +41,10 @@ pub trait Attendant {
 
     /// Called at least once a second while something is waited for.
     fn alive(&self);
+
+    /// Whether something has turned up that is worth more than a wait for somebody who has sent nothing yet. Asked in such waits, and
+    /// between tries.
+    fn is_called_away(&self) -> bool {
+        false
+    }
 }

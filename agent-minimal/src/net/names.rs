@@ -24,7 +24,7 @@ impl Stack<'_> {
             .start_query(self.interface.context(), host, DnsQueryType::A)
             .map_err(|_| NetProblem::NameUnknown)?;
         loop {
-            let turned = self.turn(end, NetProblem::NameSilent);
+            let turned = self.turn_in_vain(end, NetProblem::NameSilent);
             let resolver = self.sockets.get_mut::<Socket<'_>>(self.dns);
             if let Err(problem) = turned {
                 resolver.cancel_query(query);

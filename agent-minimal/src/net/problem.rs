@@ -45,6 +45,8 @@ pub enum NetProblem {
     Answer,
     /// The answer comes in chunks, without a length.
     Chunked,
+    /// The attendant was called away.
+    CalledAway,
 }
 
 impl NetProblem {
@@ -99,6 +101,7 @@ impl fmt::Display for NetProblem {
             Self::Chunked => {
                 "the server sends the bundle without a length; it must serve it as a file"
             }
+            Self::CalledAway => "the network waits: other disks are there than before",
         };
         f.write_str(sentence)
     }

@@ -158,7 +158,7 @@ impl<'m> Stack<'m> {
         self.dhcp = Some(self.sockets.add(client));
         let end = Moment::now().after(self.patience.address);
         while self.interface.ip_addrs().is_empty() {
-            self.turn(end, NetProblem::NoAddress)?;
+            self.turn_in_vain(end, NetProblem::NoAddress)?;
         }
         Ok(())
     }
@@ -206,6 +206,17 @@ impl<'m> Stack<'m> {
             Some(code) => Err(NetProblem::Link(code)),
             None => Ok(()),
         }
+    }
+
+    /// The same while nobody has sent anything yet.
+    ///
+    /// # Errors
+    /// Those of [`turn`](Self::turn), and [`NetProblem::CalledAway`].
+    pub(super) fn turn_in_vain(&mut self, end: Moment, late: NetProblem) -> Result<(), NetProblem> {
+        if self.attendant.is_called_away() {
+            return Err(NetProblem::CalledAway);
+        }
+        self.turn(end, late)
     }
 
     /// Lets what came in come in and what is to go out go out.
@@ -269,6 +280,9 @@ fn with_carrier(
         }
         if Moment::now() >= end {
             return Err(late);
+        }
+        if attendant.is_called_away() {
+            return Err(NetProblem::CalledAway);
         }
         attendant.alive();
         pause(LOOK_AGAIN);

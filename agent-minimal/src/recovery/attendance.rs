@@ -1,8 +1,9 @@
-//! What a recovery says, and the watchdog that it keeps quiet as long as it gets on.
+//! What a recovery says, the watchdog that it keeps quiet as long as it gets on, and the disks that it has an eye on meanwhile.
 //!
 //! # Invariants
 //! - The watchdog is fed at most once a second, and only from where something has happened or a wait with an end goes on: a program
 //!   or a driver that hangs is reset.
+//! - Only disks that came or went since media were looked at last end a wait early.
 
 use crate::clock::{Moment, sleep};
 use crate::console;
@@ -10,6 +11,7 @@ use crate::net;
 use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
+use twinseal_platform_linux::partition::BlockDevices;
 use twinseal_platform_linux::watchdog::{Fed, WATCHDOG_DEVICE};
 
 /// Time between two feeds, and longest part of a pause.
@@ -20,6 +22,9 @@ pub struct Attendance {
     /// `None` without a watchdog.
     watchdog: Option<Fed>,
     fed: Cell<Moment>,
+    /// Which disks there were when media were looked at last, and when they were counted since.
+    disks: Cell<Option<u64>>,
+    counted: Cell<Moment>,
 }
 
 impl Attendance {
@@ -28,6 +33,8 @@ impl Attendance {
         Self {
             watchdog: is_armed.then(|| Fed::open(WATCHDOG_DEVICE).ok()).flatten(),
             fed: Cell::new(Moment::now()),
+            disks: Cell::new(None),
+            counted: Cell::new(Moment::now()),
         }
     }
 
@@ -48,10 +55,24 @@ impl Attendance {
         }
     }
 
-    /// Waits.
+    /// Media are looked at now: these disks are known.
+    pub fn looks_at_media(&self) {
+        self.disks.set(disks());
+    }
+
+    /// Whether other disks are there than when media were looked at: somebody plugged in a stick, or the kernel took a while to find it.
+    pub fn has_other_disks(&self) -> bool {
+        if self.counted.get().elapsed() < BETWEEN {
+            return false;
+        }
+        self.counted.set(Moment::now());
+        disks() != self.disks.get()
+    }
+
+    /// Waits, and no longer than until other disks are there.
     pub fn wait(&self, time: Duration) {
         let start = Moment::now();
-        while start.elapsed() < time {
+        while start.elapsed() < time && !self.has_other_disks() {
             sleep((time - start.elapsed().min(time)).min(BETWEEN));
             self.feed();
         }
@@ -66,4 +87,13 @@ impl net::Attendant for Attendance {
     fn alive(&self) {
         self.feed();
     }
+
+    fn is_called_away(&self) -> bool {
+        self.has_other_disks()
+    }
+}
+
+/// A number for the disks that there are; `None` when the kernel does not show them.
+fn disks() -> Option<u64> {
+    BlockDevices::SYSTEM.fingerprint().ok()
 }

@@ -157,6 +157,7 @@ fn from_medium(
     attendance: &Attendance,
     memory: &mut Memory,
 ) -> Result<bool, AgentError> {
+    attendance.looks_at_media();
     // What cannot be made shows in the mount.
     let _ = files::make_directories(MEDIUM);
     let search = Search {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fmt, thread};
 use twinseal_minimal::net::{Attendant, Patience};
 
@@ -163,9 +163,19 @@ fn until_it_listens(complaint: &str) {
 #[derive(Default)]
 pub struct Listener {
     lines: Mutex<Vec<String>>,
+    /// Whether it has something better to do from some moment on.
+    called_away_at: Option<Instant>,
 }
 
 impl Listener {
+    /// One that has something better to do from then on.
+    pub fn called_away_in(time: Duration) -> Self {
+        Self {
+            called_away_at: Some(Instant::now() + time),
+            ..Self::default()
+        }
+    }
+
     /// All lines that have a text in them.
     pub fn heard(&self, text: &str) -> usize {
         let lines = self.lines.lock().unwrap();
@@ -180,6 +190,11 @@ impl Attendant for Listener {
     }
 
     fn alive(&self) {}
+
+    fn is_called_away(&self) -> bool {
+        self.called_away_at
+            .is_some_and(|moment| Instant::now() >= moment)
+    }
 }
 
 /// Little of it, so that a test that runs out of it is short.

@@ -10,7 +10,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::iter;
 use std::net::TcpStream;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 use twinseal_core::source::{Source, SourceError};
 use twinseal_minimal::net::{Buffers, NetProblem, Patience, Setting, Stack, Storage, Url, Web};
 
@@ -180,6 +181,62 @@ fn no_cable_no_address_and_no_server_are_told_apart() {
         lab::ip(&["link", "delete", "server"]);
         let none = with_stack(fixed(), hasty, &listener, |_| ());
         assert_eq!(none, Err(NetProblem::NoInterface));
+    });
+}
+
+#[test]
+fn whoever_is_called_away_waits_for_nobody() {
+    in_network("whoever_is_called_away_waits_for_nobody", || {
+        let hour = Duration::from_secs(3_600);
+        let patience = Patience {
+            carrier: hour,
+            address: hour,
+            connect: hour,
+            pause: hour,
+            ..patience()
+        };
+        let after = |milliseconds| Listener::called_away_in(Duration::from_millis(milliseconds));
+        // Nobody gives an address.
+        let waits = with_stack(Setting::Dynamic, patience, &after(300), |_| ());
+        assert_eq!(waits, Err(NetProblem::CalledAway));
+        // Nobody answers; and the pause after a refusal.
+        for nobody in ["http://10.77.0.77/", "http://10.77.0.1:9/"] {
+            let listener = after(300);
+            let url = Url::parse(nobody).unwrap();
+            let ended = with_stack(fixed(), patience, &listener, |stack| {
+                Web::open(stack, &url).err()
+            });
+            assert_eq!(ended, Ok(Some(NetProblem::CalledAway)), "{nobody}");
+        }
+        // What comes is taken all the same.
+        let bundle = content(300_000);
+        let served = bundle.clone();
+        let _server = Hostile::start(PORT, move |request, stream| {
+            let (head, body) = partial(request, &served, "one");
+            let (first, rest) = body.split_at(body.len() / 2);
+            stream.write_all(&[head.as_bytes(), first].concat())?;
+            thread::sleep(Duration::from_millis(3_000));
+            stream.write_all(rest)?;
+            Ok(true)
+        });
+        let listener = after(2_500);
+        let patient = Patience {
+            idle: hour,
+            pace: hour,
+            ..patience
+        };
+        with_stack(fixed(), patient, &listener, |stack| {
+            let mut web = Web::open(stack, &url("/a")).unwrap();
+            let mut read = [0; 4_000];
+            web.read_at(0, &mut read).unwrap();
+            assert_eq!(read, bundle[..4_000]);
+        })
+        .unwrap();
+        lab::ip(&["link", "set", "server", "down"]);
+        let cut = iter::repeat_with(|| with_stack(fixed(), patience, &after(300), |_| ()))
+            .take(5_000)
+            .find(Result::is_err);
+        assert_eq!(cut, Some(Err(NetProblem::CalledAway)));
     });
 }
 

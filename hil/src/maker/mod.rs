@@ -10,7 +10,7 @@ pub mod tools;
 use crate::boards::uefi::UefiError;
 use crate::boards::uefi::variables::{self, Certificates};
 use crate::command::{CommandError, Invocation, Output, Runner};
-use crate::scenario::{Bundle, Loader};
+use crate::scenario::{Appliance, Bundle, Kernel, Loader};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
@@ -27,6 +27,8 @@ const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
 pub struct Inputs {
     /// The folder of the inputs.
     pub folder: PathBuf,
+    /// The folder of those for the general kernel.
+    pub general_folder: PathBuf,
     /// Static `twinseal` and `twinseal-minimal`.
     pub device_programs: PathBuf,
 }
@@ -80,8 +82,8 @@ impl MakerError {
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// What starts the UKIs of the device.
-    pub loader: Loader,
+    /// What they are for.
+    pub appliance: Appliance,
     /// Everything is in here.
     folder: PathBuf,
     /// The bundles are in here.
@@ -189,6 +191,17 @@ impl Inputs {
         there(self.folder.join(name), "scripts/appliance.sh")
     }
 
+    /// One that goes with a kernel.
+    fn of_kernel(&self, kernel: Kernel, name: &str) -> Result<PathBuf, MakerError> {
+        match kernel {
+            Kernel::Cloud => self.appliance(name),
+            Kernel::General => there(
+                self.general_folder.join(name),
+                "scripts/appliance.sh general",
+            ),
+        }
+    }
+
     /// A program of a device.
     fn program(&self, name: &str) -> Result<PathBuf, MakerError> {
         there(
@@ -217,15 +230,15 @@ fn there(file: PathBuf, by: &'static str) -> Result<PathBuf, MakerError> {
 /// What is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'o> {
-    /// What starts the UKIs of the device.
-    pub loader: Loader,
+    /// What they are for.
+    pub appliance: Appliance,
     /// The releases that are wanted besides the first.
     pub bundles: &'o [Bundle],
     /// Whether a disk with V1 in both sets is wanted too.
     pub both_sets: bool,
     /// The folder where everything goes but bundles; made when it is missing.
     pub folder: &'o Path,
-    /// What the web server serves. The bundles go into its folder of that name ([`Loader::folder`]).
+    /// What the web server serves. The bundles go into its folder of that name ([`Appliance::folder`]).
     pub served: &'o Path,
 }
 
@@ -253,7 +266,7 @@ pub fn make(
     order: Order<'_>,
 ) -> Result<Made, MakerError> {
     let folder = order.folder;
-    let bundles = order.served.join(order.loader.folder());
+    let bundles = order.served.join(order.appliance.folder());
     for made in [folder.join("keys"), folder.join("scratch"), bundles.clone()] {
         fs::create_dir_all(&made).map_err(MakerError::file(&made, "made"))?;
     }
@@ -261,7 +274,7 @@ pub fn make(
         runner,
         bundler,
         inputs,
-        loader: order.loader,
+        appliance: order.appliance,
         folder,
         bundles,
     };
@@ -297,10 +310,10 @@ pub fn make(
         maker.disk_of_both_sets()?;
     }
     Ok(Made {
-        loader: order.loader,
+        appliance: order.appliance,
         folder: folder.to_owned(),
-        bundles: order.served.join(order.loader.folder()),
-        root: inputs.appliance("light/rootfs.tar")?,
+        bundles: order.served.join(order.appliance.folder()),
+        root: inputs.of_kernel(order.appliance.kernel, "light/rootfs.tar")?,
         built: made,
     })
 }
@@ -309,7 +322,7 @@ struct Maker<'m> {
     runner: &'m Runner,
     bundler: &'m Path,
     inputs: &'m Inputs,
-    loader: Loader,
+    appliance: Appliance,
     folder: &'m Path,
     bundles: PathBuf,
 }
@@ -362,9 +375,9 @@ impl Maker<'_> {
 
     /// Builds a bundle.
     fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
-        overlay::make(self.folder, self.inputs, self.loader, bundle)?;
+        overlay::make(self.folder, self.inputs, self.appliance.loader, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
-        let text = recipe::recipe(self.folder, self.inputs, self.loader, bundle)?;
+        let text = recipe::recipe(self.folder, self.inputs, self.appliance, bundle)?;
         fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;
         let file = self.bundle_file(bundle);
         self.run(
@@ -407,7 +420,7 @@ impl Maker<'_> {
     }
 
     fn disk(&self, name: &str, more: &[&str]) -> Result<(), MakerError> {
-        let systemd_boot = match self.loader {
+        let systemd_boot = match self.appliance.loader {
             Loader::Uefi => None,
             Loader::SystemdBoot => Some(self.systemd_boot()?),
         };

@@ -111,6 +111,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs {
             folder: folder.path().to_owned(),
+            general_folder: folder.path().to_owned(),
             device_programs: folder.path().to_owned(),
         };
         fs::create_dir(folder.path().join("keys")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Inputs, MakerError, overlay};
 use crate::boards::uefi::qemu::SERVER_ADDRESS;
-use crate::scenario::{Bundle, Loader};
+use crate::scenario::{Appliance, Bundle};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,11 +65,11 @@ struct Early {
 pub(super) fn recipe(
     folder: &Path,
     inputs: &Inputs,
-    loader: Loader,
+    appliance: Appliance,
     bundle: Bundle,
 ) -> Result<String, MakerError> {
     let name = bundle.name();
-    let version = inputs.appliance("kernel-version")?;
+    let version = inputs.of_kernel(appliance.kernel, "kernel-version")?;
     let uname = fs::read_to_string(&version).map_err(MakerError::file(&version, "read"))?;
     let overlay = overlay::folder(folder, bundle);
     let recipe = Recipe {
@@ -78,11 +78,11 @@ pub(super) fn recipe(
         anti_rollback: anti_rollback(bundle),
         source: format!("scenario {name}"),
         builder: "twinseal-hil run",
-        kernel: absolute(&inputs.appliance("vmlinuz")?)?,
+        kernel: absolute(&inputs.of_kernel(appliance.kernel, "vmlinuz")?)?,
         stub: absolute(&inputs.appliance("linuxx64.efi.stub")?)?,
         cmdline: format!(
             "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={}",
-            loader.folder(),
+            appliance.folder(),
             watchdog_seconds(bundle)
         ),
         os_release: overlay.join("usr/lib/os-release"),
@@ -91,13 +91,13 @@ pub(super) fn recipe(
         compression: "zstd",
         level: 3,
         root: Root {
-            tar: absolute(&inputs.appliance("light/rootfs.tar")?)?,
+            tar: absolute(&inputs.of_kernel(appliance.kernel, "light/rootfs.tar")?)?,
             overlays: [overlay],
             epoch: 0,
         },
         early: Early {
             init: absolute(&inputs.program("twinseal-minimal")?)?,
-            modules: absolute(&inputs.appliance("modules")?)?,
+            modules: absolute(&inputs.of_kernel(appliance.kernel, "modules")?)?,
             trusted_keys: [folder.join("keys/release.pub")],
         },
         secure_boot: secure_boot(folder, bundle),
@@ -153,6 +153,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs {
             folder: folder.path().to_owned(),
+            general_folder: folder.path().to_owned(),
             device_programs: folder.path().to_owned(),
         };
         fs::create_dir(folder.path().join("light")).unwrap();
@@ -166,7 +167,7 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), "6.12\n").unwrap();
         }
-        recipe(folder.path(), &inputs, Loader::Uefi, bundle)
+        recipe(folder.path(), &inputs, Appliance::default(), bundle)
             .unwrap()
             .parse()
             .unwrap()

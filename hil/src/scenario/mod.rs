@@ -7,7 +7,7 @@ mod step;
 mod words;
 
 pub use step::{Expect, Step, Traffic};
-pub use words::{Bundle, Loader, Need, Reading, SetOrNone, Start};
+pub use words::{Appliance, Bundle, Kernel, Loader, Need, Reading, SetOrNone, Start};
 
 use crate::link::Shape;
 use serde::Deserialize;
@@ -29,12 +29,15 @@ pub struct Scenario {
     /// What starts the UKIs of the board.
     #[serde(default)]
     pub loader: Loader,
+    /// The kernel of its releases.
+    #[serde(default)]
+    pub kernel: Kernel,
     /// The state of the board before its first step.
     pub start: Start,
     /// Whether another disk with partitions of the same labels is plugged in, before the board's own in the kernel's order.
     #[serde(default)]
     pub other_disk: bool,
-    /// A release on a stick that is plugged in.
+    /// A release on a stick that is plugged in: into a USB port where the kernel knows USB.
     pub stick: Option<Bundle>,
     /// Whether nobody is in reach of the board's network card.
     #[serde(default)]
@@ -134,6 +137,14 @@ impl Scenario {
             || self.all_steps().any(|step| step.takes(bundle))
     }
 
+    /// What its releases are made for.
+    pub const fn appliance(&self) -> Appliance {
+        Appliance {
+            loader: self.loader,
+            kernel: self.kernel,
+        }
+    }
+
     /// All its steps, those around a power cut too.
     fn all_steps(&self) -> impl Iterator<Item = &Step> {
         let (before, after) = self.cuts.as_ref().map_or((&[][..], &[][..]), |cuts| {
@@ -171,6 +182,13 @@ impl Scenario {
             Some("another disk is compared at the end, and cuts have many ends.".to_owned())
         } else if self.stick.is_some() && (self.other_disk || cuts.is_some()) {
             Some("a stick goes with neither another disk nor cuts.".to_owned())
+        } else if !Appliance::ALL.contains(&self.appliance()) {
+            Some("the general kernel goes with the loader uefi alone.".to_owned())
+        } else if self.kernel == Kernel::General && self.other_disk {
+            Some(
+                "the general kernel finds another disk in a USB port, behind the board's own."
+                    .to_owned(),
+            )
         } else if self.offline && self.needs.contains(&Need::Network) {
             Some("it is offline, and needs the network.".to_owned())
         } else if self.link.is_none() && self.all_steps().any(Step::looks_at_link) {

@@ -191,9 +191,6 @@ pub enum Loader {
 }
 
 impl Loader {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Uefi, Self::SystemdBoot];
-
     /// Its name in scenarios, in the description of a device and to `twinseal-bundle disk`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -201,12 +198,59 @@ impl Loader {
             Self::SystemdBoot => "systemd-boot",
         }
     }
+}
 
-    /// Where the web server has the bundles for devices with it: the address of one begins so.
+/// The kernel of a board's releases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernel {
+    /// Debian's for clouds: small, and without USB.
+    #[default]
+    Cloud,
+    /// Debian's general one, whose initramfs has drivers for USB as well.
+    General,
+}
+
+/// What releases are made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Appliance {
+    /// What starts its UKIs.
+    pub loader: Loader,
+    /// Its kernel.
+    pub kernel: Kernel,
+}
+
+impl Appliance {
+    /// All of them. Nothing is tried with systemd-boot and the general kernel: neither knows of the other.
+    pub const ALL: [Self; 3] = [
+        Self {
+            loader: Loader::Uefi,
+            kernel: Kernel::Cloud,
+        },
+        Self {
+            loader: Loader::SystemdBoot,
+            kernel: Kernel::Cloud,
+        },
+        Self {
+            loader: Loader::Uefi,
+            kernel: Kernel::General,
+        },
+    ];
+
+    /// What folders of a run call it.
+    pub const fn name(self) -> &'static str {
+        match self.kernel {
+            Kernel::Cloud => self.loader.name(),
+            Kernel::General => "general",
+        }
+    }
+
+    /// Where the web server has its bundles: the address of one begins so.
     pub const fn folder(self) -> &'static str {
-        match self {
-            Self::Uefi => "",
-            Self::SystemdBoot => "systemd-boot/",
+        match (self.kernel, self.loader) {
+            (Kernel::General, _) => "general/",
+            (Kernel::Cloud, Loader::SystemdBoot) => "systemd-boot/",
+            (Kernel::Cloud, Loader::Uefi) => "",
         }
     }
 }

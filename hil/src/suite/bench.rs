@@ -10,7 +10,7 @@ use crate::command::Runner;
 use crate::disk;
 use crate::maker::Made;
 use crate::report::MOUNTED_WORDS;
-use crate::scenario::{Bundle, Expect, Loader, SetOrNone, Start, Step};
+use crate::scenario::{Appliance, Bundle, Expect, SetOrNone, Start, Step};
 use crate::tamper::Set;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub(super) struct Bench<'b> {
     pub runner: Runner,
     /// The board.
     pub parts: Parts,
-    /// The releases, for each loader that a scenario asks for.
+    /// The releases, for each appliance that a scenario asks for.
     made: Vec<Made>,
     /// The seed of every random moment.
     pub seed: u64,
@@ -34,7 +34,7 @@ pub(super) struct Bench<'b> {
     folder: &'b Path,
     /// Where boards are kept on which something failed.
     pub kept: &'b Path,
-    starts: Mutex<HashMap<(Loader, Start), Arc<Once>>>,
+    starts: Mutex<HashMap<(Appliance, Start), Arc<Once>>>,
 }
 
 /// Folders of a run.
@@ -85,13 +85,13 @@ impl<'b> Bench<'b> {
         tempfile::tempdir_in(self.folder).map_err(SuiteError::file(self.folder, "written"))
     }
 
-    /// The releases for a loader.
+    /// The releases for an appliance.
     ///
     /// # Errors
     /// When none were made, which is a mistake of this program.
-    pub(super) fn made(&self, loader: Loader) -> Result<&Made, String> {
-        let found = self.made.iter().find(|made| made.loader == loader);
-        found.ok_or_else(|| format!("No releases were made for {}.", loader.name()))
+    pub(super) fn made(&self, appliance: Appliance) -> Result<&Made, String> {
+        let found = self.made.iter().find(|made| made.appliance == appliance);
+        found.ok_or_else(|| format!("No releases were made for {}.", appliance.name()))
     }
 
     /// Copies a start state into a folder, after making it if nobody has.
@@ -100,15 +100,15 @@ impl<'b> Bench<'b> {
     /// With the reason why it could not be made.
     pub(super) fn start(
         &self,
-        loader: Loader,
+        appliance: Appliance,
         start: Start,
         folder: &Path,
     ) -> Result<State, String> {
         let cell = {
             let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(starts.entry((loader, start)).or_default())
+            Arc::clone(starts.entry((appliance, start)).or_default())
         };
-        let state = cell.get_or_init(|| self.make(loader, start)).clone();
+        let state = cell.get_or_init(|| self.make(appliance, start)).clone();
         let state =
             state.map_err(|why| format!("The start state {start} could not be made.\n{why}"))?;
         self.copy(&state, folder).map_err(|error| error.to_string())
@@ -129,8 +129,8 @@ impl<'b> Bench<'b> {
         Ok(to)
     }
 
-    fn make(&self, loader: Loader, start: Start) -> Result<State, String> {
-        let made = self.made(loader)?;
+    fn make(&self, appliance: Appliance, start: Start) -> Result<State, String> {
+        let made = self.made(appliance)?;
         let new = State {
             disk: made.disk(),
             variables: made.variables(),
@@ -149,10 +149,10 @@ impl<'b> Bench<'b> {
             Start::RunningArmed(bundle) => (Start::RunningV1, vec![install(bundle)]),
             Start::Trying(bundle) => (Start::Armed(bundle), try_out()),
         };
-        let name = format!("start-{}-{start}", loader.name());
+        let name = format!("start-{}-{start}", appliance.name());
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        let state = self.start(loader, from, &folder)?;
+        let state = self.start(appliance, from, &folder)?;
         let machine = start.is_on().then(|| folder.join("machine"));
         let mut execution = Execution::new(self, made, &state, &format!("start {start}"), None)?;
         let done = execution.steps(&steps).and_then(|()| {

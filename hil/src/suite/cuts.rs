@@ -76,8 +76,8 @@ fn one(
     done: &mut Done,
 ) -> Result<(), String> {
     let folder = bench.scratch().map_err(|error| error.to_string())?;
-    let state = bench.start(scenario.loader, scenario.start, folder.path())?;
-    let made = bench.made(scenario.loader)?;
+    let state = bench.start(scenario.appliance(), scenario.start, folder.path())?;
+    let made = bench.made(scenario.appliance())?;
     let link = scenario.link.as_ref();
     let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
     execution.round = format!("{}: ", cut.name);

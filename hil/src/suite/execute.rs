@@ -7,14 +7,14 @@ use super::kept;
 use super::other_disk::OtherDisk;
 use super::stick;
 use super::wire::Wire;
-use crate::boards::uefi::qemu::SERVER_ADDRESS;
+use crate::boards::uefi::qemu::{Port, SERVER_ADDRESS};
 use crate::boards::uefi::{Answer, START_WORDS, Uefi, UefiError};
 use crate::disk::DiskError;
 use crate::link::Shape;
 use crate::maker::{Made, MakerError};
 use crate::power::Moments;
 use crate::report::{Outcome, ScenarioResult, StepResult};
-use crate::scenario::{Bundle, Reading, Scenario, Step};
+use crate::scenario::{Bundle, Kernel, Reading, Scenario, Step};
 use crate::stream::WaitError;
 use crate::tamper::{self, Scene, Tamper};
 use std::path::Path;
@@ -89,8 +89,8 @@ impl Done {
 
 fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), String> {
     let folder = bench.scratch().map_err(|error| error.to_string())?;
-    let state = bench.start(scenario.loader, scenario.start, folder.path())?;
-    let made = bench.made(scenario.loader)?;
+    let state = bench.start(scenario.appliance(), scenario.start, folder.path())?;
+    let made = bench.made(scenario.appliance())?;
     let link = scenario.link.as_ref();
     let mut execution = Execution::new(bench, made, &state, &scenario.name, link)?;
     if scenario.offline {
@@ -101,7 +101,7 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
     let stick = stick::make(bench, made, scenario, folder.path());
     let stick = stick.map_err(|error| error.to_string())?;
     if let Some(disk) = other.as_ref().map(|other| other.disk.clone()).or(stick) {
-        execution.board.plug_in(disk);
+        execution.board.plug_in(disk, port_of(scenario.kernel));
     }
     let ended = execution.steps(&scenario.steps);
     done.add(&mut execution);
@@ -111,6 +111,14 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
         let kept = kept::keep(bench, &scenario.name, &execution, None, &why);
         format!("{why}\n{kept}")
     })
+}
+
+/// Where a disk is plugged in: a kernel that knows USB is to find it there.
+const fn port_of(kernel: Kernel) -> Port {
+    match kernel {
+        Kernel::Cloud => Port::Virtio,
+        Kernel::General => Port::Usb,
+    }
 }
 
 /// A board that a scenario is done to.
@@ -379,7 +387,7 @@ impl<'e> Execution<'e> {
     fn address(&self, bundle: Bundle) -> String {
         format!(
             "http://{SERVER_ADDRESS}/{}{}.tseal",
-            self.made.loader.folder(),
+            self.made.appliance.folder(),
             bundle.name()
         )
     }
@@ -458,7 +466,7 @@ impl<'e> Execution<'e> {
             stranger_key: &key,
             stranger_certificate: &certificate,
             scratch: scratch.path(),
-            loader: self.made.loader,
+            loader: self.made.appliance.loader,
         };
         tamper::apply(&scene, with, |set, file| {
             let seal = tamper::seal_of(&scene, set)?;

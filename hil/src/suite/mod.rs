@@ -27,7 +27,7 @@ use crate::guard;
 use crate::maker::{self, Inputs, Made, MakerError, Order};
 use crate::programs::{self, BUNDLER, ProgramsError, require};
 use crate::report::{self, Outcome, Report, ScenarioResult, Starts};
-use crate::scenario::{self, Bundle, Loader, Need, Scenario, ScenarioError, Start};
+use crate::scenario::{self, Appliance, Bundle, Need, Scenario, ScenarioError, Start};
 use crate::tamper;
 use crate::web::{WebError, WebServer};
 use bench::{Bench, Folders};
@@ -208,17 +208,19 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     let runner = runner(&folder)?;
     let inputs = Inputs {
         folder: options.inputs.clone(),
+        general_folder: beside(&options.inputs, "-general"),
         device_programs: options.device_programs.clone(),
     };
     let scratch = tempfile::tempdir_in(&folder).map_err(SuiteError::file(&folder, "written"))?;
     let served = scratch.path().join("bundles");
-    let make = |(loader, bundles): (Loader, Vec<Bundle>)| -> Result<Made, MakerError> {
-        let from_both = |one: &Scenario| one.loader == loader && one.start == Start::FactoryBoth;
+    let make = |(appliance, bundles): (Appliance, Vec<Bundle>)| -> Result<Made, MakerError> {
+        let from_both =
+            |one: &Scenario| one.appliance() == appliance && one.start == Start::FactoryBoth;
         let order = Order {
-            loader,
+            appliance,
             bundles: &bundles,
             both_sets: scenarios.iter().any(from_both),
-            folder: &scratch.path().join(loader.name()),
+            folder: &scratch.path().join(appliance.name()),
             served: &served,
         };
         maker::make(&runner, &bundler, &inputs, order)
@@ -265,6 +267,13 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     finish(options, report, out)
 }
 
+/// A folder whose name has this ending besides.
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 /// Writes the report's files, and says the last lines.
 fn finish(options: &Options, report: Report, mut out: impl Write) -> Result<Report, SuiteError> {
     write_files(options, &report)?;
@@ -283,17 +292,20 @@ fn finish(options: &Options, report: Report, mut out: impl Write) -> Result<Repo
     Ok(report)
 }
 
-/// The releases to make, for each loader that a scenario asks for.
-fn orders(scenarios: &[Scenario]) -> Vec<(Loader, Vec<Bundle>)> {
-    let of = |loader: Loader| scenarios.iter().filter(move |one| one.loader == loader);
-    let asked = Loader::ALL
+/// The releases to make, for each appliance that a scenario asks for.
+fn orders(scenarios: &[Scenario]) -> Vec<(Appliance, Vec<Bundle>)> {
+    let of = |appliance: Appliance| {
+        let all = scenarios.iter();
+        all.filter(move |one| one.appliance() == appliance)
+    };
+    let asked = Appliance::ALL
         .into_iter()
-        .filter(|loader| of(*loader).next().is_some());
+        .filter(|appliance| of(*appliance).next().is_some());
     asked
-        .map(|loader| {
+        .map(|appliance| {
             let mut bundles = Bundle::ALL.to_vec();
-            bundles.retain(|bundle| of(loader).any(|scenario| scenario.takes(*bundle)));
-            (loader, bundles)
+            bundles.retain(|bundle| of(appliance).any(|scenario| scenario.takes(*bundle)));
+            (appliance, bundles)
         })
         .collect()
 }

@@ -62,12 +62,12 @@ fn what_the_board_has_not_is_named() {
 }
 
 #[test]
-fn releases_are_made_for_the_loaders_that_are_asked_for() {
+fn releases_are_made_for_the_appliances_that_are_asked_for() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let all = scenario::read_all(std::slice::from_ref(&folder), None).unwrap();
-    let made: Vec<_> = orders(&all).into_iter().map(|(loader, _)| loader).collect();
-    assert_eq!(made, [Loader::Uefi, Loader::SystemdBoot]);
+    let made = orders(&all).into_iter().map(|(appliance, _)| appliance);
+    assert_eq!(made.collect::<Vec<_>>(), Appliance::ALL);
     let one = scenario::read_all(&[folder], Some("systemd-boot-good-update")).unwrap();
-    let expected = (Loader::SystemdBoot, vec![Bundle::V1, Bundle::V2]);
+    let expected = (Appliance::ALL[1], vec![Bundle::V1, Bundle::V2]);
     assert_eq!(orders(&one), [expected]);
 }

@@ -112,6 +112,21 @@ fn a_guid_is_stored_with_three_fields_turned() {
 }
 
 #[test]
+fn other_disks_have_another_fingerprint() {
+    let shown = Shown::new();
+    let look = || shown.with(|devices| devices.fingerprint()).unwrap();
+    let before = look();
+    assert_eq!(look(), before);
+    let stick = shown.folder.path().join("sys/class/block/sda");
+    fs::create_dir(&stick).unwrap();
+    assert_ne!(look(), before);
+    fs::remove_dir(&stick).unwrap();
+    assert_eq!(look(), before);
+    let nowhere = BlockDevices::below("/nowhere", "/dev");
+    assert!(nowhere.fingerprint().is_err());
+}
+
+#[test]
 fn partitions_are_found_by_label_and_by_guid() {
     let shown = Shown::new();
     let found = shown

@@ -24,6 +24,7 @@ use crate::guard::Guarded;
 use crate::scenario::Need;
 use crate::stream::{Line, Stream, WaitError};
 use monitor::Monitor;
+use qemu::Port;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use std::io;
@@ -136,7 +137,7 @@ impl UefiError {
 pub struct Uefi {
     parts: Parts,
     disk: PathBuf,
-    other_disk: Option<PathBuf>,
+    other_disk: Option<(PathBuf, Port)>,
     offline: bool,
     variables: PathBuf,
     console: Arc<Stream>,
@@ -178,9 +179,9 @@ impl Uefi {
         }
     }
 
-    /// Plugs in another disk, which the kernel finds before the board's own; from the next time that the board is switched on.
-    pub fn plug_in(&mut self, disk: PathBuf) {
-        self.other_disk = Some(disk);
+    /// Plugs in another disk; from the next time that the board is switched on.
+    pub fn plug_in(&mut self, disk: PathBuf, port: Port) {
+        self.other_disk = Some((disk, port));
     }
 
     /// Leaves the board's network card with nobody in reach, from the next time that it is switched on.
@@ -259,7 +260,10 @@ impl Uefi {
         let listeners = [listen(&control)?, listen(&monitor)?];
         let cycle = qemu::Cycle {
             disk: &self.disk,
-            other_disk: self.other_disk.as_deref(),
+            other_disk: self
+                .other_disk
+                .as_ref()
+                .map(|(disk, port)| qemu::Plugged { disk, port: *port }),
             offline: self.offline,
             variables: &self.variables,
             control: &control,

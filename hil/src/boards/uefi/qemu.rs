@@ -26,12 +26,30 @@ const NETWORK_CARD: &str = "virtio-net-pci,netdev=network,romfile=";
 /// A network that has nobody on it.
 const NOBODY: &str = "user,id=network,restrict=on";
 
+/// A disk that is plugged in besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plugged<'c> {
+    /// Its content.
+    pub disk: &'c Path,
+    /// Where it is.
+    pub port: Port,
+}
+
+/// Where a disk can be plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Like the board's own, and found before it.
+    Virtio,
+    /// A USB port.
+    Usb,
+}
+
 /// Files of one power cycle.
 pub(super) struct Cycle<'c> {
     /// The disk, raw.
     pub disk: &'c Path,
-    /// Another disk, raw, which the kernel finds first.
-    pub other_disk: Option<&'c Path>,
+    /// Another disk, raw.
+    pub other_disk: Option<Plugged<'c>>,
     /// Whether nobody is in reach of its network card.
     pub offline: bool,
     /// The firmware's variables.
@@ -56,8 +74,11 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
     command.arg("--").arg(&parts.qemu);
     if let Some(other) = cycle.other_disk {
         let drive = "if=none,id=other,format=raw,cache=unsafe,file=";
-        command.arg("-drive").arg(with_file(drive, other));
-        command.args(["-device", "virtio-blk-pci,drive=other"]);
+        command.arg("-drive").arg(with_file(drive, other.disk));
+        command.args(match other.port {
+            Port::Virtio => &["-device", "virtio-blk-pci,drive=other"][..],
+            Port::Usb => &["-device", "qemu-xhci", "-device", "usb-storage,drive=other"],
+        });
     }
     command.args(machine(parts, cycle.disk, cycle.variables));
     command.args([
