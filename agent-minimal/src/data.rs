@@ -9,8 +9,12 @@ use crate::devices::{Devices, mount_ext4};
 use crate::files::{self, OwnPath, is_directory};
 use crate::refusal::Refusal;
 use crate::var;
+#[cfg(feature = "net")]
+use rustix::fs::unlink;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind};
+#[cfg(feature = "net")]
+use rustix::mount::{UnmountFlags, unmount};
 use twinseal_platform_linux::file::join;
 
 /// Where the data are mounted; `/run` moves with it into the system.
@@ -34,6 +38,35 @@ pub fn mount_data(devices: &Devices<'_>) {
             words_of(errno)
         ));
         stand_in();
+    }
+}
+
+/// Mounts the data partition in the place of memory, when it has turned up since: its entry in the partition table came back. Gives
+/// whether it did.
+#[cfg(feature = "net")]
+pub fn mount_data_late(devices: &Devices<'_>) -> bool {
+    if !files::exists(VOLATILE).unwrap_or(false) {
+        return false;
+    }
+    let Some(node) = devices.node("data") else {
+        return false;
+    };
+    // Nothing of it is wanted: what was told to memory is gone with the power anyway.
+    let _ = unmount(DATA, UnmountFlags::DETACH);
+    match mount_ext4(&node, DATA, MountFlags::NOATIME) {
+        Ok(()) => {
+            // One that stays makes the next round look again.
+            let _ = unlink(VOLATILE);
+            true
+        }
+        Err(errno) => {
+            say(format_args!(
+                "The data partition cannot be mounted ({}).",
+                words_of(errno)
+            ));
+            stand_in();
+            false
+        }
     }
 }
 

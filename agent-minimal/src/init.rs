@@ -109,13 +109,13 @@ pub fn run(process: &dyn Process) -> ! {
     wait_and_restart("restarting")
 }
 
-/// Has the recovery rebuild the refused set; without one that was refused, the set that is not the default.
+/// Has the recovery rebuild the refused set.
 #[cfg(feature = "net")]
 fn recover(line: &CommandLine<'_>, known: &Known, process: &dyn Process) {
     let order = recovery::Order {
         line,
         devices: &known.devices,
-        target: known.set.unwrap_or(default_set(known).other()),
+        refused: known.set,
     };
     recovery::run(&order, process.memory());
     fallback::forget_refusals(STATE);

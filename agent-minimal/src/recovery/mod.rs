@@ -23,7 +23,7 @@ mod slots;
 use crate::bundle::LocalBundle;
 use crate::command_line::CommandLine;
 use crate::console::say;
-use crate::data::STATE;
+use crate::data::{self, STATE};
 use crate::description::{Description, Loader};
 use crate::device::Device;
 use crate::devices::Devices;
@@ -31,6 +31,7 @@ use crate::early;
 use crate::error::AgentError;
 use crate::files::{self, OwnPath};
 use crate::firmware::{self, Chooser};
+use crate::gate;
 use crate::keys::Keys;
 use crate::media::Search;
 use crate::memory::Memory;
@@ -40,6 +41,7 @@ use core::time::Duration;
 use heapless::Vec;
 use rebuild::Rebuild;
 use twinseal_core::boot::Set;
+use twinseal_core::boot::record::Loaded;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::wire::recovery::{RECOVERY_MAX_BYTES, Recovery};
@@ -69,8 +71,21 @@ pub struct Order<'o> {
     pub line: &'o CommandLine<'o>,
     /// Where slots are.
     pub devices: &'o Devices<'o>,
-    /// The set to rebuild.
-    pub target: Set,
+    /// The set that was refused, which is rebuilt; when nobody knows it, the one that is not the default.
+    pub refused: Option<Set>,
+}
+
+impl Order<'_> {
+    /// The set to rebuild, as far as the boot record can be read now.
+    fn target(&self) -> Set {
+        self.refused.unwrap_or_else(|| {
+            let default = match gate::read_record(STATE) {
+                Ok(Some(Loaded::Record(record))) => record.default_set(),
+                _ => Set::A,
+            };
+            default.other()
+        })
+    }
 }
 
 /// Where a round looks for a bundle.
@@ -89,12 +104,6 @@ pub fn run(order: &Order<'_>, memory: &mut Memory) {
         return;
     };
     let attendance = Attendance::new(order.line.watchdog_seconds > 0);
-    attendance.say(format_args!(
-        "set {} is rebuilt; only releases for {} with anti-rollback {} or above count",
-        order.target,
-        facts.compatible(),
-        facts.anti_rollback()
-    ));
     early::load_recovery_modules();
     slots::release();
     for round in 0..ROUNDS_MAX {
@@ -124,9 +133,18 @@ fn one_round(
     memory: &mut Memory,
 ) -> Result<(), AgentError> {
     let sets = slots::find(order.devices, attendance)?;
+    if data::mount_data_late(order.devices) {
+        attendance.say(format_args!("the data partition is back"));
+    }
+    let target = order.target();
+    attendance.say(format_args!(
+        "set {target} is rebuilt; only releases for {} with anti-rollback {} or above count",
+        facts.compatible(),
+        facts.anti_rollback()
+    ));
     let device = device(facts, sets);
-    let mut rebuild = Rebuild::new(&device, order.target, facts.anti_rollback(), attendance)?;
-    slots::prepare(&device.description, order.target, attendance)?;
+    let mut rebuild = Rebuild::new(&device, target, facts.anti_rollback(), attendance)?;
+    slots::prepare(&device.description, target, attendance)?;
     for way in [Way::Medium, Way::Network] {
         let ended = match way {
             Way::Medium => from_medium(&mut rebuild, attendance, memory),
@@ -134,7 +152,7 @@ fn one_round(
         };
         match ended {
             Ok(true) => {
-                if !firmware::boot_next(order.devices, order.target) {
+                if !firmware::boot_next(order.devices, target) {
                     attendance.say(format_args!("the firmware chooses what starts next"));
                 }
                 return Ok(());
@@ -143,7 +161,7 @@ fn one_round(
             Err(error) => {
                 attendance.say(format_args!("{error}"));
                 if slots::are_to_blame(&error) {
-                    slots::renew(&device.description, order.target, attendance)?;
+                    slots::renew(&device.description, target, attendance)?;
                 }
             }
         }

@@ -82,7 +82,8 @@ pub(super) fn make(
         | Bundle::Stranger
         | Bundle::Unsigned
         | Bundle::Foreign
-        | Bundle::Damaged => Ok(()),
+        | Bundle::Damaged
+        | Bundle::Rescue => Ok(()),
     }
 }
 

@@ -81,9 +81,14 @@ pub(super) fn recipe(
         kernel: absolute(&inputs.of_kernel(appliance.kernel, "vmlinuz")?)?,
         stub: absolute(&inputs.appliance("linuxx64.efi.stub")?)?,
         cmdline: format!(
-            "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={}",
+            "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={}{}",
             appliance.folder(),
-            watchdog_seconds(bundle)
+            watchdog_seconds(bundle),
+            if bundle == Bundle::Rescue {
+                " twinseal.recover"
+            } else {
+                ""
+            }
         ),
         os_release: overlay.join("usr/lib/os-release"),
         uname: uname.trim().to_owned(),

@@ -39,6 +39,9 @@ pub struct Scenario {
     pub other_disk: bool,
     /// A release on a stick that is plugged in: into a USB port where the kernel knows USB.
     pub stick: Option<Bundle>,
+    /// Whether the stick also has a UKI that starts a recovery.
+    #[serde(default)]
+    pub stick_starts: bool,
     /// Whether nobody is in reach of the board's network card.
     #[serde(default)]
     pub offline: bool,
@@ -130,6 +133,7 @@ impl Scenario {
     pub fn takes(&self, bundle: Bundle) -> bool {
         self.start.holds(bundle)
             || self.stick == Some(bundle)
+            || self.stick_starts && bundle == Bundle::Rescue
             || self
                 .link
                 .as_ref()
@@ -189,6 +193,8 @@ impl Scenario {
                 "the general kernel finds another disk in a USB port, behind the board's own."
                     .to_owned(),
             )
+        } else if self.stick_starts && self.stick.is_none() {
+            Some("a stick that starts a recovery has a release to recover with.".to_owned())
         } else if self.offline && self.needs.contains(&Need::Network) {
             Some("it is offline, and needs the network.".to_owned())
         } else if self.link.is_none() && self.all_steps().any(Step::looks_at_link) {

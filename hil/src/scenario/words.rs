@@ -59,11 +59,13 @@ pub enum Bundle {
     Foreign,
     /// V2 with one bit changed in the middle.
     Damaged,
+    /// V2 whose UKI asks for a recovery instead of starting: for a stick.
+    Rescue,
 }
 
 impl Bundle {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::V1,
         Self::V2,
         Self::V3,
@@ -74,6 +76,7 @@ impl Bundle {
         Self::Unsigned,
         Self::Foreign,
         Self::Damaged,
+        Self::Rescue,
     ];
 
     /// Its name in scenarios, and that of its file.
@@ -89,6 +92,7 @@ impl Bundle {
             Self::Unsigned => "unsigned",
             Self::Foreign => "foreign",
             Self::Damaged => "damaged",
+            Self::Rescue => "rescue",
         }
     }
 

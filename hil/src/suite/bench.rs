@@ -23,6 +23,8 @@ const BOOT_SECONDS: u64 = 180;
 pub(super) struct Bench<'b> {
     /// Runs the tools of the host.
     pub runner: Runner,
+    /// `twinseal-bundle`.
+    pub bundler: PathBuf,
     /// The board.
     pub parts: Parts,
     /// The releases, for each appliance that a scenario asks for.
@@ -63,6 +65,7 @@ impl<'b> Bench<'b> {
     /// A bench without any start state yet.
     pub(super) fn new(
         runner: Runner,
+        bundler: PathBuf,
         parts: Parts,
         made: Vec<Made>,
         folders: Folders<'b>,
@@ -70,6 +73,7 @@ impl<'b> Bench<'b> {
     ) -> Self {
         Self {
             runner,
+            bundler,
             parts,
             made,
             seed: options.seed,

@@ -252,7 +252,7 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         scratch: scratch.path(),
         kept: &kept,
     };
-    let bench = Bench::new(runner, parts, made, folders, options);
+    let bench = Bench::new(runner, bundler, parts, made, folders, options);
     let results = pool::run_all(&scenarios, options.jobs, &mut out, |scenario| {
         run_one(&bench, scenario)
     })?;

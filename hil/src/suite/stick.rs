@@ -1,16 +1,20 @@
-//! A stick that somebody plugged in: a disk with one FAT file system and a release in its root folder.
+//! A stick that somebody plugged in: a disk with one FAT file system and a release in its root folder, and perhaps a UKI that starts a
+//! recovery.
 
 use super::SuiteError;
 use super::bench::Bench;
 use crate::command::Invocation;
 use crate::maker::Made;
-use crate::scenario::Scenario;
+use crate::scenario::{Bundle, Scenario};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Room beside the bundle, for the file system itself.
 const MORE_BYTES: u64 = 16 << 20;
+
+/// Where firmware looks on a stick.
+const REMOVABLE_MEDIA: &str = "EFI/BOOT/BOOTX64.EFI";
 
 /// Bytes of a sector, in which `mformat` counts.
 const SECTOR_BYTES: u64 = 512;
@@ -29,8 +33,15 @@ pub(super) fn make(
         return Ok(None);
     };
     let bundle = made.bundle_file(bundle);
-    let bytes = fs::metadata(&bundle).map_err(SuiteError::file(&bundle, "read"))?;
-    let sectors = (bytes.len() + MORE_BYTES).div_ceil(SECTOR_BYTES);
+    let uki = scenario.stick_starts.then(|| rescue(bench, made, folder));
+    let uki = uki.transpose()?;
+    let mut bytes = MORE_BYTES;
+    for file in [Some(&bundle), uki.as_ref()].into_iter().flatten() {
+        bytes += fs::metadata(file)
+            .map_err(SuiteError::file(file, "read"))?
+            .len();
+    }
+    let sectors = bytes.div_ceil(SECTOR_BYTES);
     let stick = folder.join("stick.img");
     let file = File::create(&stick).map_err(SuiteError::file(&stick, "made"))?;
     file.set_len(sectors * SECTOR_BYTES)
@@ -47,5 +58,29 @@ pub(super) fn make(
     for made in [format, copy] {
         bench.runner.run(&made)?.expect_success()?;
     }
+    if let Some(uki) = uki {
+        let folders = Invocation::new("mmd").argument("-i").argument(&stick);
+        let folders = folders.arguments(["::EFI", "::EFI/BOOT"]);
+        let copy = Invocation::new("mcopy")
+            .argument("-i")
+            .argument(&stick)
+            .argument(&uki)
+            .argument(format!("::{REMOVABLE_MEDIA}"));
+        for made in [folders, copy] {
+            bench.runner.run(&made)?.expect_success()?;
+        }
+    }
     Ok(Some(stick))
+}
+
+/// The UKI that starts a recovery, out of its bundle.
+fn rescue(bench: &Bench<'_>, made: &Made, folder: &Path) -> Result<PathBuf, SuiteError> {
+    let uki = folder.join("rescue.efi");
+    let extract = Invocation::new(&bench.bundler)
+        .argument("extract")
+        .argument(made.bundle_file(Bundle::Rescue))
+        .arguments(["--blob", "uki", "--out"])
+        .argument(&uki);
+    bench.runner.run(&extract)?.expect_success()?;
+    Ok(uki)
 }

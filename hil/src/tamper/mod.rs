@@ -120,6 +120,8 @@ pub enum Tamper {
     WipeVariables {},
     /// A partition holds zeros.
     WipePartition { label: Label },
+    /// Both copies of the partition table hold zeros, as some partitioning programs leave a disk.
+    WipePartitionTable {},
 }
 
 /// What a change works on and with.
@@ -184,6 +186,7 @@ pub fn apply<E: From<DiskError>>(
             crate::disk::copy(scene.runner, scene.new_variables, scene.variables)?
         }
         Tamper::WipePartition { label } => wipe(&disk, label.name())?,
+        Tamper::WipePartitionTable {} => wipe_table(&disk)?,
     }
     Ok(())
 }
@@ -199,8 +202,26 @@ pub fn seal_of(scene: &Scene<'_>, set: Set) -> Result<String, DiskError> {
 /// Makes a partition zeros.
 fn wipe(disk: &Disk<'_>, label: &str) -> Result<(), DiskError> {
     let place = disk.partition(label)?;
+    punch(disk, place.offset_bytes, place.size_bytes)
+}
+
+/// Makes the partition table zeros, and its backup at the disk's end (UEFI specification 2.10, section 5.3).
+fn wipe_table(disk: &Disk<'_>) -> Result<(), DiskError> {
+    let about = disk.open()?.metadata();
+    let about = about.map_err(DiskError::file(disk.file, "read"))?;
+    punch(disk, 0, TABLE_BYTES)?;
+    punch(disk, about.len() - BACKUP_BYTES, BACKUP_BYTES)
+}
+
+/// Protective MBR, header and 128 entries, in sectors of 512 bytes.
+const TABLE_BYTES: u64 = 34 * 512;
+
+/// Entries and header.
+const BACKUP_BYTES: u64 = 33 * 512;
+
+fn punch(disk: &Disk<'_>, offset_bytes: u64, size_bytes: u64) -> Result<(), DiskError> {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    let punched = fallocate(disk.open()?, hole, place.offset_bytes, place.size_bytes);
+    let punched = fallocate(disk.open()?, hole, offset_bytes, size_bytes);
     punched.map_err(|error| DiskError::file(disk.file, "given a hole")(error.into()))
 }
 

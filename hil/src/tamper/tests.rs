@@ -254,6 +254,19 @@ start=2048,size=40MiB,name=boot-b' | sfdisk -q disk.img && dd if=fat of=disk.img
 }
 
 #[test]
+fn without_both_tables_nobody_finds_a_partition_and_all_else_is_there() {
+    let small = Small::new();
+    let rest = || small.shell("tail -c +17409 disk.img | head -c -16896 | sha256sum");
+    let before = rest();
+    small.tamper(&Tamper::WipePartitionTable {}).unwrap();
+    assert_eq!(rest(), before);
+    let table = small.shell("sfdisk --dump disk.img 2>&1 || true");
+    assert!(!table.contains("name="), "{table}");
+    let label = Label::RootA;
+    assert!(small.tamper(&Tamper::WipePartition { label }).is_err());
+}
+
+#[test]
 fn a_disk_gets_other_guids_and_keeps_its_labels() {
     let small = Small::new();
     let file = &small.at("disk.img");
