@@ -22,7 +22,7 @@ pub struct Attendance {
     /// `None` without a watchdog.
     watchdog: Option<Fed>,
     fed: Cell<Moment>,
-    /// Which disks there were when media were looked at last, and when they were counted since.
+    /// Which disks there were when media were looked at last, if ever, and when they were counted since.
     disks: Cell<Option<u64>>,
     counted: Cell<Moment>,
 }
@@ -62,11 +62,14 @@ impl Attendance {
 
     /// Whether other disks are there than when media were looked at: somebody plugged in a stick, or the kernel took a while to find it.
     pub fn has_other_disks(&self) -> bool {
+        let Some(known) = self.disks.get() else {
+            return false;
+        };
         if self.counted.get().elapsed() < BETWEEN {
             return false;
         }
         self.counted.set(Moment::now());
-        disks() != self.disks.get()
+        disks().is_some_and(|disks| disks != known)
     }
 
     /// Waits, and no longer than until other disks are there.
