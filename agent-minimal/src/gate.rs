@@ -57,6 +57,14 @@ pub fn read_record(state: &str) -> Result<Option<Loaded>, StorageError> {
     }
 }
 
+/// The set that the record calls the default, for when nobody says which one is meant.
+pub const fn default_set(loaded: Option<&Loaded>) -> Set {
+    match loaded {
+        Some(Loaded::Record(record)) => record.default_set(),
+        _ => Set::A,
+    }
+}
+
 /// Asks whether `set` may start, and spends what that costs.
 ///
 /// # Errors

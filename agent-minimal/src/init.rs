@@ -152,7 +152,7 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
     let set = match known.set {
         Some(set) => set,
         None => {
-            let preferred = default_set(known);
+            let preferred = gate::default_set(known.loaded.as_ref());
             known.devices.set_with_image(&seal, preferred, ROOT_SLOT)?
         }
     };
@@ -185,14 +185,6 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
         ));
     }
     Ok(())
-}
-
-/// The set that the record calls the default, for when nobody says which one this is.
-fn default_set(known: &Known) -> Set {
-    match &known.loaded {
-        Some(Loaded::Record(record)) => record.default_set(),
-        _ => Set::A,
-    }
 }
 
 fn mount_sealed(seal: &BlobDigest) -> Result<(), Refusal> {

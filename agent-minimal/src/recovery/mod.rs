@@ -41,7 +41,6 @@ use core::time::Duration;
 use heapless::Vec;
 use rebuild::Rebuild;
 use twinseal_core::boot::Set;
-use twinseal_core::boot::record::Loaded;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::wire::recovery::{RECOVERY_MAX_BYTES, Recovery};
@@ -79,11 +78,8 @@ impl Order<'_> {
     /// The set to rebuild, as far as the boot record can be read now.
     fn target(&self) -> Set {
         self.refused.unwrap_or_else(|| {
-            let default = match gate::read_record(STATE) {
-                Ok(Some(Loaded::Record(record))) => record.default_set(),
-                _ => Set::A,
-            };
-            default.other()
+            let loaded = gate::read_record(STATE).unwrap_or(None);
+            gate::default_set(loaded.as_ref()).other()
         })
     }
 }

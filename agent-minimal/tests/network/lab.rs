@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use std::{env, fmt, thread};
 use twinseal_minimal::net::{Attendant, Patience};
 
@@ -163,17 +164,24 @@ fn until_it_listens(complaint: &str) {
 #[derive(Default)]
 pub struct Listener {
     lines: Mutex<Vec<String>>,
-    /// Whether it has something better to do from some moment on.
-    called_away_at: Option<Instant>,
+    /// Whether it has something better to do …
+    called_away: AtomicBool,
+    /// … which it has as soon as it hears this.
+    words: Option<&'static str>,
 }
 
 impl Listener {
-    /// One that has something better to do from then on.
-    pub fn called_away_in(time: Duration) -> Self {
+    /// One that has something better to do as soon as it hears these words.
+    pub fn called_away_by(words: &'static str) -> Self {
         Self {
-            called_away_at: Some(Instant::now() + time),
+            words: Some(words),
             ..Self::default()
         }
+    }
+
+    /// From now on it has something better to do.
+    pub fn call_away(&self) {
+        self.called_away.store(true, Ordering::SeqCst);
     }
 
     /// All lines that have a text in them.
@@ -186,14 +194,17 @@ impl Listener {
 impl Attendant for Listener {
     fn say(&self, line: fmt::Arguments<'_>) {
         println!("said: {line}");
-        self.lines.lock().unwrap().push(line.to_string());
+        let line = line.to_string();
+        if self.words.is_some_and(|words| line.contains(words)) {
+            self.call_away();
+        }
+        self.lines.lock().unwrap().push(line);
     }
 
     fn alive(&self) {}
 
     fn is_called_away(&self) -> bool {
-        self.called_away_at
-            .is_some_and(|moment| Instant::now() >= moment)
+        self.called_away.load(Ordering::SeqCst)
     }
 }
 

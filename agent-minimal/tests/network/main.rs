@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::iter;
 use std::net::TcpStream;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use twinseal_core::source::{Source, SourceError};
 use twinseal_minimal::net::{Buffers, NetProblem, Patience, Setting, Stack, Storage, Url, Web};
@@ -195,31 +195,33 @@ fn whoever_is_called_away_waits_for_nobody() {
             pause: hour,
             ..patience()
         };
-        let after = |milliseconds| Listener::called_away_in(Duration::from_millis(milliseconds));
         // Nobody gives an address.
-        let waits = with_stack(Setting::Dynamic, patience, &after(300), |_| ());
+        let listener = Listener::called_away_by("asking for an address");
+        let waits = with_stack(Setting::Dynamic, patience, &listener, |_| ());
         assert_eq!(waits, Err(NetProblem::CalledAway));
         // Nobody answers; and the pause after a refusal.
-        for nobody in ["http://10.77.0.77/", "http://10.77.0.1:9/"] {
-            let listener = after(300);
+        for (nobody, words) in [
+            ("http://10.77.0.77/", "the address on"),
+            ("http://10.77.0.1:9/", "try 1 of"),
+        ] {
+            let listener = Listener::called_away_by(words);
             let url = Url::parse(nobody).unwrap();
             let ended = with_stack(fixed(), patience, &listener, |stack| {
                 Web::open(stack, &url).err()
             });
             assert_eq!(ended, Ok(Some(NetProblem::CalledAway)), "{nobody}");
         }
-        // What comes is taken all the same.
+        // Whoever has been asked is heard to the end: it is called away after the request has come, and before it is answered.
         let bundle = content(300_000);
         let served = bundle.clone();
+        let listener = Arc::new(Listener::default());
+        let asked = Arc::clone(&listener);
         let _server = Hostile::start(PORT, move |request, stream| {
             let (head, body) = partial(request, &served, "one");
-            let (first, rest) = body.split_at(body.len() / 2);
-            stream.write_all(&[head.as_bytes(), first].concat())?;
-            thread::sleep(Duration::from_millis(3_000));
-            stream.write_all(rest)?;
+            asked.call_away();
+            stream.write_all(&[head.as_bytes(), body].concat())?;
             Ok(true)
         });
-        let listener = after(2_500);
         let patient = Patience {
             idle: hour,
             pace: hour,
@@ -232,8 +234,9 @@ fn whoever_is_called_away_waits_for_nobody() {
             assert_eq!(read, bundle[..4_000]);
         })
         .unwrap();
+        // Nobody is at the other end; the kernel may take a second until it shows that.
         lab::ip(&["link", "set", "server", "down"]);
-        let cut = iter::repeat_with(|| with_stack(fixed(), patience, &after(300), |_| ()))
+        let cut = iter::repeat_with(|| with_stack(fixed(), patience, &listener, |_| ()))
             .take(5_000)
             .find(Result::is_err);
         assert_eq!(cut, Some(Err(NetProblem::CalledAway)));
