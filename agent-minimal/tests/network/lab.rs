@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{env, fmt, thread};
 use twinseal_minimal::net::{Attendant, Patience};
@@ -168,6 +168,8 @@ pub struct Listener {
     called_away: AtomicBool,
     /// … which it has as soon as it hears this.
     words: Option<&'static str>,
+    /// How often it was told that something is waited for.
+    alive: AtomicUsize,
 }
 
 impl Listener {
@@ -182,6 +184,15 @@ impl Listener {
     /// From now on it has something better to do.
     pub fn call_away(&self) {
         self.called_away.store(true, Ordering::SeqCst);
+    }
+
+    /// The same, and comes back when it has been told since that something is waited for.
+    pub fn call_away_in_a_wait(&self) {
+        let before = self.alive.load(Ordering::SeqCst);
+        self.call_away();
+        while self.alive.load(Ordering::SeqCst) < before + 2 {
+            thread::yield_now();
+        }
     }
 
     /// All lines that have a text in them.
@@ -201,7 +212,9 @@ impl Attendant for Listener {
         self.lines.lock().unwrap().push(line);
     }
 
-    fn alive(&self) {}
+    fn alive(&self) {
+        self.alive.fetch_add(1, Ordering::SeqCst);
+    }
 
     fn is_called_away(&self) -> bool {
         self.called_away.load(Ordering::SeqCst)

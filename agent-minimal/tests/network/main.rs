@@ -218,7 +218,7 @@ fn whoever_is_called_away_waits_for_nobody() {
         let asked = Arc::clone(&listener);
         let _server = Hostile::start(PORT, move |request, stream| {
             let (head, body) = partial(request, &served, "one");
-            asked.call_away();
+            asked.call_away_in_a_wait();
             stream.write_all(&[head.as_bytes(), body].concat())?;
             Ok(true)
         });
