@@ -5,7 +5,7 @@
 //! - A frame that asks for a larger window than the manifest stated is refused, so memory stays bounded: the window, its block
 //!   and the context, about 1.3 MiB at most.
 
-use twinseal_core::storage::{DecodeFailed, RangeDecoder};
+use twinseal_core::decode::{DecodeFailed, History, RangeDecoder};
 use twinseal_core::wire::ZSTD_WINDOW_LOG_MAX;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
@@ -39,7 +39,12 @@ impl RangeDecoder for Zstd {
                 .is_ok();
     }
 
-    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), DecodeFailed> {
+    fn decode(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        _history: &mut dyn History,
+    ) -> Result<(usize, usize), DecodeFailed> {
         if !self.ready {
             return Err(DecodeFailed);
         }
@@ -55,6 +60,7 @@ impl RangeDecoder for Zstd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twinseal_core::decode::NoHistory;
 
     fn frame(raw: &[u8], window_log: u32) -> Vec<u8> {
         let mut context = zstd_safe::CCtx::create();
@@ -81,7 +87,7 @@ mod tests {
         let mut raw = Vec::new();
         let mut piece = [0; 3000];
         while raw.len() < raw_bytes {
-            let (taken, made) = decoder.decode(stored, &mut piece)?;
+            let (taken, made) = decoder.decode(stored, &mut piece, &mut NoHistory)?;
             stored = &stored[taken..];
             raw.extend_from_slice(&piece[..made]);
             if taken == 0 && made == 0 {

@@ -34,6 +34,11 @@ pub trait Bundle {
     /// Whether reading what is not needed costs nothing.
     fn is_free_to_read(&self) -> bool;
 
+    /// As [`Source::gives_twice`].
+    fn gives_twice(&self) -> bool {
+        false
+    }
+
     /// Whether it can give again what it has passed, without sending everything before once more.
     fn can_go_back(&self) -> bool;
 }
@@ -133,6 +138,10 @@ impl Bundle for LocalBundle {
 
     fn is_free_to_read(&self) -> bool {
         true
+    }
+
+    fn gives_twice(&self) -> bool {
+        self.can_go_back()
     }
 
     fn can_go_back(&self) -> bool {

@@ -251,6 +251,10 @@ impl Source for WatchedSource<'_, '_> {
         self.bundle.read_at(offset, buffer)
     }
 
+    fn gives_twice(&self) -> bool {
+        self.bundle.gives_twice()
+    }
+
     fn ends_at(&mut self, offset: u64) -> Result<bool, SourceError<SourceProblem>> {
         self.bundle.ends_at(offset)
     }

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - There is no other: nothing of an install grows with the bundle, the number of objects or what a sender wrote.
 //! - All of it is zeros at the start, so a program that keeps it where the kernel gives zeros on demand pays for a page only when
-//!   an install touches it: a bundle of small ranges touches little of it.
+//!   an install touches it: from a file, whose bytes can be read twice, it touches no more of `request` than a piece.
 
 use crate::zstd::Zstd;
 use twinseal_core::install::OUTPUT_MIN_BYTES;
@@ -16,29 +16,26 @@ pub const OUTPUT_BYTES: usize = 16 * OUTPUT_MIN_BYTES;
 pub struct Memory {
     /// Manifest and signatures.
     pub(crate) front: [u8; FRONT_MAX_BYTES],
-    /// One request to the source: a stored range at most.
+    /// One request to the source: a stored range at most, from a source that gives it only once.
     pub(crate) request: [u8; RANGE_MAX_BYTES as usize],
     /// Pieces on their way into a slot.
     pub(crate) output: [u8; OUTPUT_BYTES],
-    /// The decoder for zstd, with its window.
+    /// The decoder for zstd, with the last block of its window.
     pub(crate) zstd: Zstd,
 }
 
 /// Most of the stack that an install takes, whatever it installs. A test looks at the program (`hil/tests/small_memory.rs`).
 pub const STACK_BYTES: usize = 320 * 1024;
 
-/// Most memory at once, the program and its stack included, of an install whose ranges have at most [`SMALL_RANGE_BYTES`].
-pub const PEAK_BYTES: usize = 960 * 1024;
-
-/// Ranges as long as [`OUTPUT_BYTES`] cost a bundle next to nothing; longer ones are kept whole until they are proved.
-pub const SMALL_RANGE_BYTES: usize = OUTPUT_BYTES;
+/// Most memory at once, the program and its stack included, of an install from a file.
+pub const PEAK_BYTES: usize = 1024 * 1024;
 
 /// Size of [`Memory`].
 pub const MEMORY_BYTES: usize = size_of::<Memory>();
 
 const _: () = assert!(
-    MEMORY_BYTES <= 5 * 1024 * 1024 / 2,
-    "what an install may touch is at most 2.5 MiB"
+    MEMORY_BYTES <= 3 * 1024 * 1024 / 2,
+    "what an install may touch is at most 1.5 MiB"
 );
 
 impl Memory {

@@ -3,7 +3,7 @@
 //! Any `embedded_io` reader is a source: with [`Seek`] through [`Seekable`], without it through [`Stream`].
 
 use crate::error::{Error, Misuse};
-use crate::install::{Installer, Need, Plan, Request};
+use crate::install::{Again, GaveNone, Installer, Need, Plan, Request, TWICE_BUFFER_BYTES};
 use crate::storage::Storage;
 use crate::verify::hashed::HashedBytes;
 use embedded_io::{Read, ReadExactError, Seek, SeekFrom};
@@ -30,6 +30,12 @@ pub trait Source {
     ) -> Result<Option<HashedBytes<'_>>, SourceError<Self::Error>> {
         let _ = request;
         Ok(None)
+    }
+
+    /// Whether reading the same bytes once more costs next to nothing. Then a request that is longer than [`TWICE_BUFFER_BYTES`] is
+    /// read twice, through so much of the buffer, and the rest of the buffer is not touched.
+    fn gives_twice(&self) -> bool {
+        false
     }
 
     /// Whether the source ends at `offset`.
@@ -105,8 +111,22 @@ fn supply<R: Source, S: Storage>(
     buffer: &mut [u8],
     request: &Request,
 ) -> Result<(), RunError<R::Error>> {
+    let twice = request.bytes as usize > TWICE_BUFFER_BYTES && source.gives_twice();
     let missing = match source.read_hashed(request) {
         Ok(Some(hashed)) => return Ok(installer.feed_hashed(hashed, storage)?),
+        Ok(None) if twice => {
+            let mut requested = Requested {
+                source,
+                offset: request.offset,
+                missing: None,
+            };
+            let piece = buffer.get_mut(..TWICE_BUFFER_BYTES).unwrap_or(&mut []);
+            let fed = installer.feed_twice(&mut requested, piece, storage);
+            match requested.missing {
+                None => return Ok(fed?),
+                Some(missing) => missing,
+            }
+        }
         Ok(None) => {
             let bytes = buffer
                 .get_mut(..request.bytes as usize)
@@ -122,6 +142,23 @@ fn supply<R: Source, S: Storage>(
         SourceError::Ended => installer.feed_truncated().into(),
         SourceError::Source(error) => RunError::Source(error),
     })
+}
+
+/// The bytes of one request, read as often as they are asked for.
+struct Requested<'r, R: Source> {
+    source: &'r mut R,
+    offset: u64,
+    missing: Option<SourceError<R::Error>>,
+}
+
+impl<R: Source> Again for Requested<'_, R> {
+    fn read(&mut self, offset: usize, buffer: &mut [u8]) -> Result<(), GaveNone> {
+        let read = self.source.read_at(self.offset + offset as u64, buffer);
+        read.map_err(|missing| {
+            self.missing = Some(missing);
+            GaveNone
+        })
+    }
 }
 
 /// A source that can seek: what is not needed is not read.

@@ -534,23 +534,6 @@ impl<L: StorageLayer> Storage for L {
     }
 }
 
-/// Decodes one encoding of ranges; given to core as an argument, so that core depends on no codec but its own.
-pub trait RangeDecoder {
-    /// Starts a new range. `window_log` is the largest window, as a power of two, that the range may ask for.
-    fn start(&mut self, window_log: u8);
-
-    /// Decodes from `input` into `output`: gives bytes taken and bytes made. Called until all of a range's bytes are made; at the
-    /// end of a patch once more, to see that nothing follows, which is answered with 0 and 0 when nothing does.
-    ///
-    /// # Errors
-    /// When the input cannot be decoded. The input has been authenticated, so this is the builder's fault.
-    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), DecodeFailed>;
-}
-
-/// A range could not be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeFailed;
-
 /// Two places that hold the boot record, each of [`crate::boot::record::COPY_BYTES`] bytes.
 pub trait RecordStore {
     /// Reads copy 0 or 1. A copy that was never written may be anything.

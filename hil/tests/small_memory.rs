@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
-use twinseal_minimal::memory::{PEAK_BYTES, SMALL_RANGE_BYTES, STACK_BYTES};
+use twinseal_minimal::memory::{PEAK_BYTES, STACK_BYTES};
 
 /// Peaks count as the same up to this: the order in which pages are first touched is not always the same.
 const PAGES_BYTES: usize = 32 * 1024;
@@ -100,7 +100,7 @@ impl Bench {
         );
         let text = format!(
             "compatible='memory'\nversion='{name}'\nanti-rollback=1\nkernel='code.efi'\nstub='code.efi'\ncmdline='quiet'\n\
-             level=1\nrange-bytes={SMALL_RANGE_BYTES}\nsign=['release.key']\n[root]\ndirectory='{name}'\n\
+             level=1\nsign=['release.key']\n[root]\ndirectory='{name}'\n\
              [[image]]\nslot='data'\nfile='{name}.img'\n"
         );
         fs::write(&recipe, text).unwrap();

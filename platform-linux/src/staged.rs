@@ -4,7 +4,7 @@
 //! Until [`Staged::settle`] returns, what was written may be lost, torn or reordered.
 
 use crate::fault::{During, fault_of};
-use crate::file::{read_exact, write_all};
+use crate::file::{read_exact, read_or_zeros, write_all};
 use core::num::NonZeroU64;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Advice, OFlags, fadvise, fcntl_setfl, fdatasync, ftruncate};
@@ -82,10 +82,15 @@ impl Staged {
 
     /// Reads exactly `buffer.len()` bytes.
     pub(crate) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let read = self
-            .set_direct(Direct::Off)
-            .map_err(fault_of)
-            .and_then(|()| read_exact(&self.file, offset, buffer));
+        let mut read = self.set_direct(Direct::Off).map_err(fault_of);
+        if read.is_ok() {
+            // Zeros at the end of a new file are not there before it is cut to its size.
+            read = if self.backing == Backing::New && !self.settled {
+                read_or_zeros(&self.file, offset, buffer).map_err(fault_of)
+            } else {
+                read_exact(&self.file, offset, buffer)
+            };
+        }
         read.during(StorageOperation::Read, self.object())
     }
 

@@ -125,6 +125,24 @@ fn an_interrupted_blob_is_found_again() {
 }
 
 #[test]
+fn what_was_written_can_be_read_before_it_is_settled_zeros_included() {
+    let slots = Slots::new();
+    let bytes = [noise(9, 5000), vec![0; 200_000]].concat();
+    let object = blob(Role::Object, &bytes);
+    slots.prepared(1, |storage| {
+        storage.open(&object, &manifest(1)).unwrap();
+        storage.write(0, &bytes[..150_000]).unwrap();
+        // The last of these zeros are beyond the end of the file as yet.
+        assert_eq!(read_back(storage, 150_000), bytes[..150_000]);
+        storage.write(150_000, &bytes[150_000..]).unwrap();
+        storage.settle().unwrap();
+        assert_eq!(read_back(storage, bytes.len()), bytes);
+        storage.publish().unwrap();
+    });
+    assert_eq!(slots.read(&object_path("b", &object.digest)), bytes);
+}
+
+#[test]
 fn what_is_too_long_is_bounded_and_cut() {
     let slots = Slots::new();
     let bytes = noise(5, 5000);

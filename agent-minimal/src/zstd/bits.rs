@@ -1,6 +1,6 @@
 //! Bits of a block: forwards for the descriptions of tables, backwards for everything that the tables code.
 
-use twinseal_core::storage::DecodeFailed;
+use twinseal_core::decode::DecodeFailed;
 
 /// Bits from the first byte on, in each the lowest one first.
 pub(super) struct Forward<'b> {

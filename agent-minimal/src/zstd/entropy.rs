@@ -1,7 +1,7 @@
 //! Finite state entropy: tables of states, and their descriptions (RFC 8878, section 4.1).
 
 use super::bits::{Backward, Forward};
-use twinseal_core::storage::DecodeFailed;
+use twinseal_core::decode::DecodeFailed;
 
 /// Most symbols of a table: the lengths of matches have 53.
 pub(super) const SYMBOLS_MAX: usize = 53;

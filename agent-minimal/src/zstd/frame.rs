@@ -1,7 +1,7 @@
 //! What stands before a frame and before a block (RFC 8878, sections 3.1.1 and 3.1.2).
 
 use super::BLOCK_MAX_BYTES;
-use twinseal_core::storage::DecodeFailed;
+use twinseal_core::decode::DecodeFailed;
 
 const MAGIC: u32 = 0xFD2F_B528;
 

@@ -2,7 +2,7 @@
 
 use super::bits::Backward;
 use super::entropy::Table;
-use twinseal_core::storage::DecodeFailed;
+use twinseal_core::decode::DecodeFailed;
 
 /// Most bits of a code (RFC 8878, section 4.2.1).
 const CODE_MAX_BITS: u32 = 11;
@@ -115,9 +115,8 @@ impl Huffman {
         Ok(())
     }
 
-    /// Decodes a stream that makes exactly `output`.
-    pub fn decode(&self, stream: &[u8], output: &mut [u8]) -> Result<(), DecodeFailed> {
-        let mut bits = Backward::new(stream)?;
+    /// Decodes the next symbols of a stream.
+    pub fn decode(&self, bits: &mut Backward<'_>, output: &mut [u8]) -> Result<(), DecodeFailed> {
         for byte in output {
             let code = self
                 .codes
@@ -126,11 +125,7 @@ impl Huffman {
             bits.pass(code.bits.into());
             *byte = code.symbol;
         }
-        if bits.is_at_end() {
-            Ok(())
-        } else {
-            Err(DecodeFailed)
-        }
+        Ok(())
     }
 }
 

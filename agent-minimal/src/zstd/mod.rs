@@ -4,8 +4,8 @@
 //! - `huffman`, `entropy`: the two codes; `bits`: bits from the front and from the back; `window`: what was decoded.
 //!
 //! # Invariants
-//! - A frame that asks for a larger window than the manifest states, or than [`WINDOW_BYTES`], is refused; no length from outside makes
-//!   memory.
+//! - A frame that asks for a larger window than the manifest states, or than the format's limit, is refused. No length from outside makes
+//!   memory: what is older than a block is read from where it was written.
 //! - No dictionary, and no feature that RFC 8878 reserves.
 //! - A checksum of a frame is passed over: whoever decodes a range compares the SHA-256 of what comes out.
 
@@ -18,11 +18,11 @@ mod literals;
 mod sequences;
 mod window;
 
-pub use window::WINDOW_BYTES;
-
 use block::Blocks;
 use frame::{Block, BlockKind, Frame, Start};
-use twinseal_core::storage::{DecodeFailed, RangeDecoder};
+use literals::copy;
+use twinseal_core::decode::{DecodeFailed, History, RangeDecoder};
+use twinseal_core::wire::ZSTD_WINDOW_LOG_MAX;
 use window::Window;
 
 /// Largest block, decoded (RFC 8878, section 3.1.1.2.4).
@@ -31,7 +31,7 @@ const BLOCK_MAX_BYTES: usize = 128 * 1024;
 /// Smallest window that a limit may ask for (RFC 8878, section 3.1.1.1.2).
 const WINDOW_LOG_MIN: u8 = 10;
 
-/// The decoder. It takes whole ranges: each call is given all of the range that is left.
+/// The decoder.
 pub struct Zstd {
     window: Window,
     blocks: Blocks,
@@ -40,6 +40,8 @@ pub struct Zstd {
     /// Whether blocks follow, and of which frame.
     in_frame: bool,
     frame: Frame,
+    /// Bytes that are to be passed over.
+    skip_bytes: usize,
 }
 
 impl Zstd {
@@ -52,31 +54,43 @@ impl Zstd {
             limit_bytes: 0,
             in_frame: false,
             frame: Frame::NONE,
+            skip_bytes: 0,
         }
     }
 
     /// Decodes what stands next: a frame's header, or a block and what follows the last one. Gives the bytes taken.
-    fn step(&mut self, input: &[u8]) -> Result<usize, DecodeFailed> {
+    fn step(&mut self, input: &[u8], history: &mut dyn History) -> Result<usize, DecodeFailed> {
+        if self.skip_bytes > 0 {
+            let taken = self.skip_bytes.min(input.len());
+            self.skip_bytes -= taken;
+            return Ok(taken);
+        }
         if !self.in_frame {
             return self.begin(input);
         }
         let block = Block::read(input)?;
         let most_bytes = self.frame.block_max_bytes();
         let mut taken = Block::HEADER_BYTES + block.stored_bytes();
-        let stored = input.get(Block::HEADER_BYTES..taken).ok_or(DecodeFailed)?;
-        let before = self.window.made();
+        let mut stored = input.get(Block::HEADER_BYTES..taken).ok_or(DecodeFailed)?;
+        if block.bytes > most_bytes {
+            return Err(DecodeFailed);
+        }
+        let window = &mut self.window;
         match (block.kind, stored) {
-            (BlockKind::Raw, _) if stored.len() <= most_bytes => self.window.append(stored),
-            (BlockKind::Repeated, [byte]) if block.bytes <= most_bytes => {
-                self.window.append_repeated(*byte, block.bytes);
+            (BlockKind::Repeated, [byte]) => {
+                let mut fill = |room: &mut [u8]| {
+                    room.fill(*byte);
+                    Ok(())
+                };
+                window.append(block.bytes, history, &mut fill)?;
             }
-            (BlockKind::Compressed, _) if stored.len() <= most_bytes => {
-                self.blocks.decode(stored, &mut self.window, &self.frame)?;
+            (BlockKind::Compressed, _) => {
+                self.blocks.decode(stored, window, &self.frame, history)?;
             }
-            _ => return Err(DecodeFailed),
+            _ => window.append(block.bytes, history, &mut |room| copy(&mut stored, room))?,
         }
         let made = self.window.made();
-        if made - before > most_bytes as u64 || self.frame.content_bytes.is_less_than(made) {
+        if self.frame.content_bytes.is_less_than(made) {
             return Err(DecodeFailed);
         }
         if block.is_last {
@@ -92,9 +106,12 @@ impl Zstd {
 
     fn begin(&mut self, input: &[u8]) -> Result<usize, DecodeFailed> {
         match Start::read(input)? {
-            Start::Skippable { bytes } => input.get(..bytes).map(|_| bytes).ok_or(DecodeFailed),
+            Start::Skippable { bytes } => {
+                self.skip_bytes = bytes;
+                Ok(0)
+            }
             Start::Frame { frame, bytes } if frame.window_bytes <= self.limit_bytes => {
-                self.window.begin();
+                self.window.begin_frame();
                 self.blocks.begin();
                 self.frame = frame;
                 self.in_frame = true;
@@ -113,22 +130,32 @@ impl Default for Zstd {
 
 impl RangeDecoder for Zstd {
     fn start(&mut self, window_log: u8) {
-        let window_log = window_log.clamp(WINDOW_LOG_MIN, WINDOW_BYTES.ilog2() as u8);
+        let window_log = window_log.clamp(WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX);
         self.limit_bytes = 1 << window_log;
         self.in_frame = false;
+        self.skip_bytes = 0;
         self.window.begin();
     }
 
-    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), DecodeFailed> {
-        let (mut taken, mut made) = (0, 0);
+    fn decode(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        history: &mut dyn History,
+    ) -> Result<(usize, usize), DecodeFailed> {
+        let mut taken = 0;
         loop {
-            let room = output.get_mut(made..).unwrap_or(&mut []);
-            made += self.window.give(room);
+            // A block begins when all before it was given out by a call that has ended: it may reach back to it in the history.
+            let made = self.window.give(output);
             let left = input.get(taken..).unwrap_or(&[]);
-            if made == output.len() || (left.is_empty() && !self.in_frame) {
+            if left.is_empty() && self.skip_bytes > 0 && taken == 0 {
+                return Err(DecodeFailed);
+            }
+            let has_ended = left.is_empty() && !self.in_frame;
+            if made > 0 || output.is_empty() || has_ended {
                 return Ok((taken, made));
             }
-            taken += self.step(left)?;
+            taken += self.step(left, history)?;
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::bits::Backward;
 use super::entropy::{Shares, Table};
-use super::frame::number;
+use super::frame::{Frame, number};
+use super::literals::Literals;
 use super::window::Window;
-use twinseal_core::storage::DecodeFailed;
+use twinseal_core::decode::{DecodeFailed, History};
 
 /// Bits behind each code of a length of literals; the values of a code follow those of the one before.
 const LITERALS_BITS: [u8; 36] = [
@@ -81,24 +82,22 @@ impl Sequences {
         self.last = DISTANCES_BEFORE;
     }
 
-    /// Follows the sequences of a block, which makes no more than `most_bytes`.
+    /// Follows the sequences of a block.
     pub fn follow(
         &mut self,
         input: &[u8],
-        mut literals: &[u8],
+        literals: &mut Literals<'_>,
         window: &mut Window,
-        window_bytes: u64,
-        most_bytes: usize,
+        frame: &Frame,
+        history: &mut dyn History,
     ) -> Result<(), DecodeFailed> {
         let (count, head) = read_count(input)?;
         let mut rest = input.get(head..).ok_or(DecodeFailed)?;
         if count == 0 {
-            window.append(literals);
-            return if rest.is_empty() {
-                Ok(())
-            } else {
-                Err(DecodeFailed)
-            };
+            if !rest.is_empty() {
+                return Err(DecodeFailed);
+            }
+            return literals.append_rest(window, history);
         }
         rest = self.read_tables(rest)?;
         let mut bits = Backward::new(rest)?;
@@ -107,7 +106,7 @@ impl Sequences {
             self.distances.first(&mut bits),
             self.matches.first(&mut bits),
         ];
-        let mut room = most_bytes;
+        let mut room = frame.block_max_bytes();
         for left in (0..count).rev() {
             let [of_literals, of_distance, of_match] = state;
             let code = self.distances.symbol(of_distance);
@@ -121,14 +120,12 @@ impl Sequences {
             let code = self.literals.symbol(of_literals);
             let before = read_value(&LITERALS_VALUES, &LITERALS_BITS, code, &mut bits)?;
             let distance = self.distance(value, before == 0)?;
-            let taken = literals.split_at_checked(before).ok_or(DecodeFailed)?;
             room = room.checked_sub(before + length).ok_or(DecodeFailed)?;
-            window.append(taken.0);
-            literals = taken.1;
-            if distance > window_bytes {
+            literals.append(before, window, history)?;
+            if distance > frame.window_bytes {
                 return Err(DecodeFailed);
             }
-            window.append_earlier(distance, length)?;
+            window.append_earlier(distance, length, history)?;
             if left > 0 {
                 let literals = self.literals.next(of_literals, &mut bits);
                 let matches = self.matches.next(of_match, &mut bits);
@@ -142,11 +139,10 @@ impl Sequences {
                 return Err(DecodeFailed);
             }
         }
-        if !bits.is_at_end() || literals.len() > room {
+        if !bits.is_at_end() || literals.left() > room {
             return Err(DecodeFailed);
         }
-        window.append(literals);
-        Ok(())
+        literals.append_rest(window, history)
     }
 
     /// The three tables, each in its mode; gives what follows.

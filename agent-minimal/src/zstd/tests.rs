@@ -4,6 +4,7 @@ use super::*;
 use std::sync::Mutex;
 use std::vec::Vec;
 use std::{format, fs, println};
+use twinseal_core::decode::{INPUT_BYTES, NoHistory};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, compress_bound};
 
 /// One, because it is too large for the stack of a test.
@@ -58,17 +59,51 @@ fn encode(raw: &[u8], manner: Manner) -> Vec<u8> {
     stored
 }
 
+/// What was made: by calls that have ended, and what the decoder let go of.
+#[derive(Default)]
+struct Made {
+    bytes: Vec<u8>,
+    kept: Vec<u8>,
+    recalled: usize,
+}
+
+impl History for Made {
+    fn keep(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DecodeFailed> {
+        assert_eq!(offset, self.kept.len() as u64, "a byte was left out");
+        self.kept.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn recall(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DecodeFailed> {
+        let range = offset as usize..offset as usize + buffer.len();
+        assert!(range.end <= self.bytes.len(), "nobody has this yet");
+        buffer.copy_from_slice(&self.kept[range.clone()]);
+        assert!(buffer == &self.bytes[range], "not what was made");
+        self.recalled += buffer.len();
+        Ok(())
+    }
+}
+
 /// Decodes as core does, with room for `room` bytes at a time, until the range is made or the input used up.
-fn decode(mut stored: &[u8], window_log: u8, room: usize) -> Result<Vec<u8>, DecodeFailed> {
+fn decode(stored: &[u8], window_log: u8, room: usize) -> Result<Vec<u8>, DecodeFailed> {
+    decode_with_history(stored, window_log, room).map(|made| made.bytes)
+}
+
+fn decode_with_history(
+    mut stored: &[u8],
+    window_log: u8,
+    room: usize,
+) -> Result<Made, DecodeFailed> {
     let mut decoder = DECODER
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     decoder.start(window_log);
-    let (mut made, mut piece) = (Vec::new(), std::vec![0; room]);
+    let (mut made, mut piece) = (Made::default(), std::vec![0; room]);
     loop {
-        let (taken, now) = decoder.decode(stored, &mut piece)?;
+        let input = &stored[..stored.len().min(INPUT_BYTES)];
+        let (taken, now) = decoder.decode(input, &mut piece, &mut made)?;
         stored = &stored[taken..];
-        made.extend_from_slice(&piece[..now]);
+        made.bytes.extend_from_slice(&piece[..now]);
         if (taken, now) == (0, 0) {
             return Ok(made);
         }
@@ -231,6 +266,47 @@ fn a_window_beyond_the_manifests_is_refused() {
 }
 
 #[test]
+fn what_is_older_than_a_block_is_read_from_the_history() {
+    // Noise that comes again from far away, and noise between, so that there are whole blocks as they are.
+    let noise = &contents()[5];
+    let raw = [&noise[..], &noise[..], &noise[100_000..], &noise[7..]].concat();
+    let raw = &raw[..1 << 20];
+    let far = decode_with_history(&encode(raw, PLAIN), 20, 1 << 16).unwrap();
+    assert!(far.bytes == raw && far.recalled > 500_000);
+    assert!(raw.starts_with(&far.kept) && far.kept.len() > 900_000);
+    let near = Manner {
+        window_log: 17,
+        has_size: false,
+        ..PLAIN
+    };
+    let near = decode_with_history(&encode(raw, near), 20, 1 << 16).unwrap();
+    assert!(near.bytes == raw && near.recalled == 0);
+}
+
+#[test]
+fn a_history_that_fails_ends_the_range() {
+    let noise = &contents()[5];
+    let raw = [&noise[..], &noise[..]].concat();
+    let stored = encode(&raw, PLAIN);
+    let mut decoder = DECODER
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    decoder.start(20);
+    let (mut input, mut made, mut piece) = (&stored[..], 0, std::vec![0; 1 << 16]);
+    let ended = loop {
+        match decoder.decode(input, &mut piece, &mut NoHistory) {
+            Ok((taken, now)) => {
+                input = &input[taken..];
+                made += now;
+            }
+            Err(failed) => break failed,
+        }
+    };
+    assert_eq!(ended, DecodeFailed);
+    assert!(made >= noise.len() / 2, "{made}");
+}
+
+#[test]
 fn frames_follow_each_other_and_others_are_passed_over() {
     let skippable = [
         &0x184D_2A53_u32.to_le_bytes()[..],
@@ -241,6 +317,13 @@ fn frames_follow_each_other_and_others_are_passed_over() {
     let (one, two) = (encode(b"one", PLAIN), encode(b"two", PLAIN));
     let stored = [&one[..], &skippable, &two].concat();
     assert_eq!(decode(&stored, 20, 100).unwrap(), b"onetwo");
+    let long = [
+        &0x184D_2A50_u32.to_le_bytes()[..],
+        &300_000_u32.to_le_bytes(),
+    ]
+    .concat();
+    let stored_long = [&long[..], &std::vec![9; 300_000], &two].concat();
+    assert_eq!(decode(&stored_long, 20, 100).unwrap(), b"two");
     let cut = &stored[..one.len() + skippable.len() - 1];
     assert_eq!(decode(cut, 20, 100), Err(DecodeFailed));
     assert_eq!(decode(&[0; 16], 20, 100), Err(DecodeFailed));

@@ -1,21 +1,28 @@
-//! What was decoded: the last [`WINDOW_BYTES`] of a frame, in a ring.
+//! What was decoded: the last [`RING_BYTES`] of a range in a ring, and what is older in the history that the caller keeps.
 //!
 //! # Invariants
-//! - A frame begins at the start of the ring, so one that is shorter than the ring touches no more memory than its length.
-//! - What was made is given out before the next block, which is shorter than the ring.
+//! - What was made is given out before the next block, which is no longer than the ring: what a match of that block reaches beyond the
+//!   ring is in the history.
+//! - A byte is in the history before another takes its place in the ring.
 
-use twinseal_core::storage::DecodeFailed;
-use twinseal_core::wire::ZSTD_WINDOW_LOG_MAX;
+use super::BLOCK_MAX_BYTES;
+use twinseal_core::decode::{DecodeFailed, History};
 
-/// Largest window of a frame: the format's own limit.
-pub const WINDOW_BYTES: usize = 1 << ZSTD_WINDOW_LOG_MAX;
+/// The ring: a block.
+pub(super) const RING_BYTES: usize = BLOCK_MAX_BYTES;
 
-/// The ring.
+/// Bytes that the history is given at once, if it can be.
+const KEEP_BYTES: usize = 16 * 1024;
+
+/// The ring. Bytes are counted from the start of the range.
 pub(super) struct Window {
-    ring: [u8; WINDOW_BYTES],
-    /// Bytes of the frame that were made, and of these, that were given out.
+    ring: [u8; RING_BYTES],
+    /// Bytes that were made; of these, those that were given out, and those that the history has.
     made: u64,
     given: u64,
+    kept: u64,
+    /// Where the frame began.
+    frame: u64,
 }
 
 impl Window {
@@ -24,63 +31,76 @@ impl Window {
             ring: [0; _],
             made: 0,
             given: 0,
+            kept: 0,
+            frame: 0,
         }
     }
 
-    /// A new frame begins; what was not given out is lost.
+    /// A new range begins; what was not given out is lost.
     pub const fn begin(&mut self) {
-        (self.made, self.given) = (0, 0);
+        (self.made, self.given, self.kept) = (0, 0, 0);
+        self.begin_frame();
+    }
+
+    /// A new frame begins: no match reaches behind it.
+    pub const fn begin_frame(&mut self) {
+        self.frame = self.made;
     }
 
     /// Bytes of the frame that were made.
     pub const fn made(&self) -> u64 {
-        self.made
+        self.made - self.frame
     }
 
-    /// Appends bytes.
-    pub fn append(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = self.room();
-            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
-            if let Some(room) = room.get_mut(..now.len()) {
-                room.copy_from_slice(now);
-            }
-            self.made += now.len() as u64;
-            bytes = later;
-        }
-    }
-
-    /// Appends a byte many times.
-    pub fn append_repeated(&mut self, byte: u8, mut count: usize) {
+    /// Appends bytes: `fill` is given room for them, in pieces and in order, and fills each.
+    ///
+    /// # Errors
+    /// When the history cannot keep what was there before, or `fill` fails.
+    pub fn append(
+        &mut self,
+        mut count: usize,
+        history: &mut dyn History,
+        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), DecodeFailed>,
+    ) -> Result<(), DecodeFailed> {
         while count > 0 {
-            let room = self.room();
-            let now = count.min(room.len());
-            room.iter_mut().take(now).for_each(|to| *to = byte);
-            self.made += now as u64;
-            count -= now;
+            let room = self.room(count, history)?;
+            let bytes = room.len();
+            fill(room)?;
+            self.made += bytes as u64;
+            count -= bytes;
         }
+        Ok(())
     }
 
     /// Appends bytes that stand `distance` before, which may reach into themselves.
     ///
     /// # Errors
-    /// When so much of the frame is not there, or is not kept.
-    pub fn append_earlier(&mut self, distance: u64, mut count: usize) -> Result<(), DecodeFailed> {
-        if distance == 0 || distance > self.made || distance > WINDOW_BYTES as u64 {
+    /// When so much of the frame is not there, or the history does not give it.
+    pub fn append_earlier(
+        &mut self,
+        distance: u64,
+        mut count: usize,
+        history: &mut dyn History,
+    ) -> Result<(), DecodeFailed> {
+        if distance == 0 || distance > self.made() {
             return Err(DecodeFailed);
         }
         // What was appended repeats what stood before it, so twice as much can be taken each time.
         let mut reach = distance;
         while count > 0 {
-            let (from, to) = (place(self.made - reach), place(self.made));
-            let bytes = (reach as usize)
-                .min(count)
-                .min(WINDOW_BYTES - from)
-                .min(WINDOW_BYTES - to);
-            self.ring.copy_within(from..from + bytes, to);
+            let (from, start) = (self.made - reach, place(self.made));
+            let room = self.room(count, history)?;
+            let mut bytes = room.len();
+            if reach > RING_BYTES as u64 {
+                history.recall(from, room)?;
+            } else {
+                let from = place(from);
+                bytes = bytes.min(reach as usize).min(RING_BYTES - from);
+                self.ring.copy_within(from..from + bytes, start);
+            }
             self.made += bytes as u64;
             count -= bytes;
-            if bytes as u64 == reach && 2 * reach <= WINDOW_BYTES as u64 {
+            if bytes as u64 == reach && 2 * reach <= RING_BYTES as u64 {
                 reach *= 2;
             }
         }
@@ -91,7 +111,7 @@ impl Window {
     pub fn give(&mut self, output: &mut [u8]) -> usize {
         let mut done = 0;
         while let Some(room) = output.get_mut(done..).filter(|room| !room.is_empty()) {
-            let waiting = usize::try_from(self.made - self.given).unwrap_or(WINDOW_BYTES);
+            let waiting = usize::try_from(self.made - self.given).unwrap_or(RING_BYTES);
             let from = self.ring.get(place(self.given)..).unwrap_or(&[]);
             let now = waiting.min(from.len()).min(room.len());
             if now == 0 {
@@ -106,14 +126,24 @@ impl Window {
         done
     }
 
-    /// From the place of the next byte to the end of the ring.
-    fn room(&mut self) -> &mut [u8] {
-        let at = place(self.made);
-        self.ring.get_mut(at..).unwrap_or(&mut [])
+    /// Room for the next bytes, `count` of them or up to the end of the ring; the history has what stood there.
+    fn room(&mut self, count: usize, history: &mut dyn History) -> Result<&mut [u8], DecodeFailed> {
+        let start = place(self.made);
+        let end = RING_BYTES.min(start + count);
+        while self.kept + (RING_BYTES as u64) < self.made + (end - start) as u64 {
+            let from = self.ring.get(place(self.kept)..).unwrap_or(&[]);
+            let bytes = from
+                .len()
+                .min(KEEP_BYTES)
+                .min((self.made - self.kept) as usize);
+            history.keep(self.kept, from.get(..bytes).unwrap_or(&[]))?;
+            self.kept += bytes as u64;
+        }
+        self.ring.get_mut(start..end).ok_or(DecodeFailed)
     }
 }
 
-/// Where a byte of the frame stands in the ring.
+/// Where a byte stands in the ring.
 const fn place(byte: u64) -> usize {
-    (byte % WINDOW_BYTES as u64) as usize
+    (byte % RING_BYTES as u64) as usize
 }

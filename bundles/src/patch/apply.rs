@@ -3,9 +3,8 @@
 use std::io;
 
 use sha2::{Digest, Sha256};
-use twinseal_core::decode::Inflate;
+use twinseal_core::decode::{DecodeFailed, History, Inflate, NoHistory, RangeDecoder};
 use twinseal_core::patch::{PatchDecoder, PatchError, PatchFault};
-use twinseal_core::storage::{DecodeFailed, RangeDecoder};
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{Encoding, Range};
@@ -87,7 +86,7 @@ fn apply_range(
     let (mut input, mut made) = (stored, 0);
     while !patch.is_over() {
         let (taken, decoded) = decoder
-            .decode(input, &mut pieces)
+            .decode(input, &mut pieces, &mut NoHistory)
             .map_err(|_| ApplyFault::Decode)?;
         input = input.get(taken..).ok_or(ApplyFault::Decode)?;
         let mut piece = pieces.get(..decoded).ok_or(ApplyFault::Decode)?;
@@ -119,7 +118,12 @@ struct AsItIs;
 impl RangeDecoder for AsItIs {
     fn start(&mut self, _window_log: u8) {}
 
-    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), DecodeFailed> {
+    fn decode(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        _history: &mut dyn History,
+    ) -> Result<(usize, usize), DecodeFailed> {
         let bytes = input.len().min(output.len());
         let (Some(from), Some(to)) = (input.get(..bytes), output.get_mut(..bytes)) else {
             return Err(DecodeFailed);

@@ -7,9 +7,8 @@ use std::io::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use twinseal_core::decode::Inflate;
+use twinseal_core::decode::{Inflate, NoHistory, RangeDecoder};
 use twinseal_core::error::{BundleInvalid, Field, Part};
-use twinseal_core::storage::RangeDecoder;
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::wire::index::{Encoding, Range};
 
@@ -107,7 +106,9 @@ impl<'b> BlobReader<'b> {
         while left > 0 {
             let room = left.min(self.output.len());
             let room = self.output.get_mut(..room).unwrap_or(&mut []);
-            let (taken, made) = decoder.decode(input, room).map_err(|_| wrong())?;
+            let (taken, made) = decoder
+                .decode(input, room, &mut NoHistory)
+                .map_err(|_| wrong())?;
             if taken == 0 && made == 0 {
                 return Err(wrong());
             }

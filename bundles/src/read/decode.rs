@@ -1,6 +1,6 @@
 //! The zstd decoder that the build host gives to core.
 
-use twinseal_core::storage::{DecodeFailed, RangeDecoder};
+use twinseal_core::decode::{DecodeFailed, History, RangeDecoder};
 use twinseal_core::wire::ZSTD_WINDOW_LOG_MAX;
 use zstd::stream::raw::{Decoder, Operation};
 use zstd::zstd_safe::DParameter;
@@ -39,7 +39,12 @@ impl RangeDecoder for ZstdDecoder {
         self.0 = limited.ok();
     }
 
-    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), DecodeFailed> {
+    fn decode(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        _history: &mut dyn History,
+    ) -> Result<(usize, usize), DecodeFailed> {
         let decoder = self.0.as_mut().ok_or(DecodeFailed)?;
         let status = decoder
             .run_on_buffers(input, output)
@@ -51,6 +56,7 @@ impl RangeDecoder for ZstdDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twinseal_core::decode::NoHistory;
 
     fn frame(raw: &[u8], window_log: u32) -> Vec<u8> {
         let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
@@ -70,7 +76,7 @@ mod tests {
     ) -> Result<Vec<u8>, DecodeFailed> {
         let (mut raw, mut output) = (Vec::new(), [0; 1000]);
         while raw.len() < bytes {
-            let (taken, made) = decoder.decode(input, &mut output)?;
+            let (taken, made) = decoder.decode(input, &mut output, &mut NoHistory)?;
             if taken == 0 && made == 0 {
                 return Err(DecodeFailed);
             }

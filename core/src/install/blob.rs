@@ -2,14 +2,16 @@
 
 use super::Session;
 use super::patched::{Outcome, PatchedRange};
+use super::stored::Stored;
 use super::ways::{self, Way};
+use crate::decode::{DecodeFailed, History, RangeDecoder};
 use crate::error::{
     BundleInvalid, Error, Misuse, PolicyRefused, StorageError, StorageFault, StorageObject,
     StorageOperation,
 };
-use crate::storage::{RangeDecoder, Storage};
+use crate::storage::Storage;
 use crate::verify::digest::VerityDigest;
-use crate::verify::hashed::{HashedBytes, Trees};
+use crate::verify::hashed::Trees;
 use crate::verify::seal::sealed_digest;
 use crate::wire::index::{Alternative, Blob, Encoding, Range, Role};
 use crate::wire::manifest::Manifest;
@@ -113,8 +115,7 @@ impl Writing {
         &mut self,
         session: &mut Session<'_>,
         range: &Range,
-        stored: &[u8],
-        hashed: Option<HashedBytes<'_>>,
+        stored: &mut Stored<'_>,
         storage: &mut S,
     ) -> Result<Outcome, Error> {
         session.tally.written_bytes += u64::from(range.raw_bytes);
@@ -137,11 +138,13 @@ impl Writing {
         }
         if let Some(other) = &self.patch {
             let base = ways::base_of(other, &self.blob, manifest);
-            let patched = PatchedRange::new(range, base, self.digest.as_mut(), self.blob.digest);
+            let mut patched =
+                PatchedRange::new(range, base, self.digest.as_mut(), self.blob.digest);
+            patched.history_start = manifest.index_bytes();
             return patched.make(stored, decoder, workspace.output, storage);
         }
         match decoder {
-            None => self.store(range, stored, hashed, storage)?,
+            None => self.store(range, stored, storage)?,
             Some(decoder) => self.decode(range, stored, decoder, workspace.output, storage)?,
         }
         Ok(Outcome::Written)
@@ -151,28 +154,37 @@ impl Writing {
     fn store<S: Storage>(
         &mut self,
         range: &Range,
-        stored: &[u8],
-        hashed: Option<HashedBytes<'_>>,
+        stored: &mut Stored<'_>,
         storage: &mut S,
     ) -> Result<(), Error> {
-        if hashed.is_some() {
-            storage.write_hashed(range.raw_offset, stored)?;
-        } else {
-            storage.write(range.raw_offset, stored)?;
+        let hashed = stored.hashed();
+        let mut offset = range.raw_offset;
+        loop {
+            let piece = stored.next(range)?;
+            let bytes = piece.len();
+            if bytes == 0 {
+                return Ok(());
+            }
+            if hashed.is_some() {
+                storage.write_hashed(offset, piece)?;
+            } else {
+                storage.write(offset, piece)?;
+            }
+            if let Some(digest) = &mut self.digest {
+                let trees = hashed.map(|hashed| hashed.trees());
+                let taken = trees.filter(|trees| digest.update_trees(trees));
+                let taken_bytes = taken.map_or(0, Trees::bytes) as usize;
+                digest.update(piece.get(taken_bytes..).unwrap_or(&[]));
+            }
+            offset += bytes as u64;
+            stored.pass(bytes);
         }
-        if let Some(digest) = &mut self.digest {
-            let trees = hashed.map(|hashed| hashed.trees());
-            let taken = trees.filter(|trees| digest.update_trees(trees));
-            let taken_bytes = taken.map_or(0, Trees::bytes) as usize;
-            digest.update(stored.get(taken_bytes..).unwrap_or(&[]));
-        }
-        Ok(())
     }
 
     fn decode<S: Storage>(
         &mut self,
         range: &Range,
-        mut stored: &[u8],
+        stored: &mut Stored<'_>,
         decoder: &mut dyn RangeDecoder,
         output: &mut [u8],
         storage: &mut S,
@@ -184,8 +196,15 @@ impl Writing {
         let mut done = 0;
         while done < range.raw_bytes {
             let room = piece(output, u64::from(range.raw_bytes - done));
-            let (taken, made) = decoder.decode(stored, room).map_err(|_| wrong)?;
-            stored = stored.get(taken..).ok_or(wrong)?;
+            let mut history = Written {
+                storage,
+                start: range.raw_offset,
+                failed: None,
+            };
+            let (taken, made) = decoder
+                .decode(stored.next(range)?, room, &mut history)
+                .map_err(|DecodeFailed| history.failed.map_or(wrong.into(), Error::from))?;
+            stored.pass(taken).ok_or(wrong)?;
             let made_bytes = room.get(..made).ok_or(wrong)?;
             if made == 0 && taken == 0 {
                 return Err(wrong.into());
@@ -221,6 +240,28 @@ impl Writing {
             .into());
         }
         Ok(blob)
+    }
+}
+
+/// What a range has made so far, read from the open blob.
+struct Written<'h, S> {
+    storage: &'h mut S,
+    /// Where the range begins in the blob.
+    start: u64,
+    failed: Option<StorageError>,
+}
+
+impl<S: Storage> History for Written<'_, S> {
+    fn keep(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), DecodeFailed> {
+        Ok(())
+    }
+
+    fn recall(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DecodeFailed> {
+        let read = self.storage.read(self.start + offset, buffer);
+        read.map_err(|error| {
+            self.failed = Some(error);
+            DecodeFailed
+        })
     }
 }
 

@@ -2,10 +2,8 @@
 
 use super::{Need, Purpose, Session};
 use crate::error::{BundleInvalid, Error, Field};
-use crate::verify::hashed::HashedBytes;
 use crate::wire::index::Range;
 use crate::wire::layout::Extent;
-use sha2::{Digest, Sha256};
 
 /// The seams of the `data` entries: each is checked before the first range behind it is asked for.
 #[derive(Clone, Copy)]
@@ -60,19 +58,4 @@ pub(super) fn place(session: &Session<'_>, range: &Range) -> Result<(usize, Exte
     place.ok_or(Error::BundleInvalid(BundleInvalid::Field {
         field: Field::DataParts,
     }))
-}
-
-/// Compares the stored bytes of a range with its digest.
-pub(super) fn check(
-    range: &Range,
-    bytes: &[u8],
-    hashed: Option<HashedBytes<'_>>,
-) -> Result<(), BundleInvalid> {
-    let sha256 = hashed.map_or_else(|| Sha256::digest(bytes).into(), |hashed| *hashed.sha256());
-    if sha256 == range.stored_sha256 {
-        return Ok(());
-    }
-    Err(BundleInvalid::RangeDamaged {
-        stored_offset: range.stored_offset,
-    })
 }

@@ -1,5 +1,6 @@
 //! Second state: the `info/` entries, checked when the source's bytes cost nothing and passed over otherwise.
 
+use super::stored::Stored;
 use super::{Need, Purpose, Session, State, index_fetch};
 use crate::error::{BundleInvalid, Error, Part};
 use sha2::{Digest, Sha256};
@@ -50,11 +51,16 @@ impl Info {
         }
     }
 
-    pub fn feed(self, session: &mut Session<'_>, bytes: &[u8]) -> Result<State, Error> {
+    pub fn feed(
+        self,
+        session: &mut Session<'_>,
+        bytes: u64,
+        mut stored: Stored<'_>,
+    ) -> Result<State, Error> {
         let layout = session.layout()?;
         match self.place {
             Place::Seam => {
-                session.check_seam(self.entry, bytes)?;
+                session.check_seam(self.entry, stored.at_once())?;
                 if self.entry == layout.index_entry() {
                     return Ok(State::IndexFetch(index_fetch::IndexFetch::new(session)?));
                 }
@@ -68,9 +74,9 @@ impl Info {
                 content.or_next(session)
             }
             Place::Content { done, mut digest } => {
-                digest.update(bytes);
+                stored.update(&mut digest)?;
                 let place = Place::Content {
-                    done: done + bytes.len() as u64,
+                    done: done + bytes,
                     digest,
                 };
                 Self {

@@ -51,6 +51,7 @@ mod route;
 mod runs;
 mod session;
 mod staying;
+mod stored;
 mod tally;
 mod transfer;
 mod walk;
@@ -59,11 +60,12 @@ mod ways;
 pub use plan::{Fetch, NoBase, Plan, PlanSpace, Start};
 pub use request::{Ahead, Purpose, Request};
 pub use runs::RUN_GAP_BYTES;
+pub use stored::{Again, GaveNone, TWICE_BUFFER_BYTES};
 pub use tally::Tally;
 
-use crate::decode::Inflate;
+use crate::decode::{Inflate, RangeDecoder};
 use crate::error::{BundleInvalid, Error, Misuse, Part};
-use crate::storage::{RangeDecoder, Storage};
+use crate::storage::Storage;
 use crate::verify::Verified;
 use crate::verify::hashed::HashedBytes;
 use crate::verify::policy::Policy;
@@ -72,6 +74,7 @@ use crate::wire::digest::Sha256Digest;
 use crate::wire::index::BLOCK_BYTES;
 use crate::wire::manifest::Manifest;
 use session::Session;
+use stored::Stored;
 
 /// Smallest [`Workspace::output`]: a page.
 pub const OUTPUT_MIN_BYTES: usize = 4096;
@@ -268,7 +271,8 @@ impl<'w> Installer<'w> {
     /// # Errors
     /// Whatever is found wrong with them; the installer is at its end then.
     pub fn feed<S: Storage>(&mut self, bytes: &[u8], storage: &mut S) -> Result<(), Error> {
-        self.take(bytes, None, storage)
+        let hashed = None;
+        self.take(bytes.len(), Stored::Once { bytes, hashed }, storage)
     }
 
     /// Takes the bytes that [`Need::Bytes`] asked for, exactly, with the hashes that were taken of them ahead.
@@ -280,31 +284,51 @@ impl<'w> Installer<'w> {
         hashed: HashedBytes<'_>,
         storage: &mut S,
     ) -> Result<(), Error> {
-        self.take(hashed.bytes(), Some(hashed), storage)
+        let bytes = hashed.bytes();
+        let hashed = Some(hashed);
+        self.take(bytes.len(), Stored::Once { bytes, hashed }, storage)
     }
 
-    fn take<S: Storage>(
+    /// Takes the bytes that [`Need::Bytes`] asked for from a source that gives them twice, for a caller who does not hold a whole range:
+    /// through `buffer` of [`TWICE_BUFFER_BYTES`]. Requests that fit the buffer are [fed](Self::feed).
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed). When the source gives no bytes, any error.
+    pub fn feed_twice<S: Storage>(
         &mut self,
-        bytes: &[u8],
-        hashed: Option<HashedBytes<'_>>,
+        again: &mut dyn Again,
+        buffer: &mut [u8],
         storage: &mut S,
     ) -> Result<(), Error> {
         let Need::Bytes(request) = self.need()? else {
             return Err(Misuse::UnexpectedFeed.into());
         };
-        if bytes.len() != request.bytes as usize {
+        let bytes = request.bytes as usize;
+        self.take(bytes, Stored::twice(again, bytes, buffer), storage)
+    }
+
+    fn take<S: Storage>(
+        &mut self,
+        bytes: usize,
+        stored: Stored<'_>,
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        let Need::Bytes(request) = self.need()? else {
+            return Err(Misuse::UnexpectedFeed.into());
+        };
+        if bytes != request.bytes as usize {
             return Err(Misuse::UnexpectedFeed.into());
         }
         self.session.count(request);
         let session = &mut self.session;
         self.state = match core::mem::replace(&mut self.state, State::Failed) {
-            State::Front(state) => state.feed(session, bytes)?,
-            State::Info(state) => state.feed(session, bytes)?,
-            State::IndexFetch(state) => state.feed(session, bytes, storage)?,
-            State::OtherRoutes(state) => state.feed(session, bytes, storage)?,
-            State::Transfer(state) => state.feed(session, bytes, hashed, storage)?,
-            State::OtherData(state) => state.feed(session, bytes, hashed)?,
-            State::Ending(state) => state.feed(session, bytes)?,
+            State::Front(state) => state.feed(session, stored.at_once())?,
+            State::Info(state) => state.feed(session, bytes as u64, stored)?,
+            State::IndexFetch(state) => state.feed(session, stored.at_once(), storage)?,
+            State::OtherRoutes(state) => state.feed(session, stored.at_once(), storage)?,
+            State::Transfer(state) => state.feed(session, stored, storage)?,
+            State::OtherData(state) => state.feed(session, stored)?,
+            State::Ending(state) => state.feed(session, stored.at_once())?,
             _ => return Err(Misuse::UnexpectedFeed.into()),
         };
         Ok(())

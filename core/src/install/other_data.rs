@@ -9,10 +9,10 @@ use super::data::{self, Seams};
 use super::ending::Ending;
 use super::place::Place;
 use super::planning::scratch_damaged;
+use super::stored::Stored;
 use super::{Ahead, Need, Purpose, Request, Session, State};
 use crate::error::{BundleInvalid, Error, Misuse, RecordFault};
 use crate::storage::Storage;
-use crate::verify::hashed::HashedBytes;
 use crate::wire::index::{Block, Cursor, Range, Record};
 
 pub(super) struct OtherData {
@@ -90,15 +90,14 @@ impl OtherData {
     pub fn feed(
         mut self,
         session: &mut Session<'_>,
-        bytes: &[u8],
-        hashed: Option<HashedBytes<'_>>,
+        mut stored: Stored<'_>,
     ) -> Result<State, Error> {
         let range = self.range.ok_or(Misuse::UnexpectedFeed)?;
         let (entry, _) = data::place(session, &range)?;
-        if self.seams.feed(session, entry, bytes)? {
+        if self.seams.feed(session, entry, stored.at_once())? {
             return Ok(State::OtherData(self));
         }
-        data::check(&range, bytes, hashed)?;
+        stored.check(&range)?;
         self.next += u64::from(range.stored_bytes);
         self.range = None;
         self.or_end(session)

@@ -5,9 +5,11 @@
 //!   other bytes than the index states, is damaged: then nothing counts that was written of the range.
 
 use super::blob::piece;
-use crate::error::{BundleInvalid, Error};
+use super::stored::Stored;
+use crate::decode::{DecodeFailed, History, RangeDecoder};
+use crate::error::{BundleInvalid, Error, StorageError};
 use crate::patch::{PatchDecoder, PatchError, PatchFault};
-use crate::storage::{PatchBase, RangeDecoder, Storage};
+use crate::storage::{PatchBase, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::wire::digest::BlobDigest;
 use crate::wire::index::Range;
@@ -28,6 +30,8 @@ pub(super) struct PatchedRange<'r> {
     pub base: PatchBase<'r>,
     /// The running digest of the blob, where one is taken on the way.
     pub digest: Option<&'r mut VerityDigest>,
+    /// Where the scratch area is free: instructions go there that a decoder lets go of.
+    pub history_start: u64,
     /// What it must be in the end.
     blob_digest: BlobDigest,
     patch: PatchDecoder,
@@ -61,6 +65,7 @@ impl<'r> PatchedRange<'r> {
             range,
             base,
             digest,
+            history_start: 0,
             blob_digest,
             patch: PatchDecoder::new(base.size, range.raw_bytes),
             sha256: Sha256::new(),
@@ -73,14 +78,14 @@ impl<'r> PatchedRange<'r> {
     /// they are. One half of `buffer` is for instructions, the other for what they make.
     pub fn make<S: Storage>(
         mut self,
-        stored: &[u8],
+        stored: &mut Stored<'_>,
         decoder: Option<&mut dyn RangeDecoder>,
         buffer: &mut [u8],
         storage: &mut S,
     ) -> Result<Outcome, Error> {
         let (instructions, made) = buffer.split_at_mut(buffer.len() / 2);
         let followed = match decoder {
-            None => self.follow(stored, made, storage),
+            None => self.follow_all(stored, made, storage),
             Some(decoder) => self.decode(stored, decoder, instructions, made, storage),
         };
         match followed.and_then(|()| self.end(made, storage)) {
@@ -102,10 +107,28 @@ impl<'r> PatchedRange<'r> {
         digest == Some(self.blob_digest)
     }
 
+    /// Follows instructions as they are, to the end of the stream.
+    fn follow_all<S: Storage>(
+        &mut self,
+        stored: &mut Stored<'_>,
+        made: &mut [u8],
+        storage: &mut S,
+    ) -> Result<(), Stopped> {
+        loop {
+            let piece = stored.next(self.range)?;
+            let bytes = piece.len();
+            if bytes == 0 {
+                return Ok(());
+            }
+            self.follow(piece, made, storage)?;
+            stored.pass(bytes);
+        }
+    }
+
     /// Follows instructions that are decoded piece by piece, to the end of the stream.
     fn decode<S: Storage>(
         &mut self,
-        mut stored: &[u8],
+        stored: &mut Stored<'_>,
         decoder: &mut dyn RangeDecoder,
         instructions: &mut [u8],
         made: &mut [u8],
@@ -115,8 +138,15 @@ impl<'r> PatchedRange<'r> {
             stored_offset: self.range.stored_offset,
         };
         loop {
-            let (taken, decoded) = decoder.decode(stored, instructions).map_err(|_| wrong)?;
-            stored = stored.get(taken..).ok_or(wrong)?;
+            let mut history = Kept {
+                storage,
+                start: self.history_start,
+                failed: None,
+            };
+            let (taken, decoded) = decoder
+                .decode(stored.next(self.range)?, instructions, &mut history)
+                .map_err(|DecodeFailed| history.failed.map_or(wrong.into(), Error::from))?;
+            stored.pass(taken).ok_or(wrong)?;
             if (taken, decoded) == (0, 0) {
                 return Ok(());
             }
@@ -185,5 +215,31 @@ impl<'r> PatchedRange<'r> {
             stored_offset: self.range.stored_offset,
             fault,
         }
+    }
+}
+
+/// Instructions that a decoder let go of, in the scratch area.
+struct Kept<'h, S> {
+    storage: &'h mut S,
+    start: u64,
+    failed: Option<StorageError>,
+}
+
+impl<S: Storage> Kept<'_, S> {
+    fn noted(&mut self, done: Result<(), StorageError>) -> Result<(), DecodeFailed> {
+        self.failed = done.err();
+        done.map_err(|_| DecodeFailed)
+    }
+}
+
+impl<S: Storage> History for Kept<'_, S> {
+    fn keep(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DecodeFailed> {
+        let kept = self.storage.scratch_write(self.start + offset, bytes);
+        self.noted(kept)
+    }
+
+    fn recall(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DecodeFailed> {
+        let read = self.storage.scratch_read(self.start + offset, buffer);
+        self.noted(read)
     }
 }

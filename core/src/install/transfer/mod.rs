@@ -13,13 +13,13 @@ use super::other_data::OtherData;
 use super::patched::Outcome;
 use super::planning::{locate, read_block};
 use super::runs::LookAhead;
+use super::stored::Stored;
 use super::walk::{Step, Walk};
 use super::ways::{self, Choice, Way};
 use super::{Ahead, Need, Purpose, Request, Session, State, staying};
 use crate::error::{Error, Misuse};
 use crate::storage::{Location, RunningObject, Storage};
 use crate::verify::digest::VerityDigest;
-use crate::verify::hashed::HashedBytes;
 use crate::wire::digest::BlobDigest;
 use crate::wire::index::{Alternative, Blob, Encoding, Range, Role};
 use crate::wire::layout::Extent;
@@ -206,25 +206,25 @@ impl Transfer {
     pub fn feed<S: Storage>(
         mut self,
         session: &mut Session<'_>,
-        bytes: &[u8],
-        hashed: Option<HashedBytes<'_>>,
+        mut stored: Stored<'_>,
         storage: &mut S,
     ) -> Result<State, Error> {
         let Task::Range { range, purpose } = self.task else {
             return Err(Misuse::UnexpectedFeed.into());
         };
         let (entry, _) = data::place(session, &range)?;
-        if self.seams.feed(session, entry, bytes)? {
+        if self.seams.feed(session, entry, stored.at_once())? {
             return Ok(State::Transfer(self));
         }
-        data::check(&range, bytes, hashed)?;
+        stored.check(&range)?;
         self.task = Task::Walk;
         if let (Purpose::Data, Some(Current::Write(writing))) = (purpose, &mut self.blob) {
-            self.fetched_bytes += bytes.len() as u64;
+            let bytes = u64::from(range.stored_bytes);
+            self.fetched_bytes += bytes;
             if writing.patch().is_some() {
-                session.tally.patch_bytes += bytes.len() as u64;
+                session.tally.patch_bytes += bytes;
             }
-            let outcome = writing.take_range(session, &range, bytes, hashed, storage)?;
+            let outcome = writing.take_range(session, &range, &mut stored, storage)?;
             if outcome == Outcome::BaseDamaged {
                 self.give_up(session, storage)?;
             }
