@@ -25,10 +25,12 @@ mcu:
 	@cargo build --locked --release --quiet -p twinseal-bundle -p twinseal-hil
 	@target/release/twinseal-hil run scenarios/mcu --board mcu $(if $(filter command line,$(origin CUTS)),--cuts $(CUTS)) --jobs 2 --out .cache/mcu --html .cache/mcu.html
 
-# The small static agent without a C library, the /init of an initramfs: target/device/bin/twinseal-minimal.
+# The small static agent without a C library, in target/device/bin: the /init of an initramfs, and two with the commands of a
+# running system (docs/minimal.md).
 minimal:
-	@scripts/device-programs.sh twinseal-minimal
-	@scripts/footprint.sh
+	@scripts/device-programs.sh small
+	@for program in twinseal-minimal twinseal-minimal-commands twinseal-minimal-fetch; do \
+	    scripts/footprint.sh target/device/bin/$$program || exit 1; done
 
 # Both agents for 64-bit ARM devices: target/aarch64/bin. They are tried here under emulation: target/aarch64/emulated.
 aarch64:

@@ -52,7 +52,11 @@ check_build() {
   scripts/device-programs.sh &
   device=$!
   host_programs || { wait $device; return 1; }
-  wait $device && scripts/footprint.sh && scripts/footprint.sh target/device/bin/twinseal-minimal-commands
+  wait $device || return 1
+  local program
+  for program in twinseal-minimal twinseal-minimal-commands twinseal-minimal-fetch; do
+    scripts/footprint.sh "target/device/bin/$program" || return 1
+  done
 }
 
 check_test() {

@@ -2,9 +2,10 @@
 # Builds the programs that run on a device, static, into target/device/bin: twinseal and twinseal-minimal. A sealed root
 # then needs no library of the machine that built them, and the initramfs needs nothing but its /init.
 #
-# usage: scripts/device-programs.sh [twinseal | twinseal-minimal | twinseal-minimal-commands]   one of them
+# usage: scripts/device-programs.sh [PROGRAM]   one of twinseal, twinseal-minimal, twinseal-minimal-commands, twinseal-minimal-fetch; or "small": the last three
 #
-# twinseal-minimal-commands is twinseal-minimal with the commands of a running system, and without the network of a recovery.
+# twinseal-minimal-commands is twinseal-minimal with the commands of a running system, and without the network of a recovery;
+# twinseal-minimal-fetch is the same with the kernel's network: it installs from an address too.
 #
 # Takes a minute and a half the first time. Needs the Rust toolchain and a C compiler.
 set -euo pipefail
@@ -15,12 +16,17 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 build() {
     local name=$1 program=$2 profile=$3 flags=$4
     shift 4
+    mkdir -p "$workspace/target/device"
+    # Several programs come out under one name, and tests build side by side.
+    exec 9>"$workspace/target/device/lock"
+    flock 9
     RUSTFLAGS=$flags cargo build --locked --quiet --profile "$profile" --target "$host" \
         --manifest-path "$workspace/Cargo.toml" --target-dir "$workspace/target/device" -p "$program" "$@"
     mkdir -p "$workspace/target/device/bin"
     local new=$workspace/target/device/$host/$profile/$program
     # An unchanged program keeps its time, so that nothing is made anew for it.
     cmp -s "$new" "$workspace/target/device/bin/$name" || cp "$new" "$workspace/target/device/bin/$name"
+    exec 9>&-
 }
 
 # One cargo run for each: together, the features that one asks of a library would be in the other too.
@@ -37,11 +43,15 @@ bare+=" -Z mir-opt-level=1 -C link-arg=-Wl,--icf=all"
 bare+=' --cfg sha2_backend_soft="compact"'
 # The toolchain is pinned, so options that are not stable are those of one compiler.
 export RUSTC_BOOTSTRAP=1
-if [[ -z $only || $only == twinseal-minimal ]]; then
+if [[ -z $only || $only == small || $only == twinseal-minimal ]]; then
     step "twinseal-minimal, without a C library" build twinseal-minimal twinseal-minimal minimal "$bare" \
         --no-default-features --features bare,net
 fi
-if [[ -z $only || $only == twinseal-minimal-commands ]]; then
+if [[ -z $only || $only == small || $only == twinseal-minimal-commands ]]; then
     step "twinseal-minimal, with its commands" build twinseal-minimal-commands twinseal-minimal minimal "$bare" \
         --no-default-features --features bare,commands
+fi
+if [[ -z $only || $only == small || $only == twinseal-minimal-fetch ]]; then
+    step "twinseal-minimal, with its commands and a network" build twinseal-minimal-fetch twinseal-minimal minimal "$bare" \
+        --no-default-features --features bare,fetch
 fi

@@ -2,7 +2,7 @@
 # Compares a small static agent with what it promises: its size (size-budget.toml, by the program's name), one file without an
 # interpreter, and no symbol of a C library.
 #
-# usage: scripts/footprint.sh [PROGRAM]     default: target/device/bin/twinseal-minimal; also twinseal-minimal-commands there
+# usage: scripts/footprint.sh [PROGRAM]     default: target/device/bin/twinseal-minimal; also twinseal-minimal-commands and -fetch there
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need readelf=binutils

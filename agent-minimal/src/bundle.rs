@@ -2,7 +2,7 @@
 
 use crate::console::words_of;
 use crate::files;
-#[cfg(feature = "net")]
+#[cfg(feature = "web")]
 use crate::net::{NetProblem, Web};
 use core::fmt;
 use embedded_io::{ErrorKind, ErrorType, Read, Seek, SeekFrom};
@@ -49,8 +49,15 @@ pub enum SourceProblem {
     /// The kernel says no.
     Kernel(Errno),
     /// The network does.
-    #[cfg(feature = "net")]
+    #[cfg(feature = "web")]
     Net(NetProblem),
+}
+
+/// Whether a source is an address, and no path.
+#[must_use]
+pub fn is_address(source: &str) -> bool {
+    let scheme = source.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// A bundle in a file or a pipe.
@@ -149,8 +156,8 @@ impl Bundle for LocalBundle {
     }
 }
 
-#[cfg(feature = "net")]
-impl Bundle for Web<'_, '_> {
+#[cfg(feature = "web")]
+impl Bundle for Web<'_> {
     fn read_at(
         &mut self,
         offset: u64,
@@ -229,7 +236,7 @@ impl From<KernelSays> for SourceProblem {
     }
 }
 
-#[cfg(feature = "net")]
+#[cfg(feature = "web")]
 impl From<NetProblem> for SourceProblem {
     fn from(problem: NetProblem) -> Self {
         Self::Net(problem)
@@ -240,7 +247,7 @@ impl fmt::Display for SourceProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kernel(errno) => words_of(*errno).fmt(f),
-            #[cfg(feature = "net")]
+            #[cfg(feature = "web")]
             Self::Net(problem) => problem.fmt(f),
         }
     }

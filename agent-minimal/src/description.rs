@@ -57,6 +57,8 @@ pub struct Description {
     pub sets: Option<[SetSlots; 2]>,
     /// Pairs of image slots.
     pub images: Vec<ImagePair, PAYLOADS_MAX_COUNT>,
+    /// Whether it has a table `[budget]` or `[network]`, which only the full agent keeps to.
+    pub limits_network: bool,
 }
 
 /// Who chooses the set at boot.
@@ -179,6 +181,7 @@ impl Description {
             variables: place(fields.variables.unwrap_or(EFI_VARIABLES))?,
             sets: sets(&fields, &place)?,
             images: images(&fields.slots, &place)?,
+            limits_network: fields.has_others.contains(&true),
         };
         if fields.variables.is_some() && description.loader == Loader::Record {
             return Err(DescriptionFault::VariablesWithoutLoader);

@@ -4,7 +4,7 @@ use crate::bundle::SourceProblem;
 use crate::console::words_of;
 use crate::description::DescriptionFault;
 use crate::files::OwnPath;
-#[cfg(feature = "net")]
+#[cfg(feature = "web")]
 use crate::net::NetProblem;
 use rustix::io::Errno;
 use thiserror::Error;
@@ -95,6 +95,17 @@ pub enum AgentError {
         /// Why.
         problem: SourceProblem,
     },
+    /// The source is an address that is none of ours.
+    #[error("{}", no_address(.name))]
+    Address {
+        /// The address; empty when it is too long to be kept.
+        name: OwnPath,
+    },
+    /// The description says how the network may be used, and this program does not know how.
+    #[error(
+        "The device description has [budget] or [network], which only `twinseal` keeps to. Fetch with that."
+    )]
+    NetworkLimited,
     /// The bundle has no UKI, and the device boots one.
     #[error(
         "The bundle carries no UKI, and this device boots one from each set: the set could not be booted."
@@ -141,13 +152,15 @@ impl AgentError {
             | Self::NoKeys { .. }
             | Self::TooManyKeys { .. }
             | Self::RunningSetUnknown { .. }
+            | Self::Address { .. }
+            | Self::NetworkLimited
             | Self::LoaderUnknown => exit::USAGE,
             Self::DataVolatile | Self::File { .. } | Self::SlotMissing { .. } => exit::STORAGE,
             Self::RecordBlank | Self::RecordCorrupt => exit::BOOT_RECORD,
             Self::JournalBroken(_) => exit::JOURNAL,
             Self::NoSystem => exit::SLOT,
             Self::RestartFirst { .. } => exit::TRIAL_RUNNING,
-            #[cfg(feature = "net")]
+            #[cfg(feature = "web")]
             Self::Source {
                 problem: SourceProblem::Net(NetProblem::Changed),
                 ..
@@ -155,6 +168,22 @@ impl AgentError {
             Self::Source { .. } | Self::NoMedium => exit::SOURCE,
         }
     }
+}
+
+fn no_address(name: &OwnPath) -> impl core::fmt::Display + '_ {
+    core::fmt::from_fn(move |f| {
+        if cfg!(feature = "fetch") {
+            write!(
+                f,
+                "{name} is no address that this program can fetch from. It must be http://SERVER[:PORT]/PATH; for others there is `twinseal`."
+            )
+        } else {
+            write!(
+                f,
+                "This program fetches nothing, so {name} must be downloaded first."
+            )
+        }
+    })
 }
 
 impl From<CoreError> for AgentError {

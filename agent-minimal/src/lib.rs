@@ -7,8 +7,8 @@
 //! - [`install`], with [`bundle`], [`memory`] and [`zstd`]: a bundle into a set;
 //! - `status`, `verdict` (feature `commands`): a running system; [`device`], [`description`], [`slots`], [`held`], [`keys`]: what it is;
 //! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
-//! - `recovery`, `net` (feature `net`): a set rebuilt from a medium or a web server when neither may start; [`media`], [`attempt`]: what
-//!   it shares with the commands;
+//! - `recovery` (feature `net`): a set rebuilt from a medium or a web server when neither may start; [`media`], [`attempt`]: what
+//!   it shares with the commands; `net`: a bundle on a web server, through a network of our own (`net`) or the kernel's (`fetch`);
 //! - [`data`], [`var`], [`etc_overlay`], [`tree`]: what is not sealed; [`handover`]: from the initramfs to the system.
 //!
 //! # Invariants
@@ -64,7 +64,7 @@ pub mod keys;
 pub mod labels;
 pub mod media;
 pub mod memory;
-#[cfg(feature = "net")]
+#[cfg(feature = "web")]
 pub mod net;
 pub mod process;
 #[cfg(feature = "commands")]

@@ -10,13 +10,15 @@
 //! - What the firmware would say to the UKI is not asked here; where it checks, the journal says that it was not asked.
 
 use crate::attempt::Attempt;
-use crate::bundle::LocalBundle;
+use crate::bundle::{Bundle, LocalBundle, is_address};
 use crate::console::Stream;
 use crate::device::{Device, need_record};
 use crate::error::AgentError;
 use crate::held::Held;
 use crate::install::{Order, Releases, Stopped, Watcher, into_set};
 use crate::memory::Memory;
+#[cfg(feature = "fetch")]
+use crate::net::{Attendant, KernelNet, Patience, Url, Web};
 use crate::slots::{Access, Places, images};
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::{Set, trial};
@@ -24,6 +26,7 @@ use twinseal_core::install::{Installed, Plan};
 use twinseal_core::verify::Verified;
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::wire::manifest::Manifest;
+use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::journal::Past;
 use twinseal_platform_linux::loader::BootLoader;
 use twinseal_platform_linux::{LinuxConfig, LinuxStorage};
@@ -119,9 +122,35 @@ fn transfer(
     memory: &mut Memory,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Installed>, Stopped> {
+    if !is_address(source) {
+        let bundle = LocalBundle::open(source);
+        let mut bundle = bundle.map_err(|problem| AgentError::source(source, problem))?;
+        return transfer_from(device, start, source, &mut bundle, memory, watcher);
+    }
+    #[cfg(feature = "fetch")]
+    if let Some(url) = Url::parse(source) {
+        if device.description.limits_network {
+            return Err(AgentError::NetworkLimited.into());
+        }
+        let mut network = KernelNet::new(Patience::default(), &Told);
+        let bundle = Web::open(&mut network, &url);
+        let mut bundle = bundle.map_err(|problem| AgentError::source(source, problem))?;
+        return transfer_from(device, start, source, &mut bundle, memory, watcher);
+    }
+    let name = join(&[source]).unwrap_or_default();
+    Err(AgentError::Address { name }.into())
+}
+
+/// The same from a bundle that is open.
+fn transfer_from(
+    device: &Device,
+    start: &Start,
+    source: &str,
+    bundle: &mut dyn Bundle,
+    memory: &mut Memory,
+    watcher: &mut dyn Watcher,
+) -> Result<Option<Installed>, Stopped> {
     let target = start.running.other();
-    let mut bundle =
-        LocalBundle::open(source).map_err(|problem| AgentError::source(source, problem))?;
     let mut running_places = Places::of(&device.description, start.running)?;
     let mut target_places = Places::of(&device.description, target)?;
     let running_set = running_places.open(Access::Read)?;
@@ -159,7 +188,7 @@ fn transfer(
         probe_images: start.past.is_unfinished(target),
     });
     let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
-    into_set(&order, source, &mut bundle, storage, memory, watcher)
+    into_set(&order, source, bundle, storage, memory, watcher)
 }
 
 /// Does an install and arms its trial.
@@ -241,6 +270,19 @@ impl Watcher for Began<'_, '_> {
             ));
         }
     }
+}
+
+/// Tells people what the network does. Nothing else waits for this program.
+#[cfg(feature = "fetch")]
+struct Told;
+
+#[cfg(feature = "fetch")]
+impl Attendant for Told {
+    fn say(&self, line: core::fmt::Arguments<'_>) {
+        Stream::Error.say(line);
+    }
+
+    fn alive(&self) {}
 }
 
 /// A plan that is only shown.

@@ -24,8 +24,8 @@ pub(super) struct Fields<'t> {
     pub record: Option<&'t str>,
     pub variables: Option<&'t str>,
     has_boot: bool,
-    /// Tables for the full agent; here only their form is looked at.
-    has_others: [bool; 2],
+    /// Tables for the full agent; here only their form is looked at. Both limit the network.
+    pub has_others: [bool; 2],
     pub sets: [PartialSet<'t>; 2],
     pub slots: Vec<Slot<'t>, PAYLOADS_MAX_COUNT>,
 }

@@ -18,6 +18,7 @@ fn one_line_is_enough() {
         (Verity::Required, 3)
     );
     assert!(device.trusts_clock && device.loader == Loader::Record);
+    assert!(!device.limits_network);
     let [a, b] = device.sets.unwrap();
     assert_eq!(a.boot, "/dev/disk/by-partlabel/boot-a");
     assert_eq!(b.root, "/dev/disk/by-partlabel/root-b");
@@ -36,6 +37,7 @@ fn every_key_is_read_and_relative_paths_start_at_the_file() {
     assert_eq!(device.running, "/run/set");
     assert_eq!((device.verity, device.trial_attempts), (Verity::Absent, 5));
     assert!(!device.trusts_clock && device.loader == Loader::Uefi);
+    assert!(device.limits_network);
     let keys: Vec<&str, 4> = device
         .trusted_keys
         .iter()

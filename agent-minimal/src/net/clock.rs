@@ -2,6 +2,7 @@
 
 pub use crate::clock::Moment;
 
+#[cfg(feature = "net")]
 impl From<Moment> for smoltcp::time::Instant {
     fn from(moment: Moment) -> Self {
         let micros = moment.since_start().as_micros();

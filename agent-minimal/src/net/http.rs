@@ -9,10 +9,9 @@
 //! - A read that failed goes on where it stood, in the middle of a range too.
 
 use super::clock::Moment;
-use super::connection::Pace;
 use super::head::{Head, HeadBytes, Validator, take_head};
-use super::stack::pause;
-use super::{NetProblem, Stack, Url};
+use super::{NetProblem, Pace, Transport, Url};
+use crate::clock::sleep;
 use core::fmt::Write;
 use core::time::Duration;
 use heapless::String;
@@ -37,8 +36,8 @@ pub const REDIRECTS_MAX: u32 = 5;
 const INTERIM_MAX: u32 = 4;
 
 /// A bundle on a web server.
-pub struct Web<'s, 'm> {
-    stack: &'s mut Stack<'m>,
+pub struct Web<'t> {
+    transport: &'t mut dyn Transport,
     url: Url,
     /// Where the server sent to.
     target: Url,
@@ -77,15 +76,15 @@ struct Retry {
     bytes_since: u64,
 }
 
-impl<'s, 'm> Web<'s, 'm> {
+impl<'t> Web<'t> {
     /// Opens a bundle: asks for its start.
     ///
     /// # Errors
     /// [`NetProblem`] when the server cannot be reached within the patience, or gives no bytes.
-    pub fn open(stack: &'s mut Stack<'m>, url: &Url) -> Result<Self, NetProblem> {
+    pub fn open(transport: &'t mut dyn Transport, url: &Url) -> Result<Self, NetProblem> {
         let mut web = Self {
-            retry: Retry::new(stack.patience.pause),
-            stack,
+            retry: Retry::new(transport.patience().pause),
+            transport,
             url: url.clone(),
             target: url.clone(),
             about: None,
@@ -123,33 +122,33 @@ impl<'s, 'm> Web<'s, 'm> {
             };
             self.running = None;
             self.is_connected = false;
-            let patience = &self.stack.patience;
+            let patience = self.transport.patience();
             if self.ended || !problem.may_pass() || !self.retry.is_left(patience) {
                 return Err(problem);
             }
             let (time, at) = (self.retry.pause, offset.saturating_add(done as u64));
             let (number, of) = (self.retry.tried, patience.tries);
             let seconds = time.as_secs();
-            self.stack.attendant.say(format_args!(
+            self.transport.attendant().say(format_args!(
                 "{problem}, at byte {at} of {}; try {number} of {of} follows in {seconds} s",
                 self.url
             ));
             self.wait(time);
-            self.retry.pause = (time * 2).min(self.stack.patience.pause_max);
+            self.retry.pause = (time * 2).min(self.transport.patience().pause_max);
             // An address that a server sent to need not be good for ever.
             self.target.clone_from(&self.url);
         }
     }
 
-    /// Waits, and lets the stack go on meanwhile; no longer than until the attendant is called away.
+    /// Waits, and lets the network go on meanwhile; no longer than until the attendant is called away.
     fn wait(&mut self, time: Duration) {
         let end = Moment::now().after(time);
         loop {
-            match self.stack.turn_in_vain(end, NetProblem::Silent) {
+            match self.transport.pause(end) {
                 Ok(()) => {}
                 Err(NetProblem::Silent | NetProblem::CalledAway) => return,
                 // The interface is down, and fails again at once: nothing is there to wait for.
-                Err(_) => pause(Duration::from_millis(50)),
+                Err(_) => sleep(Duration::from_millis(50)),
             }
         }
     }
@@ -166,7 +165,7 @@ impl<'s, 'm> Web<'s, 'm> {
             self.go_to(position, rest.len() as u64)?;
             let taken = self.take_body(rest)?;
             // What is only dropped is no progress: a server without ranges would be asked for the same bytes for ever.
-            self.retry.progress(taken as u64, &self.stack.patience);
+            self.retry.progress(taken as u64, self.transport.patience());
             *done += taken;
         }
         Ok(())
@@ -182,7 +181,7 @@ impl<'s, 'm> Web<'s, 'm> {
         let room = room.get_mut(..length).unwrap_or_default();
         let taken = match room.is_empty() {
             true => 0,
-            false => self.stack.receive(room, &mut self.pace)?,
+            false => self.transport.receive(room, &mut self.pace)?,
         };
         running.position = running.position.saturating_add(taken as u64);
         if taken == 0 {
@@ -255,7 +254,7 @@ impl<'s, 'm> Web<'s, 'm> {
             .running
             .take()
             .is_none_or(|running| running.stays_open && running.end == Some(running.position));
-        self.is_connected &= is_read_whole && self.stack.is_connected();
+        self.is_connected &= is_read_whole && self.transport.is_connected();
         let last = position.saturating_add(window_bytes).saturating_sub(1);
         let mut leads = 0;
         loop {
@@ -290,19 +289,18 @@ impl<'s, 'm> Web<'s, 'm> {
     fn ask(&mut self, first: u64, last: u64) -> Result<Head, NetProblem> {
         let request = self.text(first, last)?;
         if !self.is_connected {
-            let address = self.stack.address_of(self.target.host())?;
-            self.stack.connect(address, self.target.port())?;
+            let address = self.transport.address_of(self.target.host())?;
+            self.transport.connect(address, self.target.port())?;
             self.is_connected = true;
         }
-        self.stack.send_all(request.as_bytes())?;
-        let end = Moment::now().after(self.stack.patience.head);
+        self.transport.send_all(request.as_bytes())?;
+        let end = Moment::now().after(self.transport.patience().head);
         let mut bytes = HeadBytes::new();
         for _ in 0..=INTERIM_MAX {
             bytes.clear();
-            self.stack
-                .receive_until(end, NetProblem::HeadSilent, |came| {
-                    take_head(&mut bytes, came)
-                })?;
+            let mut take = |came: &[u8]| take_head(&mut bytes, came);
+            self.transport
+                .receive_until(end, NetProblem::HeadSilent, &mut take)?;
             let head = Head::parse(&bytes)?;
             if head.status >= 200 {
                 return Ok(head);
@@ -375,7 +373,7 @@ impl<'s, 'm> Web<'s, 'm> {
     }
 }
 
-impl Source for Web<'_, '_> {
+impl Source for Web<'_> {
     type Error = NetProblem;
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError<NetProblem>> {

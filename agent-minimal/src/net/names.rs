@@ -11,7 +11,7 @@ impl Stack<'_> {
     ///
     /// # Errors
     /// [`NetProblem`] when nobody knows the name, or nobody answers.
-    pub fn address_of(&mut self, host: &str) -> Result<Ipv4Addr, NetProblem> {
+    pub fn resolve(&mut self, host: &str) -> Result<Ipv4Addr, NetProblem> {
         if let Ok(address) = host.parse() {
             return Ok(address);
         }

@@ -81,7 +81,7 @@ impl fmt::Display for NetProblem {
             Self::NoCarrier => "no network interface has a carrier; plug in a cable",
             Self::NoAddress => "no DHCP server gave an address",
             Self::NoNameServer => {
-                "the server has a name, and neither DHCP nor the command line says who knows names"
+                "the server has a name, and nobody says who knows names (DHCP, the command line, /etc/resolv.conf)"
             }
             Self::NameSilent => "no name server answers",
             Self::NameUnknown => "the server's name is not known",

@@ -7,12 +7,12 @@
 use super::clock::Moment;
 use super::frames::{RECEIVE_MAX_BYTES, SEND_MAX_BYTES, Wire};
 use super::{Attendant, NetProblem, Patience, Setting};
+use crate::clock::sleep;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use heapless::Vec;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
-use rustix::thread::{Timespec, nanosleep};
 use smoltcp::config::DNS_MAX_SERVER_COUNT;
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet, SocketStorage,
@@ -285,16 +285,8 @@ fn with_carrier(
             return Err(NetProblem::CalledAway);
         }
         attendant.alive();
-        pause(LOOK_AGAIN);
+        sleep(LOOK_AGAIN);
     }
-}
-
-/// Waits; a signal may end that before.
-pub(super) fn pause(time: Duration) {
-    let _ = nanosleep(&Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    });
 }
 
 /// A number that nobody can guess; early in a boot, one that is hard to. It only starts sequence numbers and ports.

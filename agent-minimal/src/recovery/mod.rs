@@ -256,6 +256,7 @@ fn device(facts: &Recovery, sets: [crate::description::SetSlots; 2]) -> Device {
         variables: own(VARIABLES_FOLDER),
         sets: Some(sets),
         images: Vec::new(),
+        limits_network: false,
     };
     Device { description, keys }
 }

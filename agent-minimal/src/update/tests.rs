@@ -44,6 +44,44 @@ impl Watcher for Accepts {
 }
 
 #[test]
+fn an_address_that_is_none_and_a_limited_network_are_refused_before_anything_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut device = device(&folder);
+    let mut store = device.record_store().unwrap();
+    let provisioned = BootRecord::provisioned(Set::A, 0, [1; 32]);
+    let loaded = Loaded::Record(record::store(&mut store, &provisioned).unwrap());
+    let past = device.journal(&loaded).unwrap().past();
+    let mut memory = MEMORY.lock().unwrap();
+    let mut fetch = |device: &Device, source| {
+        let begin = start(device, &loaded, Set::A, past).unwrap();
+        let stopped = transfer(device, &begin, source, &mut memory, &mut Accepts);
+        stopped.unwrap_err().error
+    };
+    for wrong in [
+        "https://a/b",
+        "ftp://a/b",
+        "http://",
+        "http://[::1]/b",
+        "x://",
+    ] {
+        let error = fetch(&device, wrong);
+        let said = std::format!("{error}");
+        assert!(
+            said.starts_with(wrong) && said.contains("http://SERVER"),
+            "{said}"
+        );
+        assert_eq!(error.code(), twinseal_core::exit::USAGE);
+    }
+    // What only looks like one is a path.
+    let path = fetch(&device, "./a b://c");
+    assert!(matches!(path, AgentError::Source { .. }), "{path:?}");
+    device.description.limits_network = true;
+    let limited = fetch(&device, "http://127.0.0.1:9/b");
+    assert!(matches!(limited, AgentError::NetworkLimited), "{limited:?}");
+    assert_eq!(limited.code(), twinseal_core::exit::USAGE);
+}
+
+#[test]
 fn a_loader_that_cannot_be_opened_costs_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
     let device = device(&folder);

@@ -69,6 +69,36 @@ pub fn ip(arguments: &[&str]) {
     assert!(status.unwrap().success(), "ip {arguments:?}");
 }
 
+/// Gives this machine an address, for tests that use the kernel's network.
+pub fn give_address() {
+    for words in [
+        "address replace 10.77.0.9/24 dev client",
+        "link set client up",
+    ] {
+        let status = Command::new("ip").args(words.split(' ')).status();
+        assert!(status.unwrap().success(), "ip {words}");
+    }
+}
+
+/// Puts a text in the place of a file of this machine, for this test alone: its mounts are its own.
+pub fn put(path: &str, text: &str, folder: &Path) {
+    let name = path.replace('/', "-");
+    let own = folder.join(name);
+    let is_new = !own.exists();
+    std::fs::write(&own, text).unwrap();
+    if is_new {
+        let status = Command::new("mount")
+            .arg("--bind")
+            .arg(&own)
+            .arg(path)
+            .status();
+        assert!(
+            status.unwrap().success(),
+            "{path} must be there to be covered"
+        );
+    }
+}
+
 /// Moves the calling thread to the serving machine.
 pub fn move_to_server() {
     let space = File::open(Path::new("/run/netns").join(SERVERS)).unwrap();

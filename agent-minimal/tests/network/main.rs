@@ -3,26 +3,20 @@
 
 mod hostile;
 mod lab;
+mod servers;
 
-use hostile::{Hostile, answer_well, drip, partial};
+use hostile::{Hostile, partial};
 use lab::{Listener, SERVER, in_network, patience, start_dnsmasq, start_nginx};
+use servers::{Client, PORT, content, read_all, url};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::iter;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use twinseal_core::source::{Source, SourceError};
-use twinseal_minimal::net::{Buffers, NetProblem, Patience, Setting, Stack, Storage, Url, Web};
-
-const PORT: u16 = 8080;
-
-/// Bytes that say where they stand.
-fn content(bytes: usize) -> Vec<u8> {
-    (0..bytes / 4)
-        .flat_map(|word| (word as u32).to_le_bytes())
-        .collect()
-}
+use twinseal_minimal::net::{
+    Buffers, NetProblem, Patience, Setting, Stack, Storage, Transport, Url, Web,
+};
 
 /// Opens a stack and gives it to `work`.
 fn with_stack<T>(
@@ -40,28 +34,6 @@ fn with_stack<T>(
 /// A known address, so that a test is about its server alone.
 fn fixed() -> Setting {
     Setting::parse("10.77.0.9/24").unwrap()
-}
-
-fn url(path: &str) -> Url {
-    Url::parse(&format!("http://{SERVER}:{PORT}{path}")).unwrap()
-}
-
-/// Reads all from `offset` to the end in steps; gives the bytes, or what went wrong.
-fn read_all(
-    stack: &mut Stack<'_>,
-    url: &Url,
-    bytes: usize,
-    step: usize,
-) -> Result<Vec<u8>, SourceError<NetProblem>> {
-    let mut web = Web::open(stack, url).map_err(SourceError::Source)?;
-    let mut all = vec![0; bytes];
-    let mut offset = 0;
-    for part in all.chunks_mut(step) {
-        web.read_at(offset, part)?;
-        offset += part.len() as u64;
-    }
-    assert_eq!(web.ends_at(offset), Ok(true));
-    Ok(all)
 }
 
 #[test]
@@ -114,8 +86,8 @@ fn dhcp_names_and_ranges_of_the_servers_of_others() {
 }
 
 /// Small gaps, large ones, and bytes at the very end.
-fn reads_with_gaps(stack: &mut Stack<'_>, url: &Url, bundle: &[u8]) {
-    let mut web = Web::open(stack, url).unwrap();
+fn reads_with_gaps(network: &mut dyn Transport, url: &Url, bundle: &[u8]) {
+    let mut web = Web::open(network, url).unwrap();
     for offset in [0, 10_000, 12_000, 900_000, 900_004, 2_999_000] {
         let mut part = vec![0; 1_000];
         web.read_at(offset as u64, &mut part).unwrap();
@@ -244,27 +216,87 @@ fn whoever_is_called_away_waits_for_nobody() {
 }
 
 #[test]
+fn names_and_ranges_of_the_servers_of_others_through_the_kernel() {
+    let name = "names_and_ranges_of_the_servers_of_others_through_the_kernel";
+    in_network(name, || {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = content(3_000_000);
+        fs::create_dir(folder.path().join("www")).unwrap();
+        fs::write(folder.path().join("www/b.tseal"), &bundle).unwrap();
+        let (_names, _web) = (start_dnsmasq(folder.path()), start_nginx(folder.path()));
+        lab::put(
+            "/etc/hosts",
+            "127.0.0.1 localhost\n10.77.0.1 alias.example\n",
+            folder.path(),
+        );
+        // The first one is nobody, and is given up for the next.
+        let servers = format!("nameserver 10.77.0.77\nnameserver {SERVER}\n");
+        lab::put("/etc/resolv.conf", &servers, folder.path());
+        let listener = Listener::default();
+        let get = |host: &str, path: &str| {
+            let url = Url::parse(&format!("http://{host}/{path}")).unwrap();
+            Client::Kernel.with(patience(), &listener, |network| {
+                Web::open(network, &url).err()
+            })
+        };
+        let url = Url::parse("http://updates.example/b.tseal").unwrap();
+        let patient = Patience {
+            name: Duration::from_secs(20),
+            ..patience()
+        };
+        let read = Client::Kernel.with(patient, &listener, |network| {
+            reads_with_gaps(network, &url, &bundle);
+            read_all(network, &url, bundle.len(), 100_000)
+        });
+        assert!(read == Ok(Ok(bundle)));
+        assert_eq!(listener.heard("try"), 0, "nothing had to be tried again");
+        assert_eq!(get("alias.example", "b.tseal"), Ok(None));
+        lab::put(
+            "/etc/resolv.conf",
+            &format!("nameserver {SERVER}\n"),
+            folder.path(),
+        );
+        assert_eq!(
+            get("nobody.example", "b.tseal"),
+            Ok(Some(NetProblem::NameUnknown))
+        );
+        assert_eq!(
+            get("updates.example", "c.tseal"),
+            Ok(Some(NetProblem::Status(404)))
+        );
+        assert_eq!(
+            get("updates.example:9", ""),
+            Ok(Some(NetProblem::NotReached))
+        );
+        assert_eq!(listener.heard("the server cannot be reached, at byte 0"), 3);
+        lab::put("/etc/resolv.conf", "nameserver 10.77.0.77\n", folder.path());
+        assert_eq!(get("updates.example", ""), Ok(Some(NetProblem::NameSilent)));
+        lab::put("/etc/resolv.conf", "# nobody\n", folder.path());
+        assert_eq!(
+            get("updates.example", ""),
+            Ok(Some(NetProblem::NoNameServer))
+        );
+        // Nobody is on the way there: said at once by the kernel.
+        assert_eq!(get("192.0.2.1", ""), Ok(Some(NetProblem::NotReached)));
+    });
+}
+
+#[test]
 fn a_link_that_is_cut_every_100_kb_is_followed_to_the_end() {
     in_network(
         "a_link_that_is_cut_every_100_kb_is_followed_to_the_end",
         || {
-            let bundle = content(3_000_000);
-            let served = bundle.clone();
-            let server = Hostile::start(PORT, move |request, stream| {
-                let (head, body) = partial(request, &served, "one");
-                let answer = [head.as_bytes(), body].concat();
-                stream.write_all(&answer[..answer.len().min(100_000)])?;
-                Ok(answer.len() <= 100_000)
-            });
-            let listener = Listener::default();
-            with_stack(fixed(), patience(), &listener, |stack| {
-                let read = read_all(stack, &url("/b.tseal"), bundle.len(), 700_000);
-                assert!(read == Ok(bundle));
-            })
-            .unwrap();
-            let cuts = listener.heard("the connection was cut, at byte");
-            println!("cuts: {cuts}, connections: {}", server.connections());
-            assert!(cuts >= 25 && server.connections() > cuts);
+            servers::a_link_that_is_cut_every_100_kb_is_followed_to_the_end(Client::Own);
+        },
+    );
+}
+
+#[test]
+fn a_link_that_is_cut_every_100_kb_is_followed_to_the_end_through_the_kernel() {
+    in_network(
+        "a_link_that_is_cut_every_100_kb_is_followed_to_the_end_through_the_kernel",
+        || {
+            servers::a_link_that_is_cut_every_100_kb_is_followed_to_the_end(Client::Kernel);
         },
     );
 }
@@ -274,35 +306,17 @@ fn a_server_without_ranges_serves_as_long_as_it_is_not_cut() {
     in_network(
         "a_server_without_ranges_serves_as_long_as_it_is_not_cut",
         || {
-            let bundle = content(1_000_000);
-            let served = bundle.clone();
-            Hostile::start(PORT, move |request, stream| {
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
-                    served.len()
-                );
-                stream.write_all(head.as_bytes())?;
-                let end = if request.path == "/cut" {
-                    500_000
-                } else {
-                    served.len()
-                };
-                stream.write_all(&served[..end])?;
-                Ok(end == served.len())
-            });
-            let listener = Listener::default();
-            with_stack(fixed(), patience(), &listener, |stack| {
-                let read = read_all(stack, &url("/"), bundle.len(), 300_000);
-                assert!(read == Ok(bundle.clone()));
-                let cut = read_all(stack, &url("/cut"), bundle.len(), 300_000);
-                assert_eq!(cut.err(), Some(SourceError::Source(NetProblem::Cut)));
-            })
-            .unwrap();
-            assert_eq!(
-                listener.heard("the connection was cut"),
-                3,
-                "the same bytes again are no progress"
-            );
+            servers::a_server_without_ranges_serves_as_long_as_it_is_not_cut(Client::Own);
+        },
+    );
+}
+
+#[test]
+fn a_server_without_ranges_serves_as_long_as_it_is_not_cut_through_the_kernel() {
+    in_network(
+        "a_server_without_ranges_serves_as_long_as_it_is_not_cut_through_the_kernel",
+        || {
+            servers::a_server_without_ranges_serves_as_long_as_it_is_not_cut(Client::Kernel);
         },
     );
 }
@@ -310,164 +324,18 @@ fn a_server_without_ranges_serves_as_long_as_it_is_not_cut() {
 #[test]
 fn what_a_server_does_wrong_is_said_and_ends() {
     in_network("what_a_server_does_wrong_is_said_and_ends", || {
-        let bundle = content(300_000);
-        let served = bundle.clone();
-        let server = Hostile::start(PORT, move |request, stream| {
-            misbehave(request, stream, &served)
-        });
-        use NetProblem as P;
-        let rows = [
-            // What is no answer, or says no, is not asked for again.
-            ("/endless-headers", P::HeadTooLong, 1),
-            ("/one-long-header", P::HeadTooLong, 1),
-            ("/other-protocol", P::HeadUnreadable, 1),
-            ("/interim-for-ever", P::HeadUnreadable, 1),
-            ("/404", P::Status(404), 1),
-            ("/302-without-location", P::RedirectUnusable, 1),
-            ("/redirect-to-https", P::RedirectUnusable, 1),
-            ("/redirect-loop", P::Redirects, 6),
-            ("/other-start", P::Answer, 1),
-            ("/more-than-asked", P::Answer, 1),
-            ("/other-length", P::Answer, 1),
-            ("/no-range", P::Answer, 1),
-            ("/chunked", P::Chunked, 1),
-            ("/grows", P::Changed, 2),
-            ("/replaced", P::Changed, 2),
-            ("/ranges-end", P::Changed, 2),
-            // What may pass is, and each try is told.
-            ("/503", P::Status(503), 4),
-            ("/429", P::Status(429), 4),
-            ("/closes-at-once", P::Cut, 4),
-            ("/never-answers", P::HeadSilent, 4),
-            ("/headers-drip", P::HeadSilent, 4),
-            ("/body-stops", P::Silent, 4),
-            ("/body-drips", P::TooSlow, 4),
-        ];
-        for (path, problem, requests) in rows {
-            let (before, start) = (server.requests(), Instant::now());
-            let listener = Listener::default();
-            let read = with_stack(fixed(), patience(), &listener, |stack| {
-                read_all(stack, &url(path), bundle.len(), 50_000)
-            });
-            assert_eq!(read, Ok(Err(SourceError::Source(problem))), "{path}");
-            assert_eq!(server.requests() - before, requests, "{path}");
-            let told = listener.heard(&problem.to_string());
-            assert_eq!(told, if problem.may_pass() { 3 } else { 0 }, "{path}");
-            println!("{path}: {problem}, after {:?}", start.elapsed());
-        }
+        servers::what_a_server_does_wrong_is_said_and_ends(Client::Own);
     });
 }
 
-/// Does what the path says.
-fn misbehave(
-    request: &hostile::Request,
-    stream: &mut TcpStream,
-    bundle: &[u8],
-) -> std::io::Result<bool> {
-    let (head, body) = partial(request, bundle, "one");
-    let ok = |stream: &mut TcpStream, text: &str| -> std::io::Result<bool> {
-        stream.write_all(text.as_bytes())?;
-        Ok(true)
-    };
-    let changed = |from: &str, to: &str| {
-        assert!(head.contains(from));
-        [head.replace(from, to).as_bytes(), body].concat()
-    };
-    let is_later = request.first > 0;
-    match request.path.as_str() {
-        "/endless-headers" => loop {
-            stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
-            for number in 0.. {
-                stream.write_all(format!("X-{number}: y\r\n").as_bytes())?;
-            }
+#[test]
+fn what_a_server_does_wrong_is_said_and_ends_through_the_kernel() {
+    in_network(
+        "what_a_server_does_wrong_is_said_and_ends_through_the_kernel",
+        || {
+            servers::what_a_server_does_wrong_is_said_and_ends(Client::Kernel);
         },
-        "/one-long-header" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nX: ")?;
-            loop {
-                stream.write_all(&[b'y'; 1000])?;
-            }
-        }
-        "/other-protocol" => ok(stream, "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
-        "/interim-for-ever" => loop {
-            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        },
-        "/404" => ok(
-            stream,
-            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-        ),
-        "/429" => ok(
-            stream,
-            "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
-        ),
-        "/503" => ok(
-            stream,
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-        ),
-        "/302-without-location" => ok(stream, "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"),
-        "/redirect-to-https" => ok(
-            stream,
-            "HTTP/1.1 302 Found\r\nLocation: https://updates.example/\r\nContent-Length: 0\r\n\r\n",
-        ),
-        "/redirect-loop" => ok(
-            stream,
-            "HTTP/1.1 302 Found\r\nLocation: redirect-loop\r\nContent-Length: 0\r\n\r\n",
-        ),
-        "/other-start" => {
-            stream.write_all(&changed("bytes 0-", "bytes 4-"))?;
-            Ok(false)
-        }
-        "/more-than-asked" => ok(
-            stream,
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-299999/300000\r\nContent-Length: 300000\r\n\r\n",
-        ),
-        "/other-length" => {
-            stream.write_all(&changed("Content-Length: ", "Content-Length: 1"))?;
-            Ok(false)
-        }
-        "/no-range" => {
-            stream.write_all(&changed("Content-Range", "X-Range"))?;
-            Ok(false)
-        }
-        "/chunked" => ok(
-            stream,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
-        "/grows" if is_later => {
-            stream.write_all(&changed("/300000", "/300001"))?;
-            Ok(true)
-        }
-        "/replaced" if is_later => {
-            assert!(request.has_if_range);
-            stream.write_all(&changed("\"one\"", "\"two\""))?;
-            Ok(true)
-        }
-        "/ranges-end" if is_later => ok(
-            stream,
-            "HTTP/1.1 200 OK\r\nETag: \"two\"\r\nContent-Length: 300000\r\n\r\n",
-        ),
-        "/closes-at-once" => Ok(false),
-        "/never-answers" => wait_for_the_end(stream),
-        "/headers-drip" => drip(
-            stream,
-            iter::repeat(*b"HTTP/1.1 200 OK\r\nX: yyyyyyyyyy").flatten(),
-        ),
-        "/body-stops" => {
-            stream.write_all(head.as_bytes())?;
-            stream.write_all(&body[..10_000])?;
-            wait_for_the_end(stream)
-        }
-        "/body-drips" => {
-            stream.write_all(head.as_bytes())?;
-            drip(stream, body.iter().copied())
-        }
-        _ => answer_well(request, stream, bundle, "one"),
-    }
-}
-
-/// Waits until the other end has enough of it.
-fn wait_for_the_end(stream: &mut TcpStream) -> std::io::Result<bool> {
-    let _ = stream.read(&mut [0]);
-    Ok(false)
+    );
 }
 
 #[test]
@@ -475,55 +343,17 @@ fn what_passes_is_waited_for_and_what_is_too_large_is_left() {
     in_network(
         "what_passes_is_waited_for_and_what_is_too_large_is_left",
         || {
-            let bundle = content(200_000);
-            let served = bundle.clone();
-            let server = Hostile::start(PORT, move |request, stream| match request.path.as_str() {
-                "/busy-twice" if request.number < 2 => {
-                    stream.write_all(
-                        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-                    )?;
-                    Ok(true)
-                }
-                "/moved-5-times" => redirect(stream, "/4"),
-                "/4" => redirect(stream, "3"),
-                "/3" => redirect(stream, &format!("http://{SERVER}:{PORT}/2")),
-                "/2" => redirect(stream, "/1"),
-                "/1" => redirect(stream, "b.tseal#now"),
-                "/10-gb" => {
-                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")?;
-                    loop {
-                        stream.write_all(&served)?;
-                    }
-                }
-                _ => answer_well(request, stream, &served, "one"),
-            });
-            let listener = Listener::default();
-            with_stack(fixed(), patience(), &listener, |stack| {
-                let read = read_all(stack, &url("/busy-twice"), bundle.len(), 60_000);
-                assert!(read == Ok(bundle.clone()));
-                assert_eq!(listener.heard("status 503"), 2);
-                let before = server.requests();
-                let moved = read_all(stack, &url("/moved-5-times"), bundle.len(), 200_000);
-                assert!(moved == Ok(bundle.clone()));
-                assert!(server.requests() > before + 5);
-                let mut large = Web::open(stack, &url("/10-gb")).unwrap();
-                let mut part = vec![0; 100_000];
-                large.read_at(0, &mut part).unwrap();
-                assert!(part == bundle[..100_000]);
-                assert_eq!(large.ends_at(100_000), Ok(false));
-                let read = read_all(stack, &url("/b.tseal"), bundle.len(), 60_000);
-                assert!(
-                    read == Ok(bundle),
-                    "the next one is read as if nothing had been"
-                );
-            })
-            .unwrap();
+            servers::what_passes_is_waited_for_and_what_is_too_large_is_left(Client::Own);
         },
     );
 }
 
-fn redirect(stream: &mut TcpStream, to: &str) -> std::io::Result<bool> {
-    let head = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(head.as_bytes())?;
-    Ok(true)
+#[test]
+fn what_passes_is_waited_for_and_what_is_too_large_is_left_through_the_kernel() {
+    in_network(
+        "what_passes_is_waited_for_and_what_is_too_large_is_left_through_the_kernel",
+        || {
+            servers::what_passes_is_waited_for_and_what_is_too_large_is_left(Client::Kernel);
+        },
+    );
 }

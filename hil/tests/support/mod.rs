@@ -97,7 +97,7 @@ pub fn minimal_with_commands() -> PathBuf {
 }
 
 /// Builds a program by the script that does it for devices: it stands without the standard library.
-fn device_program(name: &str) -> PathBuf {
+pub fn device_program(name: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut script = Command::new(workspace.join("scripts/device-programs.sh"));
     let built = script.arg(name).status().unwrap().success();
