@@ -37,7 +37,7 @@ fi
 # Its code stands at a fixed address, and nothing in it is ever unwound. What else keeps it small: docs/decisions/0051-compiler-options-for-size.md.
 bare="-C relocation-model=static -C force-unwind-tables=no -Z location-detail=none -Z fmt-debug=none"
 bare+=" -C llvm-args=-max-store-memcpy=1 -C llvm-args=-enable-machine-outliner=always"
-bare+=" -C llvm-args=-inline-max-stacksize=448 -C llvm-args=-inline-threshold=50 -C llvm-args=-jump-threading-threshold=12"
+bare+=" -C llvm-args=-inline-max-stacksize=320 -C llvm-args=-inline-threshold=50 -C llvm-args=-jump-threading-threshold=12"
 bare+=" -C llvm-args=-min-jump-table-entries=8 -C llvm-args=-disable-machine-licm -C llvm-args=-max-store-memset=1"
 bare+=" -Z mir-opt-level=1 -C link-arg=-Wl,--icf=all"
 bare+=' --cfg sha2_backend_soft="compact"'

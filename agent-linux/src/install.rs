@@ -203,7 +203,7 @@ impl Buffers {
         let workspace = Workspace {
             front: &mut self.front,
             output: &mut self.output,
-            inflate: &mut self.inflate,
+            inflate: &mut *self.inflate,
             zstd: Some(zstd),
         };
         (workspace, &mut self.request)

@@ -12,7 +12,6 @@ use crate::error::AgentError;
 use crate::memory::Memory;
 use core::cell::RefCell;
 use twinseal_core::boot::Set;
-use twinseal_core::decode::Inflate;
 use twinseal_core::error::Misuse;
 use twinseal_core::install::{Config, Installed, Installer, Plan, Workspace};
 use twinseal_core::journal::Event;
@@ -125,11 +124,10 @@ pub fn into_set<S: Storage>(
     memory: &mut Memory,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Installed>, Stopped> {
-    let mut inflate = Inflate::new();
     let workspace = Workspace {
         front: &mut memory.front,
         output: &mut memory.output,
-        inflate: &mut inflate,
+        inflate: &mut memory.inflate,
         zstd: Some(&mut memory.zstd),
     };
     let config = config(order, bundle);

@@ -4,7 +4,7 @@
 //! - [`command_line`], [`console`]: what the kernel was told, and what is told to people;
 //! - [`early`]: the kernel's file systems and its modules; [`devices`]: which set this is, and its slots;
 //! - [`gate`]: what the boot record says about starting this set; [`fallback`], [`firmware`]: what a refusal does next;
-//! - [`install`], with [`bundle`], [`memory`] and [`zstd`]: a bundle into a set;
+//! - [`install`], with [`bundle`], [`memory`], [`zstd`] and [`inflate`]: a bundle into a set;
 //! - `status`, `verdict` (feature `commands`): a running system; [`device`], [`description`], [`slots`], [`held`], [`keys`]: what it is;
 //! - [`files`], [`clock`], [`process`]: what a program without a library needs of the kernel;
 //! - `recovery` (feature `net`): a set rebuilt from a medium or a web server when neither may start; [`media`], [`attempt`]: what
@@ -58,6 +58,7 @@ pub mod firmware;
 pub mod gate;
 pub mod handover;
 pub mod held;
+pub mod inflate;
 pub mod init;
 pub mod install;
 pub mod keys;

@@ -437,7 +437,7 @@ fn misuse_is_told_from_a_bad_bundle() {
     let workspace = Workspace {
         front: &mut front,
         output: &mut output,
-        inflate: &mut inflate,
+        inflate: &mut *inflate,
         zstd: None,
     };
     let mut installer = Installer::new(config, workspace).unwrap();
@@ -465,7 +465,7 @@ fn misuse_is_told_from_a_bad_bundle() {
     let workspace = Workspace {
         front: &mut front,
         output: &mut output[..100],
-        inflate: &mut inflate,
+        inflate: &mut *inflate,
         zstd: None,
     };
     assert_eq!(

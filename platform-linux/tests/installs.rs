@@ -236,7 +236,7 @@ fn drive<S: Storage>(
     let workspace = Workspace {
         front: &mut front,
         output: &mut output,
-        inflate: &mut inflate,
+        inflate: &mut *inflate,
         zstd: None,
     };
     let mut installer = Installer::new(config, workspace)?;

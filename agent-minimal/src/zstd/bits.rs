@@ -3,7 +3,7 @@
 use twinseal_core::decode::DecodeFailed;
 
 /// Bits from the first byte on, in each the lowest one first.
-pub(super) struct Forward<'b> {
+pub(crate) struct Forward<'b> {
     bytes: &'b [u8],
     position: usize,
 }
@@ -28,6 +28,29 @@ impl<'b> Forward<'b> {
         let value = self.peek(count);
         self.pass(count);
         value
+    }
+
+    /// Bits that were read.
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Goes to a bit.
+    pub const fn go_to(&mut self, position: usize) {
+        self.position = position;
+    }
+
+    /// Whether more was read than there is.
+    pub const fn is_overdrawn(&self) -> bool {
+        self.position > 8 * self.bytes.len()
+    }
+
+    /// Takes whole bytes from a byte's start on, as many as there are.
+    pub fn take_bytes(&mut self, count: usize) -> &'b [u8] {
+        let rest = self.bytes.get(self.position / 8..).unwrap_or(&[]);
+        let bytes = rest.get(..count).unwrap_or(rest);
+        self.position += 8 * bytes.len();
+        bytes
     }
 
     /// Bytes that were read, the last one maybe in part.

@@ -9,7 +9,7 @@
 //! - No dictionary, and no feature that RFC 8878 reserves.
 //! - A checksum of a frame is passed over: whoever decodes a range compares the SHA-256 of what comes out.
 
-mod bits;
+pub(crate) mod bits;
 mod block;
 mod entropy;
 mod frame;
@@ -17,6 +17,8 @@ mod huffman;
 mod literals;
 mod sequences;
 mod window;
+
+pub(crate) use sequences::values;
 
 use block::Blocks;
 use frame::{Block, BlockKind, Frame, Start};

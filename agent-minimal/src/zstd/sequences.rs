@@ -267,7 +267,7 @@ fn read_value(
     clippy::indexing_slicing,
     reason = "the compiler computes it, and would refuse what is out of bounds"
 )]
-const fn values<const N: usize>(first: u32, bits: &[u8; N]) -> [u32; N] {
+pub(crate) const fn values<const N: usize>(first: u32, bits: &[u8; N]) -> [u32; N] {
     let mut values = [first; N];
     let mut code = 1;
     while code < N {

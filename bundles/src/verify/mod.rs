@@ -165,7 +165,7 @@ where
     let workspace = Workspace {
         front: &mut front,
         output: &mut output,
-        inflate: &mut inflate,
+        inflate: &mut *inflate,
         zstd: Some(&mut zstd),
     };
     let mut buffer = vec![0; RANGE_MAX_BYTES as usize];

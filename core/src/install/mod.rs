@@ -63,7 +63,7 @@ pub use runs::RUN_GAP_BYTES;
 pub use stored::{Again, GaveNone, TWICE_BUFFER_BYTES};
 pub use tally::Tally;
 
-use crate::decode::{Inflate, RangeDecoder};
+use crate::decode::RangeDecoder;
 use crate::error::{BundleInvalid, Error, Misuse, Part};
 use crate::storage::Storage;
 use crate::verify::Verified;
@@ -108,7 +108,7 @@ pub struct Workspace<'w> {
     /// Decoded and copied pieces, at least [`OUTPUT_MIN_BYTES`]; larger is faster.
     pub output: &'w mut [u8],
     /// The decoder for DEFLATE.
-    pub inflate: &'w mut Inflate,
+    pub inflate: &'w mut dyn RangeDecoder,
     /// A decoder for zstd, when the device has one.
     pub zstd: Option<&'w mut dyn RangeDecoder>,
 }

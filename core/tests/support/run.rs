@@ -127,7 +127,7 @@ where
     let workspace = Workspace {
         front: &mut front,
         output: &mut output,
-        inflate: &mut inflate,
+        inflate: &mut *inflate,
         zstd: options
             .has_zstd
             .then_some(&mut zstd as &mut dyn RangeDecoder),
