@@ -31,6 +31,6 @@ smoke() {
 }
 
 # Side by side: each target runs on one core.
-smoke parsers &
+(smoke parsers && smoke decoders) &
 smoke install
 wait $!
