@@ -21,8 +21,11 @@ use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
 use twinseal_platform_linux::partition::{BlockDevices, Partition, guid_of_text};
 
-/// How long a partition may take to appear after its driver was loaded.
-const APPEAR_MAX: Duration = Duration::from_secs(10);
+/// How long all partitions may take to appear after their drivers were loaded.
+const APPEAR_MAX: Duration = Duration::from_secs(15);
+
+/// How long one may take that is asked for later: behind a partition table that was just written, say.
+const APPEAR_LATER: Duration = Duration::from_secs(1);
 
 /// Pause between two looks. The kernel tells nobody without a daemon's socket; disks that are there at once cost no pause.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -44,15 +47,21 @@ pub type Node = String<160>;
 pub struct Devices<'p> {
     devices: BlockDevices<'p>,
     started: Option<Partition>,
+    /// When they were first looked for.
+    since: Moment,
 }
 
 impl Devices<'static> {
     /// This machine's. Looks for the partition that the UKI came from, and waits for it when the stub left its GUID.
     pub fn find() -> Self {
-        let devices = BlockDevices::SYSTEM;
-        let started =
-            started_guid().and_then(|guid| wait(|| devices.by_guid(&guid).unwrap_or(None)));
-        Self { devices, started }
+        let (devices, since) = (BlockDevices::SYSTEM, Moment::now());
+        let by_guid = |guid| wait(since, || devices.by_guid(&guid).unwrap_or(None));
+        let started = started_guid().and_then(by_guid);
+        Self {
+            devices,
+            started,
+            since,
+        }
     }
 }
 
@@ -73,7 +82,7 @@ impl Devices<'_> {
 
     /// Path of the device node of the partition with a label, waited for; `None` when it does not appear.
     pub fn node(&self, label: &str) -> Option<Node> {
-        wait(|| self.node_now(label))
+        wait(self.since, || self.node_now(label))
     }
 
     /// Only the disk that this system came from has its slots and its data; another one may have the same labels. Nobody says
@@ -160,13 +169,14 @@ fn set_of_boot_label(label: &str) -> Option<Set> {
         .find(|set| label == set.of(["boot-a", "boot-b"]))
 }
 
-/// Looks again and again until there is something, or the time is over.
-fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = Moment::now();
+/// Looks again and again until there is something, or the time is over: that of all, which began at `since`, or a little of its own.
+fn wait<T>(since: Moment, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = since.after(APPEAR_MAX);
+    let end = end.max(Moment::now().after(APPEAR_LATER));
     loop {
         match look() {
             Some(found) => return Some(found),
-            None if start.elapsed() > APPEAR_MAX => return None,
+            None if Moment::now() > end => return None,
             None => sleep(LOOK_AGAIN),
         }
     }
@@ -236,13 +246,22 @@ mod tests {
         let guid = guid_of_text(b"12345678-9abc-def0-1122-334455667788").unwrap();
         let started = devices.by_guid(&guid).unwrap();
         assert!(started.is_some());
-        let known = Devices { devices, started };
+        let since = Moment::now();
+        let known = Devices {
+            devices,
+            started,
+            since,
+        };
         assert_eq!(known.started_set(), Some(Set::B));
         assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
         let known = known.anywhere();
         assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
         let started = None;
-        let unknown = Devices { devices, started };
+        let unknown = Devices {
+            devices,
+            started,
+            since,
+        };
         assert_eq!(unknown.started_set(), None);
         assert_eq!(
             unknown.node_now("data"),
@@ -252,7 +271,11 @@ mod tests {
         assert_eq!(unknown.node_now("boot-b").as_deref(), Some("/dev/vda1"));
         let mut stick = devices.by_label_on(Some("sda"), "data").unwrap();
         let started = stick.take();
-        let from_stick = Devices { devices, started };
+        let from_stick = Devices {
+            devices,
+            started,
+            since,
+        };
         assert_eq!(from_stick.node_now("boot-b"), None);
         let anywhere = from_stick.anywhere();
         assert_eq!(anywhere.node_now("boot-b").as_deref(), Some("/dev/vda1"));
@@ -268,10 +291,17 @@ mod tests {
     #[test]
     fn waiting_ends_when_something_is_there() {
         let mut looks = 0;
-        let found = wait(|| {
+        let mut third = || {
             looks += 1;
-            (looks == 3).then_some(looks)
-        });
-        assert_eq!(found, Some(3));
+            (looks % 3 == 0).then_some(looks)
+        };
+        let now = Moment::now();
+        assert_eq!(wait(now, &mut third), Some(3));
+        // Whoever asks late is not sent away at once, and does not wait as long as the first.
+        let long_ago = Moment::default();
+        assert_eq!(wait(long_ago, &mut third), Some(6));
+        let before = Moment::now();
+        assert_eq!(wait(long_ago, || None::<()>), None);
+        assert!((APPEAR_LATER..APPEAR_MAX).contains(&before.elapsed()));
     }
 }
