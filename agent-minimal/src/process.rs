@@ -7,14 +7,21 @@ use crate::init;
 use crate::memory::Memory;
 use core::ffi::CStr;
 use core::fmt;
-use twinseal_core::exit::USAGE;
+use twinseal_core::exit::{OK, USAGE};
 
 /// Exit code of a panic, as of a program with the standard library.
 const FAULT: u8 = 101;
 
-const HELP: &str =
-    "help: `init` runs as the first process of an initramfs; with the feature `commands` there are
-status, plan SOURCE, install SOURCE, recover and mark-good, behind --device FILE if need be. SOURCE is a file, or - for standard input.";
+/// What this build can do.
+const HELP: &str = if cfg!(feature = "fetch") {
+    "twinseal-minimal [--device FILE] status | plan SOURCE | install SOURCE | recover | mark-good
+SOURCE is a file, - for standard input, or http://SERVER[:PORT]/PATH."
+} else if cfg!(feature = "commands") {
+    "twinseal-minimal [--device FILE] status | plan SOURCE | install SOURCE | recover | mark-good
+SOURCE is a file, or - for standard input."
+} else {
+    "This build is the /init of an initramfs. The commands are in twinseal-minimal-commands and -fetch."
+};
 
 /// This process, as its entry point sees it.
 pub trait Process {
@@ -44,6 +51,10 @@ pub fn run(process: &dyn Process) -> u8 {
     if word(1) == Some("init") || (called.ends_with("init") && word(1).is_none()) {
         return not_init();
     }
+    if word(1) == Some("--help") {
+        Stream::Output.say(format_args!("{HELP}"));
+        return OK;
+    }
     #[cfg(feature = "commands")]
     if let Some(code) = commands::run(process) {
         return code;
@@ -52,7 +63,7 @@ pub fn run(process: &dyn Process) -> u8 {
         "error: twinseal-minimal {} does not know that command.",
         env!("CARGO_PKG_VERSION")
     ));
-    Stream::Error.say(format_args!("{HELP}"));
+    Stream::Error.say(format_args!("help: {HELP}"));
     USAGE
 }
 

@@ -10,6 +10,7 @@ mod support;
 use kit::{Bench, Way};
 use servers::Server;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Bad bundles that the kit must have, so that agreeing says something.
 const BAD_MIN: usize = 60;
@@ -58,4 +59,24 @@ fn both_agents_make_the_same_of_what_they_fetch() {
     println!("{good} good bundles, {bad} bad ones, from a web server");
     assert!(good >= 10 && bad >= BAD_MIN, "{good} good, {bad} bad");
     assert!(server.log().len() > good + bad, "the server was asked");
+}
+
+#[test]
+fn each_build_of_the_small_agent_says_what_it_can_do() {
+    for (program, says) in [
+        ("twinseal-minimal", "/init of an initramfs"),
+        ("twinseal-minimal-commands", "install SOURCE"),
+        ("twinseal-minimal-fetch", "http://SERVER[:PORT]/PATH"),
+    ] {
+        let program = support::device_program(program);
+        let run = |word| Command::new(&program).arg(word).output().unwrap();
+        let help = run("--help");
+        assert_eq!(help.status.code(), Some(0));
+        let out = String::from_utf8(help.stdout).unwrap();
+        assert!(out.contains(says), "{out}");
+        let unknown = run("instal");
+        assert_eq!(unknown.status.code(), Some(2));
+        let err = String::from_utf8(unknown.stderr).unwrap();
+        assert!(err.starts_with("error: ") && err.contains(says), "{err}");
+    }
 }
