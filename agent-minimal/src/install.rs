@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - Nothing is written before core has verified the bundle and the caller has accepted the plan.
-//! - All memory is the caller's [`Memory`], and about 100 KiB of the stack.
+//! - All memory is the caller's [`Memory`], and of the stack no more than [`STACK_BYTES`](crate::memory::STACK_BYTES).
 
 use crate::bundle::{Bundle, SourceProblem};
 use crate::error::AgentError;

@@ -138,9 +138,8 @@ impl Writing {
         }
         if let Some(other) = &self.patch {
             let base = ways::base_of(other, &self.blob, manifest);
-            let mut patched =
-                PatchedRange::new(range, base, self.digest.as_mut(), self.blob.digest);
-            patched.history_start = manifest.index_bytes();
+            let (digest, name) = (self.digest.as_mut(), self.blob.digest);
+            let patched = PatchedRange::new(range, base, digest, name, manifest.index_bytes());
             return patched.make(stored, decoder, workspace.output, storage);
         }
         match decoder {

@@ -31,7 +31,7 @@ pub(super) struct PatchedRange<'r> {
     /// The running digest of the blob, where one is taken on the way.
     pub digest: Option<&'r mut VerityDigest>,
     /// Where the scratch area is free: instructions go there that a decoder lets go of.
-    pub history_start: u64,
+    history_start: u64,
     /// What it must be in the end.
     blob_digest: BlobDigest,
     patch: PatchDecoder,
@@ -60,12 +60,13 @@ impl<'r> PatchedRange<'r> {
         base: PatchBase<'r>,
         digest: Option<&'r mut VerityDigest>,
         blob_digest: BlobDigest,
+        history_start: u64,
     ) -> Self {
         Self {
             range,
             base,
             digest,
-            history_start: 0,
+            history_start,
             blob_digest,
             patch: PatchDecoder::new(base.size, range.raw_bytes),
             sha256: Sha256::new(),
