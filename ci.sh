@@ -156,7 +156,7 @@ check_board() {
 }
 
 # The microcontroller: its storage on the host, with every power cut of a small update; what core takes of it; every scenario,
-# and a slice of the power cuts that `make mcu` makes all of.
+# with a power cut at every operation of the flash.
 check_mcu() {
   local log="$logs/mcu-run.log" status=0
   (cd hil/firmware && cargo test --locked --lib -- --nocapture) >"$logs/mcu-tests.log" 2>&1 || status=1
@@ -165,7 +165,7 @@ check_mcu() {
   [ "$tests_passed" -gt 0 ] || { echo "no test of the firmware ran"; return 1; }
   scripts/deps.sh mcu && scripts/mcu.sh memory || return 1
   host_programs || return 1
-  $programs/twinseal-hil run scenarios/mcu --board mcu --jobs 2 --cuts 12 --out "$cache/ci/mcu" \
+  $programs/twinseal-hil run scenarios/mcu --board mcu --jobs 2 --out "$cache/ci/mcu" \
       --junit "$cache/ci/mcu.xml" --html "$cache/ci/mcu.html" >"$log" 2>&1 || status=1
   cat "$log"
   count_scenarios "$log" && return "$status"

@@ -105,7 +105,7 @@ fn nginx_configuration(port: u16, served: &Path, scratch: &Path) -> String {
     format!(
         "daemon off;\nmaster_process off;\npid \"{scratch}/nginx.pid\";\nerror_log \"{scratch}/nginx.log\";\n\
          events {{ worker_connections 64; }}\n\
-         http {{\n  access_log \"{scratch}/nginx-access.log\";\n  sendfile on;\n  default_type application/octet-stream;\n  \
+         http {{\n  access_log \"{scratch}/nginx-access.log\";\n  sendfile on;\n  tcp_nopush on;\n  default_type application/octet-stream;\n  \
          client_body_temp_path \"{scratch}/nginx-body\";\n  proxy_temp_path \"{scratch}/nginx-proxy\";\n  \
          fastcgi_temp_path \"{scratch}/nginx-fastcgi\";\n  uwsgi_temp_path \"{scratch}/nginx-uwsgi\";\n  \
          scgi_temp_path \"{scratch}/nginx-scgi\";\n  \

@@ -1,4 +1,4 @@
-//! The network controller LAN9118, as smoltcp wants a device: frames in, frames out, without interrupts.
+//! The network controller LAN9118, as smoltcp wants a device: frames in, frames out. Its interrupt wakes the processor, no more.
 //!
 //! Registers are those of the LAN9118's data sheet (Microchip DS00002266), chapter 5.
 //!
@@ -15,7 +15,11 @@ mod register {
     pub const TX_DATA: usize = 0x20;
     pub const RX_STATUS: usize = 0x40;
     pub const TX_STATUS: usize = 0x48;
+    pub const INTERRUPT_CONFIG: usize = 0x54;
+    pub const INTERRUPT_STATUS: usize = 0x58;
+    pub const INTERRUPT_ENABLE: usize = 0x5c;
     pub const BYTE_TEST: usize = 0x64;
+    pub const FIFO_LEVELS: usize = 0x68;
     pub const TX_CONFIG: usize = 0x70;
     pub const HARDWARE_CONFIG: usize = 0x74;
     pub const RX_CONTROL: usize = 0x78;
@@ -43,6 +47,11 @@ const HARDWARE_DEFAULT: u32 = 1 << 20 | 5 << 16;
 const SOFT_RESET: u32 = 1;
 const RX_ERROR: u32 = 1 << 15;
 const RX_FAST_FORWARD: u32 = 1 << 31;
+/// On, active high, push-pull.
+const INTERRUPT_ON: u32 = 1 << 8 | 1 << 4 | 1;
+/// There are more received frames than the level says, which is none.
+const RX_WAITING: u32 = 1 << 3;
+const RX_LEVEL: u32 = 0;
 /// First and last segment at once: a frame is in one piece.
 const TX_WHOLE: u32 = 1 << 13 | 1 << 12;
 
@@ -78,6 +87,9 @@ impl Lan9118 {
         wait_until(|| read_register(ETHERNET, register::HARDWARE_CONFIG) & SOFT_RESET == 0)?;
         write_register(ETHERNET, register::HARDWARE_CONFIG, HARDWARE_DEFAULT);
         write_register(ETHERNET, register::TX_CONFIG, TX_ON);
+        write_register(ETHERNET, register::FIFO_LEVELS, RX_LEVEL);
+        write_register(ETHERNET, register::INTERRUPT_ENABLE, RX_WAITING);
+        write_register(ETHERNET, register::INTERRUPT_CONFIG, INTERRUPT_ON);
         let control = read_mac(mac::CONTROL)?;
         write_mac(mac::CONTROL, control | MAC_RECEIVE_AND_TRANSMIT)?;
         Ok(Self {
@@ -93,6 +105,11 @@ impl Lan9118 {
         let [a, b, c, d] = read_mac(mac::ADDRESS_LOW)?.to_le_bytes();
         let [e, f, ..] = read_mac(mac::ADDRESS_HIGH)?.to_le_bytes();
         Ok([a, b, c, d, e, f])
+    }
+
+    /// Takes back the interrupt; the next frame raises it again.
+    pub fn note_frames(&self) {
+        write_register(ETHERNET, register::INTERRUPT_STATUS, RX_WAITING);
     }
 
     /// Takes the next sound frame out of the controller; gives its length.

@@ -5,7 +5,7 @@
 //! - [`flash`]: the flash and the power cuts that it makes; [`slots`]: core's storage on it; [`record`]: the boot record on it;
 //! - [`held`]: what a set holds, proved anew; [`handoff`]: what the boot stage tells the application;
 //! - [`lan9118`], [`network`], [`http`]: the way to a bundle; [`update`]: one install, and the proof that it needs;
-//! - [`clock`], [`watchdog`], [`log`], [`stack`], [`release`]: the small parts.
+//! - [`clock`], [`sleep`], [`watchdog`], [`log`], [`stack`], [`release`]: the small parts.
 //!
 //! # Invariants
 //! - The application writes the flash through [`slots`] and [`record`] only, and these write the set that is not running.
@@ -49,6 +49,8 @@ pub mod log;
 pub mod network;
 #[cfg(target_os = "none")]
 pub mod release;
+#[cfg(target_os = "none")]
+pub mod sleep;
 #[cfg(target_os = "none")]
 pub mod stack;
 #[cfg(target_os = "none")]

@@ -15,6 +15,9 @@ pub const WATCHDOG: usize = 0x4000_8000;
 /// The network controller (LAN9118).
 pub const ETHERNET: usize = 0x4020_0000;
 
+/// Its interrupt.
+pub const ETHERNET_INTERRUPT: u32 = 13;
+
 /// Where an application runs: the boot stage copies it there. As in `layout/app/memory.x`.
 pub const APPLICATION: usize = 0x0010_0000;
 

@@ -5,7 +5,7 @@
 
 use crate::clock::Clock;
 use crate::lan9118::{Lan9118, NoController};
-use crate::watchdog;
+use crate::{sleep, watchdog};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::{dhcpv4, tcp};
 use smoltcp::time::Instant;
@@ -93,6 +93,7 @@ impl Network {
     /// When there is none.
     pub fn start(memory: &'static mut Memory, seed: u32) -> Result<Self, NetworkError> {
         let mut device = Lan9118::start()?;
+        sleep::start();
         let address = HardwareAddress::Ethernet(EthernetAddress(device.address()?));
         let mut clock = Clock::start();
         let mut config = Config::new(address);
@@ -249,6 +250,7 @@ impl Network {
             if now.total_millis() as u64 > end {
                 return Err(over);
             }
+            sleep::sleep(|| self.device.note_frames());
         }
     }
 }

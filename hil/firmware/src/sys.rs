@@ -13,6 +13,9 @@ const WRITE_CHARACTER: usize = 0x03;
 const EXIT_EXTENDED: usize = 0x20;
 const APPLICATION_EXIT: usize = 0x2_0026;
 
+/// Of the system's timer: counts the processor's clock, pends its interrupt, on (Armv7-M manual, B3.3.3).
+const TICK_CONTROL: u32 = 0b111;
+
 unsafe extern "C" {
     static mut _handoff: [u32; 8];
     static mut __sheap: u32;
@@ -61,6 +64,41 @@ pub fn copy_from_medium(offset: usize, into: &mut [u8]) {
             );
         }
     }
+}
+
+/// Closes the processor's mask: no interrupt is taken any more.
+pub fn close_interrupts() {
+    cortex_m::interrupt::disable();
+}
+
+/// Has the system's timer pend its interrupt each time that so many cycles have passed, at most 2^24.
+pub fn start_ticks(cycles: u32) {
+    // SAFETY: nothing else uses this timer, and its interrupt is not taken.
+    unsafe {
+        let timer = &*cortex_m::peripheral::SYST::PTR;
+        timer.rvr.write(cycles - 1);
+        timer.cvr.write(0);
+        timer.csr.write(TICK_CONTROL);
+    }
+}
+
+/// Lets an interrupt of a device, one of the first 32, wake the processor.
+pub fn let_wake(interrupt: u32) {
+    // SAFETY: the mask is closed, so that it is never taken.
+    unsafe { (*cortex_m::peripheral::NVIC::PTR).iser[0].write(1 << interrupt) }
+}
+
+/// Waits until an interrupt pends.
+pub fn wait_for_interrupt() {
+    cortex_m::asm::dsb();
+    cortex_m::asm::wfi();
+}
+
+/// Forgets that the timer and this device pend.
+pub fn forget_wakes(interrupt: u32) {
+    cortex_m::peripheral::SCB::clear_pendst();
+    // SAFETY: what pends is forgotten, and whoever calls looks at the device next.
+    unsafe { (*cortex_m::peripheral::NVIC::PTR).icpr[0].write(1 << interrupt) }
 }
 
 /// The place where applications run, for the boot stage to fill.
