@@ -34,11 +34,13 @@ use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::file::join;
+use twinseal_platform_linux::is_incomplete;
 use twinseal_platform_linux::restart::restart;
 use twinseal_platform_linux::sealed::SealedRoot;
 
 /// What is ours is mounted below `/run`, and moves with it into the system.
 const ROOT_SLOT: &str = "/run/twinseal/root-slot";
+const ROOT_SLOT_FRONT: &str = "/run/twinseal/root-slot/twinseal";
 const OTHER_SLOT: &str = "/run/twinseal/other-slot";
 const IMAGE: &str = "/run/twinseal/image";
 const RUNNING_SET: &str = "/run/twinseal/running-set";
@@ -168,6 +170,9 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
         Gate::Spent { left } => say(format_args!("set {set} is on trial, attempts left: {left}")),
     }
     known.devices.mount_root_slot(set, ROOT_SLOT)?;
+    if is_incomplete(ROOT_SLOT_FRONT) {
+        return Err(Refusal::Incomplete { set });
+    }
     mount_sealed(&seal)?;
     let time = start.elapsed();
     say(format_args!(

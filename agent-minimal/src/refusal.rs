@@ -38,6 +38,12 @@ pub enum Refusal {
         /// What the kernel said.
         errno: Errno,
     },
+    /// A recovery of the set has not come to its end.
+    #[error("Set {set} is incomplete: its recovery was interrupted.")]
+    Incomplete {
+        /// The set.
+        set: Set,
+    },
     /// The trial has no attempts left.
     #[error("Set {set} is on trial and has no boot attempt left.")]
     NoAttemptLeft {

@@ -186,6 +186,7 @@ fn transfer_from(
         scratch: &scratch,
         verity: device.description.verity,
         probe_images: start.past.is_unfinished(target),
+        keeps_uki: false,
     });
     let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
     into_set(&order, source, bundle, storage, memory, watcher)

@@ -126,6 +126,9 @@ pub trait Storage {
     /// Makes the target set unbootable, durably, before anything else is written to it: its UKI goes away from every path that
     /// a firmware might try, and the front matter of what it held goes too. Called once, before the first [`open`](Self::open).
     ///
+    /// For a recovery, a storage may leave the UKI where it boots, if that durably starts nothing but the recovery again until
+    /// [`make_bootable`](Self::make_bootable): otherwise a device with no other UKI would be lost with the power.
+    ///
     /// # Errors
     /// When that cannot be made sure; nothing may be written then.
     fn prepare(&mut self, manifest: &Manifest) -> Result<(), StorageError>;

@@ -4,13 +4,17 @@
 //! boot loader of its own may stand in the same file system.
 //!
 //! # Invariants
-//! - From [`BootSlot::move_away`] until [`BootSlot::make_bootable`] no file in that directory has a name that boots.
+//! - From [`BootSlot::move_away`] until [`BootSlot::make_bootable`] no file in that directory has a name that boots; from
+//!   [`BootSlot::keep`] on, the UKI that was there has one, and no other.
 //!
 //! # Power loss
 //! Every rename stays in one directory and is followed at once by a sync of the file, which on FAT writes the one sector that
 //! holds both names: every name here is short, so it takes one of the sector's 16 directory entries. In a log of what Linux 6.12 wrote to a FAT during five installs, none of 47 places to cut left anything but
 //! one name for one file; with a staging directory of its own, 22 of 72 left two names that share their clusters, and removing
 //! either would have destroyed the other. The UKI that was moved away stays, as bytes that the next install may find useful.
+//!
+//! Where a UKI takes the name of one that was kept, that one is held open until the new name is on the medium: its clusters are free after
+//! that and not before, so that the name never leads to clusters that others may have. A power cut in between leaves them to nobody.
 
 use crate::fault::During;
 use crate::file::{
@@ -22,7 +26,8 @@ use core::fmt::Write;
 use heapless::String;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fstatvfs, fsync, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, FileType, Mode, OFlags, copy_file_range, fstatvfs, fsync, openat, renameat, statat,
+    syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -85,14 +90,51 @@ impl BootSlot {
         if let Some((name, _)) = find_uki(directory, self.layout)? {
             rename_uki(directory, name, STAGED_UKI, SLOT)?;
         }
-        remove_bootable(directory).during(StorageOperation::Remove, SLOT)?;
+        remove_bootable(directory, "").during(StorageOperation::Remove, SLOT)?;
         fsync(&*directory).during(StorageOperation::Sync, SLOT)?;
         self.sync()
     }
 
-    /// Opens the UKI for writing, under its staging name; gives the bytes that are there. After a power cut a file on FAT may be longer
-    /// than its clusters say: it could neither be read nor written to its end, so it makes way for a new one.
+    /// Leaves the UKI that is there under the name that boots, when another of so many bytes has room beside it, and takes every other
+    /// bootable name away; says whether. What is staged already stays, and goes on with the bytes of the one that is there: mostly it is
+    /// the same.
+    pub(crate) fn keep(&mut self, bytes: u64) -> Result<bool, StorageError> {
+        let kept = (self.open_uki()?, self.uki()?, &self.directory);
+        let (Some(uki), Some((name, _)), Some(directory)) = kept else {
+            return Ok(false);
+        };
+        if regular_length(&uki).unwrap_or(0) == 0 {
+            return Ok(false);
+        }
+        let staged = self.open_staged();
+        let (staged, left) = staged.during(StorageOperation::Open, StorageObject::Uki)?;
+        let file_system = fstatvfs(&self.root).during(StorageOperation::Read, SLOT)?;
+        let free = file_system.f_bavail.saturating_mul(file_system.f_frsize);
+        if free.saturating_add(left) < bytes {
+            return Ok(false);
+        }
+        remove_bootable(directory, name).during(StorageOperation::Remove, SLOT)?;
+        let [mut from, mut to] = [left; 2];
+        // What is not copied is fetched.
+        while from < bytes {
+            let most = usize::try_from(bytes - from).unwrap_or(usize::MAX);
+            match copy_file_range(&uki, Some(&mut from), &staged, Some(&mut to), most) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Opens the UKI for writing, under its staging name; gives the bytes of the blob that may be there.
     pub(crate) fn open_blob(&self, blob: &Blob) -> Result<(OwnedFd, u64), Errno> {
+        let (file, left) = self.open_staged()?;
+        Ok((file, left.min(blob.size)))
+    }
+
+    /// Opens what has the staging name; gives its bytes. After a power cut a file on FAT may be longer
+    /// than its clusters say: it could neither be read nor written to its end, so it makes way for a new one.
+    fn open_staged(&self) -> Result<(OwnedFd, u64), Errno> {
         let file = open_own(self.directory()?, STAGED_UKI)?;
         let left = regular_length(&file)?;
         if left > 0 && read_exact(&file, left - 1, &mut [0]).is_err() {
@@ -100,7 +142,7 @@ impl BootSlot {
             self.remove_blob()?;
             return Ok((open_own(self.directory()?, STAGED_UKI)?, 0));
         }
-        Ok((file, left.min(blob.size)))
+        Ok((file, left))
     }
 
     /// Removes what was written of the UKI.
@@ -108,13 +150,20 @@ impl BootSlot {
         remove(self.directory()?, STAGED_UKI).map(|_| ())
     }
 
-    /// Gives the UKI a bootable name, durably.
+    /// Gives the UKI a bootable name, durably; one that was kept has none any more.
     pub(crate) fn make_bootable(&self) -> Result<(), StorageError> {
         let directory = self.directory().during(StorageOperation::Open, SLOT)?;
         let name = self.layout.uki(Standing::Installed);
+        let kept = self.open_uki()?;
         rename_uki(directory, STAGED_UKI, name, StorageObject::Uki)?;
         fsync(directory).during(StorageOperation::Sync, SLOT)?;
-        self.sync()
+        self.sync()?;
+        if kept.is_some() {
+            drop(kept);
+            remove_bootable(directory, name).during(StorageOperation::Remove, SLOT)?;
+            self.sync()?;
+        }
+        Ok(())
     }
 
     /// Opens the UKI that boots, for reading; `None` when there is none.
@@ -219,9 +268,12 @@ fn sync_file(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// Removes what else a firmware might boot.
-fn remove_bootable(directory: &OwnedFd) -> Result<(), Errno> {
+/// Removes what else a firmware might boot than the file of one name.
+fn remove_bootable(directory: &OwnedFd, but: &str) -> Result<(), Errno> {
     for_each_entry(directory, |name| {
+        if name.to_bytes() == but.as_bytes() {
+            return Ok(());
+        }
         match unlink_if_bootable(directory, name) {
             // A directory of such a name boots nothing.
             Err(Errno::ISDIR) => Ok(()),

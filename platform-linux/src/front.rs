@@ -1,7 +1,8 @@
 //! The front matter of what a set holds: `manifest.tar`, a small tar archive of `manifest` and `signatures` as they were signed.
 //!
 //! # Invariants
-//! - A set that is bootable has its front matter: it is written before the UKI gets its name and removed after the UKI lost it.
+//! - A set that is bootable has its front matter: it is written before the UKI gets its name and removed after the UKI lost it. A set
+//!   whose UKI stays while it is rebuilt has the mark `incomplete` beside it instead.
 //!
 //! # Power loss
 //! The file is replaced by a rename after its content was synced: it is the old one, the new one or missing, never a part.
@@ -12,7 +13,9 @@ use crate::file::{
     sync_parent, write_all,
 };
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, fdatasync, fsync, ftruncate, mkdirat, openat, renameat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, fdatasync, fsync, ftruncate, mkdirat, openat, renameat, statat,
+};
 use rustix::io::Errno;
 use twinseal_core::error::{
     BundleInvalid, Part, StorageError, StorageFault, StorageObject, StorageOperation,
@@ -23,6 +26,9 @@ use twinseal_core::wire::tar::{BLOCK_BYTES, check_header, padding_bytes};
 
 const FRONT: &str = "manifest.tar";
 const NEW_FRONT: &str = "manifest.tar.new";
+
+/// There while a set is incomplete whose UKI boots all the same.
+const INCOMPLETE: &str = "incomplete";
 
 /// What errors say it is: it lies in the agent's state directory, as the scratch file does.
 const OBJECT: StorageObject = StorageObject::Scratch;
@@ -95,6 +101,29 @@ pub(crate) fn write_front(directory: &str, front: &[u8]) -> Result<(), StorageEr
     fsync(&directory).during(StorageOperation::Sync, OBJECT)
 }
 
+/// Marks what the set of this directory holds as incomplete, durably.
+pub(crate) fn mark_incomplete(directory: &str) -> Result<(), StorageError> {
+    let directory = ensure_path(directory).during(StorageOperation::Open, OBJECT)?;
+    open_own(&directory, INCOMPLETE).during(StorageOperation::Write, OBJECT)?;
+    fsync(&directory).during(StorageOperation::Sync, OBJECT)
+}
+
+/// Whether it is marked so: its UKI then starts nothing but a recovery.
+pub fn is_incomplete(directory: &str) -> bool {
+    let marked = |directory| statat(directory, INCOMPLETE, AtFlags::SYMLINK_NOFOLLOW);
+    open_directory_path(directory).and_then(marked).is_ok()
+}
+
+/// Takes the mark away, durably; there may be none.
+pub(crate) fn mark_complete(directory: &str) -> Result<(), StorageError> {
+    let directory = ensure_path(directory).during(StorageOperation::Open, OBJECT)?;
+    let removed = remove(&directory, INCOMPLETE);
+    if removed.during(StorageOperation::Remove, OBJECT)? {
+        fsync(&directory).during(StorageOperation::Sync, OBJECT)?;
+    }
+    Ok(())
+}
+
 /// Removes the front matter, durably.
 pub(crate) fn remove_front(directory: &str) -> Result<(), StorageError> {
     let opened = if_there(open_directory_path(directory)).during(StorageOperation::Open, OBJECT)?;
@@ -157,6 +186,22 @@ mod tests {
         remove_front(path).unwrap();
         assert_eq!(read_front(path, &mut buffer), Ok(None));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_set_is_incomplete_until_it_is_said_to_be_complete() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("twinseal");
+        let path = directory.to_str().unwrap();
+        assert!(!is_incomplete(path), "no directory");
+        mark_incomplete(path).unwrap();
+        mark_incomplete(path).unwrap();
+        assert!(is_incomplete(path));
+        remove_front(path).unwrap();
+        assert!(is_incomplete(path), "the front matter is another thing");
+        mark_complete(path).unwrap();
+        mark_complete(path).unwrap();
+        assert!(!is_incomplete(path));
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub mod watchdog;
 
 pub use append::AppendFile;
 pub use boot_slot::{UkiPath, uki_path};
-pub use front::{front_entries, read_front};
+pub use front::{front_entries, is_incomplete, read_front};
 pub use lock::DeviceLock;
 pub use mount::Mounted;
 pub use path::BootLayout;

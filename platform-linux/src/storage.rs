@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::boot_slot::BootSlot;
 use crate::fault::During;
 use crate::file::{identity, open_directory_path, read_exact};
-use crate::front::{remove_front, write_front};
+use crate::front::{mark_complete, mark_incomplete, remove_front, write_front};
 use crate::image_slot;
 use crate::listing::Listing;
 use crate::needed::Needed;
@@ -74,6 +74,10 @@ pub struct LinuxConfig<'p> {
     /// Whether an image slot may hold much of the image already, as after an interrupted install: then it is read and only
     /// what differs is written. Costs a read of the slot.
     pub probe_images: bool,
+    /// Whether the UKI of the target set stays bootable until the new one has its name: for a recovery, which that UKI starts again
+    /// when the power fails. The set is marked as incomplete meanwhile ([`crate::is_incomplete`]). Where the boot slot has no room for two,
+    /// the UKI goes away first, as always.
+    pub keeps_uki: bool,
 }
 
 /// The slots of a Linux machine, as the installer sees them.
@@ -316,8 +320,14 @@ impl Storage for LinuxStorage<'_> {
         if let Some(root) = &mut self.root {
             root.make_ready()?;
         }
+        if self.config.keeps_uki {
+            mark_incomplete(self.config.target.front)?;
+        }
         if let Some(boot) = &mut self.boot {
-            boot.move_away()?;
+            let bytes = manifest.uki().map_or(0, |uki| uki.size);
+            if !self.config.keeps_uki || !boot.keep(bytes)? {
+                boot.move_away()?;
+            }
         }
         remove_front(self.config.target.front)?;
         let Some(root) = &self.root else {
@@ -447,6 +457,7 @@ impl Storage for LinuxStorage<'_> {
             .as_ref()
             .map_or(Ok(()), RootSlot::remove_temporary)?;
         write_front(self.config.target.front, front)?;
+        mark_complete(self.config.target.front)?;
         if manifest.uki().is_some() {
             self.boot()?.make_bootable()
         } else {

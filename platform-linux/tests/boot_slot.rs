@@ -1,4 +1,5 @@
-//! The boot slot: no bootable name from `prepare` to `make_bootable`, and the front matter around it; for each layout.
+//! The boot slot: no bootable name from `prepare` to `make_bootable`, or that of the UKI that is kept, and the front matter around
+//! it; for each layout.
 
 mod support;
 
@@ -7,7 +8,8 @@ use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageObject, StorageOperation};
 use twinseal_core::storage::Storage;
 use twinseal_core::wire::index::Role;
-use twinseal_platform_linux::{BootLayout, read_front, uki_path};
+use twinseal_core::wire::manifest::Manifest;
+use twinseal_platform_linux::{BootLayout, is_incomplete, read_front, uki_path};
 
 /// A layout, and what it calls things in the boot slot of the target set.
 struct Names {
@@ -256,4 +258,102 @@ fn a_discarded_uki_is_gone() {
         });
         assert!(names.list(&slots).is_empty());
     }
+}
+
+/// A manifest whose UKI has so many bytes.
+fn with_uki_of(bytes: u64) -> Manifest {
+    let mut manifest = manifest(1);
+    manifest.payloads.first_mut().unwrap().size = bytes;
+    manifest
+}
+
+#[test]
+fn a_kept_uki_boots_until_the_new_one_takes_its_name() {
+    for names in LAYOUTS {
+        let mut slots = names.slots();
+        slots.keeps_uki = true;
+        let [old, new] = [noise(3, 9000), noise(4, 7000)];
+        let at = |name: &str| format!("b/boot/{name}");
+        slots.write(&at(names.committed), &old);
+        slots.write(&at(&format!("{}/OTHER.EFI", names.folder)), "other");
+        slots.write("b/front/manifest.tar", "old front");
+        let manifest = with_uki_of(7000);
+        // The second time is that after a power cut.
+        for attempt in 0..2 {
+            slots.storage(|storage| storage.prepare(&manifest).unwrap());
+            let name = names.committed.rsplit('/').next().unwrap();
+            let mut both = [name, "TWINSEAL.NEW"];
+            both.sort_unstable();
+            assert_eq!(names.list(&slots), both, "attempt {attempt}");
+            assert_eq!(slots.read(&at(names.committed)), old);
+            assert_eq!(slots.read(&at(names.staged)), old[..7000]);
+            assert_eq!(front(&slots), None);
+            assert!(slots.with(|config| is_incomplete(config.target.front)));
+        }
+        slots.storage(|storage| {
+            storage.prepare(&manifest).unwrap();
+            put(storage, Role::Uki, &new);
+            storage.sync().unwrap();
+            assert_eq!(slots.read(&at(names.committed)), old);
+            storage.make_bootable(&manifest, b"front").unwrap();
+        });
+        let name = names.installed.rsplit('/').next().unwrap();
+        assert_eq!(names.list(&slots), [name]);
+        assert_eq!(slots.read(&at(names.installed)), new);
+        assert_eq!(front(&slots).unwrap(), b"front");
+        assert!(!slots.with(|config| is_incomplete(config.target.front)));
+    }
+}
+
+#[test]
+fn what_is_staged_goes_on_with_the_bytes_of_the_kept_uki() {
+    for names in LAYOUTS {
+        let mut slots = names.slots();
+        slots.keeps_uki = true;
+        let [old, new] = [noise(5, 9000), noise(6, 9000)];
+        slots.write(&format!("b/boot/{}", names.installed), &old);
+        slots.write(&format!("b/boot/{}", names.staged), &new[..4000]);
+        let manifest = with_uki_of(9000);
+        slots.storage(|storage| {
+            storage.prepare(&manifest).unwrap();
+            let left = storage.open(&blob(Role::Uki, &new), &manifest).unwrap();
+            let found = read_back(storage, left as usize);
+            assert_eq!(found, [&new[..4000], &old[4000..]].concat());
+        });
+    }
+}
+
+#[test]
+fn where_no_uki_is_there_none_is_kept() {
+    for names in LAYOUTS {
+        let mut slots = names.slots();
+        slots.keeps_uki = true;
+        for empty in [false, true] {
+            if empty {
+                slots.write(&format!("b/boot/{}", names.installed), "");
+            }
+            slots.prepared(1, |storage| {
+                assert_eq!(names.uki(&slots), None);
+                put(storage, Role::Uki, b"uki");
+                storage.make_bootable(&manifest(1), b"front").unwrap();
+            });
+            assert_eq!(names.uki(&slots).unwrap(), names.installed);
+            std::fs::remove_file(slots.path(&format!("b/boot/{}", names.installed))).unwrap();
+        }
+    }
+}
+
+/// An install that is none of a recovery ends what a recovery began.
+#[test]
+fn every_install_ends_complete() {
+    let mut slots = LAYOUTS[0].slots();
+    slots.keeps_uki = true;
+    slots.prepared(1, |_| ());
+    slots.keeps_uki = false;
+    slots.prepared(1, |storage| {
+        assert!(slots.with(|config| is_incomplete(config.target.front)));
+        put(storage, Role::Uki, b"uki");
+        storage.make_bootable(&manifest(1), b"front").unwrap();
+    });
+    assert!(!slots.with(|config| is_incomplete(config.target.front)));
 }

@@ -166,6 +166,36 @@ fn slots_are_file_systems_of_their_own() {
     assert_eq!(slots.read(&format!("b/boot/{BOOTABLE}")), bytes);
 }
 
+/// With room for two the old UKI stays, without it goes away first. On FAT that is shown by a recovery on the virtual board.
+#[test]
+#[ignore = "needs root: uses loop devices"]
+fn a_uki_is_kept_where_there_is_room_for_two() {
+    for (mebibytes, is_kept) in [(8, true), (5, false)] {
+        let boot = Loop::ext4(mebibytes * MIB);
+        let mut slots = Slots::new();
+        slots.keeps_uki = true;
+        let boot_path = slots.path("b/boot");
+        let [old, new] = [3, 4].map(|seed| noise(seed, 3 * MIB as usize));
+        let mut release = manifest(1);
+        release.payloads.first_mut().unwrap().size = 3 * MIB;
+        {
+            let _mounted = mount(&boot, &boot_path);
+            slots.write(&format!("b/boot/{BOOTABLE}"), &old);
+            slots.storage(|storage| {
+                storage.prepare(&release).unwrap();
+                assert_eq!(slots.exists(&format!("b/boot/{BOOTABLE}")), is_kept);
+                assert_eq!(slots.read(&format!("b/boot/{STAGED}")), old);
+                put(storage, Role::Uki, &new);
+                storage.sync().unwrap();
+                storage.make_bootable(&release, b"front").unwrap();
+            });
+            assert_eq!(slots.read(&format!("b/boot/{BOOTABLE}")), new);
+            assert_eq!(slots.list("b/boot/EFI/BOOT"), ["BOOTX64.EFI"]);
+        }
+        run("e2fsck", &["-f", "-n", &boot.device]);
+    }
+}
+
 #[test]
 #[ignore = "needs root: uses loop devices"]
 fn one_file_system_mounted_twice_is_one_slot() {

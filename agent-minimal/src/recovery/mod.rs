@@ -14,7 +14,8 @@
 //! - Every wait has an end, and every refusal is said and followed by another round; after [`ROUNDS_MAX`] the machine starts anew.
 //!
 //! # Power loss
-//! That of an install: the next start is refused again, and its recovery goes on with what is there.
+//! That of an install, except that the set's UKI stays bootable until the new one takes its name: it starts the recovery again, which goes
+//! on with what is there. Another UKI there may not be.
 
 mod attendance;
 mod rebuild;
@@ -156,8 +157,8 @@ fn one_round(
             Ok(false) => {}
             Err(error) => {
                 attendance.say(format_args!("{error}"));
-                if slots::are_to_blame(&error) {
-                    slots::renew(&device.description, target, attendance)?;
+                if let Some(slot) = slots::to_blame(&error) {
+                    slots::renew(&device.description, target, slot, attendance)?;
                 }
             }
         }

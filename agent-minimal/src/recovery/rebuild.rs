@@ -179,6 +179,7 @@ fn transfer(
         scratch: &scratch,
         verity: device.description.verity,
         probe_images: false,
+        keeps_uki: true,
     });
     let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
     let installed = into_set(order, name, bundle, storage, memory, watcher)?;

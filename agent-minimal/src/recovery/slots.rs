@@ -139,34 +139,36 @@ pub fn prepare(
     Ok(())
 }
 
-/// Gives the slots of a set new file systems.
+/// Gives the slot of a set a new file system that an install failed for. The other slot stays as it is: the boot slot holds the UKI that
+/// starts this recovery.
 ///
 /// # Errors
 /// What the slot says that gets none.
 pub fn renew(
     description: &Description,
     set: Set,
+    object: StorageObject,
     attendance: &Attendance,
 ) -> Result<(), AgentError> {
     let Some([a, b]) = &description.sets else {
         return Ok(());
     };
     let slots = Slot::of(set, set.of([a, b]));
-    slots
-        .into_iter()
-        .try_for_each(|slot| slot.format(attendance))
+    let mut blamed = slots.into_iter().filter(|slot| slot.object == object);
+    blamed.try_for_each(|slot| slot.format(attendance))
 }
 
-/// Whether an install failed for what a new file system cures.
-pub const fn are_to_blame(error: &AgentError) -> bool {
+/// The slot that an install failed for, if a new file system cures that.
+pub const fn to_blame(error: &AgentError) -> Option<StorageObject> {
     let AgentError::Core(CoreError::Storage(error)) = error else {
-        return false;
+        return None;
     };
-    let is_slot = matches!(
-        error.object,
-        StorageObject::BootSlot | StorageObject::RootSlot | StorageObject::Uki
-    );
-    is_slot && !matches!(error.fault, StorageFault::Busy)
+    match (error.object, error.fault) {
+        (_, StorageFault::Busy) => None,
+        (StorageObject::BootSlot | StorageObject::Uki, _) => Some(StorageObject::BootSlot),
+        (StorageObject::RootSlot, _) => Some(StorageObject::RootSlot),
+        _ => None,
+    }
 }
 
 /// A boot or root slot.
