@@ -52,8 +52,8 @@ bench-bytes:
 	@cargo build --locked --profile shipped --quiet -p twinseal -p twinseal-bundle -p twinseal-hil
 	@scripts/bench-bytes.sh $(PAIRS)
 
-# Many power cuts on the virtual board, CUTS for each of five moments: within an install, at its end, at the flip, in the trial and at the
-# commit; from a printed seed.
+# Many power cuts on the virtual board, CUTS for each of six moments: within an install, at its end, at the flip, in the trial, at the
+# commit, and in a recovery; from a printed seed.
 CUTS ?= 40
 soak:
 	@scripts/deps.sh demo board

@@ -37,7 +37,7 @@ pub struct Scenario {
     /// Whether another disk with partitions of the same labels is plugged in, before the board's own in the kernel's order.
     #[serde(default)]
     pub other_disk: bool,
-    /// A release on a stick that is plugged in: into a USB port where the kernel knows USB.
+    /// A release on a stick that is plugged in: into a USB port where the kernel knows USB. From the start, or by a step.
     pub stick: Option<Bundle>,
     /// Whether the stick also has a UKI that starts a recovery.
     #[serde(default)]
@@ -157,6 +157,11 @@ impl Scenario {
         before.iter().chain(&self.steps).chain(after)
     }
 
+    /// Whether a step of its own plugs the stick in.
+    pub fn plugs_in(&self) -> bool {
+        self.all_steps().any(|step| *step == Step::PlugIn {})
+    }
+
     /// What it uses of a board.
     fn uses(&self) -> Vec<Need> {
         let mut uses: Vec<_> = self.all_steps().filter_map(Step::needs).collect();
@@ -195,6 +200,11 @@ impl Scenario {
             )
         } else if self.stick_starts && self.stick.is_none() {
             Some("a stick that starts a recovery has a release to recover with.".to_owned())
+        } else if self.plugs_in() && (self.stick.is_none() || self.kernel != Kernel::General) {
+            Some(
+                "what is plugged in is its stick, and the general kernel alone knows USB."
+                    .to_owned(),
+            )
         } else if self.offline && self.needs.contains(&Need::Network) {
             Some("it is offline, and needs the network.".to_owned())
         } else if self.link.is_none() && self.all_steps().any(Step::looks_at_link) {

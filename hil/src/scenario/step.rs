@@ -46,6 +46,8 @@ pub enum Step {
         #[serde(default = "boot_seconds")]
         limit_seconds: u64,
     },
+    /// Plugs the stick into a USB port of the board, which is on; the next start is without it.
+    PlugIn {},
     /// Lets the guest restart, in order.
     Restart {},
     /// Waits for words in a line of the console, this many times.
@@ -222,6 +224,7 @@ impl fmt::Display for Step {
                 ..
             } => write!(f, "power cut at the output {words:?}"),
             Self::PowerCut { .. } => f.write_str("power cut"),
+            Self::PlugIn {} => f.write_str("plug the stick in"),
             Self::Restart {} => f.write_str("restart"),
             Self::WaitConsole {
                 words, times: 1, ..

@@ -102,6 +102,11 @@ fn what_does_not_go_together_is_an_error() {
             "running-v1\"\nstick = \"v2\"",
             "is on at the start",
         ),
+        (
+            "do = \"power-on\" }",
+            "do = \"power-on\" }, { do = \"plug-in\" }",
+            "what is plugged in",
+        ),
     ] {
         let error = read(&GOOD.replacen(right, wrong, 1))
             .unwrap_err()

@@ -101,7 +101,7 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
     let stick = stick::make(bench, made, scenario, folder.path());
     let stick = stick.map_err(|error| error.to_string())?;
     if let Some(disk) = other.as_ref().map(|other| other.disk.clone()).or(stick) {
-        execution.board.plug_in(disk, port_of(scenario.kernel));
+        execution.board.plug_in(disk, port_of(scenario));
     }
     let ended = execution.steps(&scenario.steps);
     done.add(&mut execution);
@@ -114,9 +114,10 @@ fn once(bench: &Bench<'_>, scenario: &Scenario, done: &mut Done) -> Result<(), S
 }
 
 /// Where a disk is plugged in: a kernel that knows USB is to find it there.
-const fn port_of(kernel: Kernel) -> Port {
-    match kernel {
+fn port_of(scenario: &Scenario) -> Port {
+    match scenario.kernel {
         Kernel::Cloud => Port::Virtio,
+        Kernel::General if scenario.plugs_in() => Port::FreeUsb,
         Kernel::General => Port::Usb,
     }
 }
@@ -270,6 +271,7 @@ impl<'e> Execution<'e> {
                 self.board.pass(moment);
                 self.cut()?;
             }
+            Step::PlugIn {} => self.board.plug_in_now()?,
             Step::Restart {} => {
                 self.board.console().skip();
                 self.board.begin("sync; reboot -f")?;

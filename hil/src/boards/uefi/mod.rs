@@ -184,6 +184,18 @@ impl Uefi {
         self.other_disk = Some((disk, port));
     }
 
+    /// Plugs the disk for a free USB port in now.
+    ///
+    /// # Errors
+    /// When it is off, or QEMU cannot.
+    pub fn plug_in_now(&mut self) -> Result<(), UefiError> {
+        let running = self.running.as_mut().ok_or(UefiError::Off)?;
+        let plugged = running.monitor.plug_in("usb-storage", "other");
+        plugged.map_err(UefiError::io("given a disk"))?;
+        self.console.note("the stick was plugged in");
+        Ok(())
+    }
+
     /// Leaves the board's network card with nobody in reach, from the next time that it is switched on.
     pub const fn go_offline(&mut self) {
         self.offline = true;

@@ -1,4 +1,5 @@
-//! QEMU's own control channel (QEMU Machine Protocol): a running machine is written to a file, and another QEMU goes on from it.
+//! QEMU's own control channel (QEMU Machine Protocol): a running machine is written to a file, and another QEMU goes on from it; a
+//! device is plugged in.
 //!
 //! # Invariants
 //! - Every answer has a limit.
@@ -77,6 +78,15 @@ impl Monitor {
             }
             (runs && is_moved).then_some(Ok(()))
         })
+    }
+
+    /// Plugs a device in, with a drive that was named when QEMU started.
+    ///
+    /// # Errors
+    /// When QEMU cannot.
+    pub(super) fn plug_in(&mut self, driver: &str, drive: &str) -> io::Result<()> {
+        self.greet()?;
+        self.order("device_add", json!({ "driver": driver, "drive": drive }))
     }
 
     /// Gives an order, and waits until it is done.
@@ -233,5 +243,8 @@ mod tests {
         let mut monitor = scripted(&[("migrate-incoming", REFUSAL)]);
         let error = monitor.load("/m".as_ref()).unwrap_err();
         assert_eq!(error.to_string(), "no such file");
+        monitor.plug_in("usb-storage", "other").unwrap();
+        let mut monitor = scripted(&[("device_add", REFUSAL)]);
+        assert!(monitor.plug_in("usb-storage", "other").is_err());
     }
 }

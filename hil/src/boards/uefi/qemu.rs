@@ -42,6 +42,8 @@ pub enum Port {
     Virtio,
     /// A USB port.
     Usb,
+    /// A USB port that is free until the disk is plugged in.
+    FreeUsb,
 }
 
 /// Files of one power cycle.
@@ -78,6 +80,7 @@ pub(super) fn command(parts: &Parts, cycle: &Cycle<'_>) -> Command {
         command.args(match other.port {
             Port::Virtio => &["-device", "virtio-blk-pci,drive=other"][..],
             Port::Usb => &["-device", "qemu-xhci", "-device", "usb-storage,drive=other"],
+            Port::FreeUsb => &["-device", "qemu-xhci"],
         });
     }
     command.args(machine(parts, cycle.disk, cycle.variables));
