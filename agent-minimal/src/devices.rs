@@ -8,6 +8,7 @@
 //!   command line asks for, which may come from a stick.
 
 use crate::clock::{Moment, sleep};
+use crate::description::ImagePair;
 use crate::files::{self, OwnPath};
 use crate::refusal::Refusal;
 use core::time::Duration;
@@ -15,11 +16,15 @@ use heapless::{String, Vec};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use twinseal_core::boot::Set;
+use twinseal_core::wire::PAYLOADS_MAX_COUNT;
 use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::text::Name;
 use twinseal_platform_linux::efivars::{LOADER_VENDOR, Variables};
 use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::loader::uefi::VARIABLES_FOLDER;
-use twinseal_platform_linux::partition::{BlockDevices, Partition, guid_of_text};
+use twinseal_platform_linux::partition::{
+    BlockDevices, DeviceName, Label, Partition, guid_of_text,
+};
 
 /// How long all partitions may take to appear after their drivers were loaded.
 const APPEAR_MAX: Duration = Duration::from_secs(15);
@@ -91,6 +96,38 @@ impl Devices<'_> {
         let disk = self.started.as_ref().map(|started| started.disk.as_str());
         let found = self.devices.by_label_on(disk, label).unwrap_or(None)?;
         Some(self.devices.node(&found))
+    }
+
+    /// Slots for raw images: every two partitions that are called `NAME-a` and `NAME-b`, as `twinseal-bundle disk` calls them. Only a
+    /// bundle that names one writes to it.
+    pub fn image_slots(&self) -> Vec<ImagePair, PAYLOADS_MAX_COUNT> {
+        let (mut pairs, mut last) = (Vec::new(), None::<DeviceName>);
+        while let Ok(Some(name)) = self.devices.name_after(last.as_deref()) {
+            if let Ok(Some(partition)) = self.devices.named(&name) {
+                // What does not fit into the list is no slot, and a bundle for it is refused.
+                let _ = self.pair_of(&partition).map(|pair| pairs.push(pair));
+            }
+            last = Some(name);
+        }
+        pairs
+    }
+
+    fn pair_of(&self, first: &Partition) -> Option<ImagePair> {
+        let name = first.label.strip_suffix("-a")?;
+        if ["boot", "root"].contains(&name) {
+            return None;
+        }
+        let second: Label = join(&[name, "-b"]).ok()?;
+        let [a, b] = [self.node_now(&first.label)?, self.node_now(&second)?];
+        // Another disk may have the same labels.
+        if a != self.devices.node(first) {
+            return None;
+        }
+        let own = |node: &Node| join(&[node]).ok();
+        Some(ImagePair {
+            name: Name::new(name)?,
+            of: [own(&a)?, own(&b)?],
+        })
     }
 
     /// The set whose root slot holds the image; `preferred` when both do.
@@ -219,7 +256,16 @@ mod tests {
         for (disk, name, number, label, more) in [
             ("vda", "vda1", 1, "boot-b", guid),
             ("vda", "vda2", 2, "data", ""),
+            ("vda", "vda3", 3, "fpga-a", ""),
+            ("vda", "vda4", 4, "fpga-b", ""),
+            ("vda", "vda5", 5, "root-a", ""),
+            ("vda", "vda6", 6, "root-b", ""),
+            ("vda", "vda7", 7, "half-a", ""),
+            ("vda", "vda8", 8, "Not a name-a", ""),
+            ("vda", "vda9", 9, "Not a name-b", ""),
             ("sda", "sda1", 1, "data", ""),
+            ("sda", "sda2", 2, "fpga-a", ""),
+            ("sda", "sda3", 3, "half-b", ""),
         ] {
             let path = folder.path().join(disk).join(name);
             fs::create_dir_all(&path).unwrap();
@@ -254,6 +300,12 @@ mod tests {
         };
         assert_eq!(known.started_set(), Some(Set::B));
         assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
+        let pairs = known.image_slots();
+        let pairs: vec::Vec<_> = pairs
+            .iter()
+            .map(|pair| (pair.name.as_str(), pair.of.each_ref().map(|of| of.as_str())))
+            .collect();
+        assert_eq!(pairs, [("fpga", ["/dev/vda3", "/dev/vda4"])]);
         let known = known.anywhere();
         assert_eq!(known.node_now("data").as_deref(), Some("/dev/vda2"));
         let started = None;

@@ -236,6 +236,16 @@ impl<'p> BlockDevices<'p> {
         Ok(found.filter(|_| !several))
     }
 
+    /// The partition with the kernel's name; `None` when it is none. Its GUID is not read from the disk.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn named(&self, name: &str) -> Result<Option<Partition>, StorageFault> {
+        let directory: Path = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
+        let directory = open_directory_path(&directory).map_err(fault_of)?;
+        self.read(&directory, name).map_err(fault_of)
+    }
+
     /// What sysfs says about the device at `name` in `directory`; `None` when it is no partition.
     fn read(&self, directory: &OwnedFd, name: &str) -> Result<Option<Partition>, Errno> {
         let mut buffer = [0; ANSWER_MAX_BYTES];

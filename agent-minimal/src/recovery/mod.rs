@@ -25,7 +25,7 @@ use crate::bundle::LocalBundle;
 use crate::command_line::CommandLine;
 use crate::console::say;
 use crate::data::{self, STATE};
-use crate::description::{Description, Loader};
+use crate::description::{Description, ImagePair, Loader, SetSlots};
 use crate::device::Device;
 use crate::devices::Devices;
 use crate::early;
@@ -44,6 +44,7 @@ use rebuild::Rebuild;
 use twinseal_core::boot::Set;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
 use twinseal_core::verify::signature::TrustedKey;
+use twinseal_core::wire::PAYLOADS_MAX_COUNT;
 use twinseal_core::wire::recovery::{RECOVERY_MAX_BYTES, Recovery};
 use twinseal_platform_linux::Verity;
 use twinseal_platform_linux::file::join;
@@ -139,7 +140,7 @@ fn one_round(
         facts.compatible(),
         facts.anti_rollback()
     ));
-    let device = device(facts, sets);
+    let device = device(facts, sets, order.devices.image_slots());
     let mut rebuild = Rebuild::new(&device, target, facts.anti_rollback(), attendance)?;
     slots::prepare(&device.description, target, attendance)?;
     for way in [Way::Medium, Way::Network] {
@@ -232,7 +233,11 @@ fn from_network(
 }
 
 /// The device as far as it can be known without its sealed system: its slots by their labels, its state on the data partition.
-fn device(facts: &Recovery, sets: [crate::description::SetSlots; 2]) -> Device {
+fn device(
+    facts: &Recovery,
+    sets: [SetSlots; 2],
+    images: Vec<ImagePair, PAYLOADS_MAX_COUNT>,
+) -> Device {
     let own = |text: &str| join(&[text]).unwrap_or_default();
     let mut keys = Keys::new();
     for key in facts.keys() {
@@ -256,7 +261,7 @@ fn device(facts: &Recovery, sets: [crate::description::SetSlots; 2]) -> Device {
         },
         variables: own(VARIABLES_FOLDER),
         sets: Some(sets),
-        images: Vec::new(),
+        images,
         limits_network: false,
     };
     Device { description, keys }

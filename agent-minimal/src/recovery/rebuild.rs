@@ -15,7 +15,7 @@ use crate::error::AgentError;
 use crate::files;
 use crate::install::{Order, Releases, Stopped, Watcher, into_set};
 use crate::memory::Memory;
-use crate::slots::{Access, Places};
+use crate::slots::{Access, Places, images};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{BootRecord, Loaded};
 use twinseal_core::install::{Installed, Plan};
@@ -170,15 +170,17 @@ fn transfer(
         root: None,
         ..target_set.paths()
     };
+    let images = images(&device.description, target);
     let scratch = device.state("scratch")?;
     // Used where it is: each move of it would be another copy on the stack.
     let mut opened = LinuxStorage::open(LinuxConfig {
         running: other_set.as_ref().map_or(nothing, |set| set.paths()),
         target: target_set.paths(),
-        images: &[],
+        images: &images,
         scratch: &scratch,
         verity: device.description.verity,
-        probe_images: false,
+        // Mostly the image is there already, and a look costs no byte of the link.
+        probe_images: true,
         keeps_uki: true,
     });
     let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;

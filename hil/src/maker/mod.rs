@@ -375,7 +375,7 @@ impl Maker<'_> {
 
     /// Builds a bundle.
     fn build(&self, bundle: Bundle) -> Result<Built, MakerError> {
-        overlay::make(self.folder, self.inputs, self.appliance.loader, bundle)?;
+        overlay::make(self.folder, self.inputs, self.appliance, bundle)?;
         let recipe = self.folder.join(format!("{}.toml", bundle.name()));
         let text = recipe::recipe(self.folder, self.inputs, self.appliance, bundle)?;
         fs::write(&recipe, text).map_err(MakerError::file(&recipe, "written"))?;

@@ -3,7 +3,7 @@
 
 use super::recipe::COMPATIBLE;
 use super::{Inputs, MakerError};
-use crate::scenario::{Bundle, Loader};
+use crate::scenario::{Appliance, Bundle, Kernel};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(super) fn folder(maker: &Path, bundle: Bundle) -> PathBuf {
 pub(super) fn make(
     maker: &Path,
     inputs: &Inputs,
-    loader: Loader,
+    appliance: Appliance,
     bundle: Bundle,
 ) -> Result<(), MakerError> {
     let (folder, name) = (folder(maker, bundle), bundle.name());
@@ -49,7 +49,11 @@ pub(super) fn make(
         0o644,
     )?;
     text("usr/lib/twinseal/release", &format!("{name}\n"), 0o644)?;
-    text("usr/lib/twinseal/device.toml", &description(loader), 0o644)?;
+    text(
+        "usr/lib/twinseal/device.toml",
+        &description(appliance),
+        0o644,
+    )?;
     text(
         "usr/share/scenario/stays",
         &"the same in every release\n".repeat(LINES),
@@ -60,6 +64,8 @@ pub(super) fn make(
         &format!("release {name}\n").repeat(LINES),
         0o644,
     )?;
+    let image = format!("image of release {name}\n").repeat(LINES);
+    write(&image_file(maker, bundle), image.as_bytes(), 0o644)?;
     text("etc/scenario", &format!("release {name}\n"), 0o644)?;
     for (from, to, mode) in [
         (inputs.program("twinseal")?, "usr/bin/twinseal", 0o755),
@@ -87,11 +93,27 @@ pub(super) fn make(
     }
 }
 
-fn description(loader: Loader) -> String {
+fn description(appliance: Appliance) -> String {
+    let slots = match image(appliance) {
+        Some(slot) => format!(
+            "\n[slots.{slot}]\na = \"/dev/disk/by-partlabel/{slot}-a\"\nb = \"/dev/disk/by-partlabel/{slot}-b\"\n"
+        ),
+        None => String::new(),
+    };
     format!(
-        "compatible = \"{COMPATIBLE}\"\ntrial-attempts = {TRIAL_ATTEMPTS}\n\n[boot]\nloader = \"{}\"\n",
-        loader.name()
+        "compatible = \"{COMPATIBLE}\"\ntrial-attempts = {TRIAL_ATTEMPTS}\n\n[boot]\nloader = \"{}\"\n{slots}",
+        appliance.loader.name()
     )
+}
+
+/// The slot of a raw image that the releases have.
+pub(super) fn image(appliance: Appliance) -> Option<&'static str> {
+    (appliance.kernel == Kernel::General).then_some("fpga")
+}
+
+/// The raw image of a release.
+pub(super) fn image_file(maker: &Path, bundle: Bundle) -> PathBuf {
+    folder(maker, bundle).with_extension("img")
 }
 
 fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), MakerError> {
@@ -122,7 +144,7 @@ mod tests {
             .into_iter()
             .filter(|bundle| *bundle != Bundle::Damaged)
         {
-            make(folder.path(), &inputs, Loader::Uefi, bundle).unwrap();
+            make(folder.path(), &inputs, Appliance::default(), bundle).unwrap();
             let own = super::folder(folder.path(), bundle);
             let early = own.join("usr/lib/twinseal/early").is_file();
             let sick = own.join("usr/lib/twinseal/health.d/20-sick").is_file();

@@ -44,6 +44,14 @@ struct Recipe {
     early: Early,
     #[serde(skip_serializing_if = "Option::is_none")]
     secure_boot: Option<BTreeMap<&'static str, PathBuf>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    image: Vec<Image>,
+}
+
+#[derive(Serialize)]
+struct Image {
+    slot: &'static str,
+    file: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -106,6 +114,13 @@ pub(super) fn recipe(
             trusted_keys: [folder.join("keys/release.pub")],
         },
         secure_boot: secure_boot(folder, bundle),
+        image: overlay::image(appliance)
+            .map(|slot| Image {
+                slot,
+                file: overlay::image_file(folder, bundle),
+            })
+            .into_iter()
+            .collect(),
     };
     toml::to_string(&recipe).map_err(|source| MakerError::Recipe { name, source })
 }

@@ -71,6 +71,8 @@ pub enum Label {
     BootB,
     RootA,
     RootB,
+    FpgaA,
+    FpgaB,
     Data,
 }
 
@@ -82,6 +84,8 @@ impl Label {
             Self::BootB => "boot-b",
             Self::RootA => "root-a",
             Self::RootB => "root-b",
+            Self::FpgaA => "fpga-a",
+            Self::FpgaB => "fpga-b",
             Self::Data => "data",
         }
     }
