@@ -234,7 +234,7 @@ where
         scratch: text(&scratch)?,
         verity: order.device.description.verity.into(),
         probe_images: target.probe_images,
-        keeps_uki: false,
+        recovers: false,
     };
     let storage = LinuxStorage::open(config).map_err(AgentError::from)?;
     let storage = Mutex::new(storage);

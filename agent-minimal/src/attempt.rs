@@ -27,9 +27,12 @@ pub struct Attempt<'a> {
     pub store: &'a mut FileRecordStore,
     /// The journal.
     pub journal: &'a mut Journal,
-    /// Whether a journal that takes nothing stops the install. A recovery goes on: the boot record keeps its old anchor then, so the
+    /// Whether this is a recovery. A journal that takes nothing does not stop it: the boot record keeps its old anchor then, so the
     /// damage stays visible.
-    pub needs_journal: bool,
+    pub recovers: bool,
+    /// Whether the set goes on with its own changes to `/etc`: one that is rebuilt after it was in use. All others start with the other
+    /// set's.
+    pub keeps_etc: bool,
 }
 
 impl Attempt<'_> {
@@ -70,7 +73,10 @@ impl Attempt<'_> {
             damaged_bases: tally.damaged_bases,
         })?;
         self.tell(Event::TrialArmed { set, attempts })?;
-        self.device.renew_etc(set)?;
+        match installed.manifest().value().seal {
+            Some(seal) if self.keeps_etc => self.device.keep_etc(set, &seal)?,
+            _ => self.device.renew_etc(set)?,
+        }
         let armed = self.store(&trial::arm(record, installed, set, attempts))?;
         if self.device.description.loader == Loader::Record {
             return Ok(());
@@ -78,7 +84,11 @@ impl Attempt<'_> {
         if let Some(spent) = trial::spend_attempt(&armed) {
             record::store(self.store, &spent)?;
         }
-        self.device.note_attempt()
+        match self.device.note_attempt() {
+            // The next start spends one of its own then.
+            Err(_) if self.recovers => Ok(()),
+            noted => noted,
+        }
     }
 
     /// Appends to the journal.
@@ -88,7 +98,7 @@ impl Attempt<'_> {
     pub fn tell(&mut self, event: Event) -> Result<(), AgentError> {
         let time = self.device.now().unwrap_or(0);
         match self.journal.append(time, event) {
-            Err(error) if self.needs_journal => Err(error.into()),
+            Err(error) if !self.recovers => Err(error.into()),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,8 @@
 
 use crate::console::{say, words_of};
 use crate::devices::{Devices, mount_ext4};
+#[cfg(feature = "net")]
+use crate::files::OWN_PATH_MAX_BYTES;
 use crate::files::{self, OwnPath, is_directory};
 use crate::refusal::Refusal;
 use crate::var;
@@ -68,6 +70,24 @@ pub fn mount_data_late(devices: &Devices<'_>) -> bool {
             false
         }
     }
+}
+
+/// Memory stands for data that take no writes, from now on: a file system that the kernel keeps read-only after an error of the
+/// medium. Gives whether that was so.
+#[cfg(feature = "net")]
+pub fn stand_in_for_read_only() -> bool {
+    // What cannot be made shows in the probe.
+    let _ = files::make_directories(STATE);
+    let probe = join::<OWN_PATH_MAX_BYTES>(&[STATE, "/probe"]);
+    let written = probe.and_then(|probe| {
+        files::make_durably(&probe, STATE)?;
+        unlink(probe.as_str())
+    });
+    let is_read_only = matches!(written, Err(Errno::ROFS | Errno::IO));
+    if is_read_only {
+        stand_in();
+    }
+    is_read_only
 }
 
 /// Fills the device's `/var` where it is not yet, and shows it in the new root. Memory stands for data that have no `/var` and

@@ -6,6 +6,7 @@
 
 use crate::description::{DESCRIPTION_MAX_BYTES, Description, DescriptionFault, Loader};
 use crate::error::AgentError;
+use crate::etc_overlay;
 use crate::files::{self, OWN_PATH_MAX_BYTES, OwnPath};
 use crate::keys::{self, KEYS_FOLDER, Keys};
 use crate::labels;
@@ -17,6 +18,7 @@ use twinseal_core::boot::SetFacts;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::select::resting;
 use twinseal_core::error::StorageError;
+use twinseal_core::wire::digest::BlobDigest;
 use twinseal_platform_linux::file::{if_there, join, open_directory_path};
 use twinseal_platform_linux::journal::Journal;
 use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
@@ -177,6 +179,15 @@ impl Device {
     /// When the file that says otherwise cannot be removed.
     pub fn renew_etc(&self, set: Set) -> Result<(), AgentError> {
         self.take_away(&self.state(set.of(["etc/a/seal", "etc/b/seal"]))?)
+    }
+
+    /// Has a set that is rebuilt go on with its own changes to `/etc`.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written.
+    pub fn keep_etc(&self, set: Set, seal: &BlobDigest) -> Result<(), AgentError> {
+        let etc = self.state("etc")?;
+        etc_overlay::keep(&etc, set, seal).map_err(|errno| self.unusable(&etc, "written", errno))
     }
 
     /// Takes back that the device stays on a set that must not boot: which set must boot has been decided anew.

@@ -17,7 +17,7 @@
 //! A generation is made aside and brought to the medium before it gets its name. A cut leaves the old generation, none, or the new
 //! one, and perhaps something aside that the next boot removes.
 
-use crate::files::{self, OwnPath};
+use crate::files::{self, OWN_PATH_MAX_BYTES, OwnPath};
 use crate::tree::{self, Step, copy, sync};
 use heapless::String;
 use rustix::fs::{CWD, Mode, mkdirat, rename};
@@ -61,6 +61,24 @@ pub fn generation(
         make_directory(&generation.work)?;
     }
     Ok(generation)
+}
+
+/// Has the generation of a set belong to another image from now on, durably: that of a set which is rebuilt and was in use. Fine when there
+/// is none.
+///
+/// # Errors
+/// What cannot be written.
+pub fn keep(etc: &str, set: Set, seal: &BlobDigest) -> Result<(), Errno> {
+    let own: OwnPath = join(&[etc, set.of(["/a", "/b"])])?;
+    if !is_directory(&join::<OWN_PATH_MAX_BYTES>(&[&own, "/upper"])?)? {
+        return Ok(());
+    }
+    let [new, seen]: [OwnPath; 2] = [join(&[&own, "/seal.new"])?, join(&[&own, "/seal"])?];
+    let mark: String<MARK_MAX_BYTES> = join(&[&seal.to_hex(), "\n"])?;
+    files::write(&new, mark.as_bytes())?;
+    sync(etc)?;
+    rename(new.as_str(), seen.as_str())?;
+    sync(etc)
 }
 
 /// Whether a generation belongs to the image of a mark. A mark that the medium does not give says neither, and a generation that
@@ -187,6 +205,21 @@ mod tests {
             fs::read_to_string(b.upper.join("hostname")).unwrap(),
             "ward-3"
         );
+    }
+
+    #[test]
+    fn a_set_that_is_rebuilt_keeps_its_own_changes() {
+        let etc = device();
+        let path = etc.path().to_str().unwrap();
+        let before = listing(&etc.path().join("a/upper"));
+        keep(path, Set::A, &seal(2)).unwrap();
+        let a = generation(etc.path(), Set::A, &seal(2), &mut never()).unwrap();
+        assert_eq!(listing(&a.upper), before);
+        // Without any, the other set's are copied.
+        fs::remove_dir_all(etc.path().join("a")).unwrap();
+        keep(path, Set::A, &seal(3)).unwrap();
+        let a = generation(etc.path(), Set::A, &seal(3), &mut never()).unwrap();
+        assert_eq!(fs::read_to_string(a.upper.join("hostname")).unwrap(), "old");
     }
 
     #[test]

@@ -55,19 +55,31 @@ where
     }
 }
 
-/// Says durably in the agent's state that `set` was refused, so that the other one, refused too, does not send the device back to it.
-/// Without a state that keeps this there is no boot record either, and [`decide`] names no set.
-pub fn note_refusal(state: &str, set: Set) {
-    let Ok(mark) = refusal_mark(state, set) else {
-        return;
-    };
-    if let Err(errno) = files::make_durably(&mark, state) {
-        say(format_args!("{mark} cannot be made: {}", words_of(errno)));
+/// What a refusal of `set` does next, once it is known whether either set was refused before: the other set is tried once. A set
+/// that was refused already, and is refused again, sent the device to one that did not get as far as its own `/init`.
+pub fn try_once(next: Next, state: &str, set: Set) -> Next {
+    match next {
+        Next::Other(_) if Set::BOTH.iter().any(|set| was_refused(state, *set)) => Next::Recover,
+        // Where that is not kept, two sets would send the device to each other for ever.
+        Next::Other(_) if !note_refusal(state, set) => Next::Recover,
+        next => next,
     }
 }
 
+/// Says durably in the agent's state that `set` was refused; gives whether that is there now.
+fn note_refusal(state: &str, set: Set) -> bool {
+    let Ok(mark) = refusal_mark(state, set) else {
+        return false;
+    };
+    let made = files::make_durably(&mark, state);
+    if let Err(errno) = made {
+        say(format_args!("{mark} cannot be made: {}", words_of(errno)));
+    }
+    made.is_ok()
+}
+
 /// Whether `set` was refused, and no set has started since.
-pub fn was_refused(state: &str, set: Set) -> bool {
+fn was_refused(state: &str, set: Set) -> bool {
     refusal_mark(state, set).is_ok_and(|mark| files::exists(&mark).unwrap_or(false))
 }
 
@@ -291,12 +303,32 @@ mod tests {
     fn a_refusal_is_remembered_until_a_set_starts() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().to_str().unwrap();
-        note_refusal(path, Set::B);
-        note_refusal(path, Set::B);
+        assert!(note_refusal(path, Set::B) && note_refusal(path, Set::B));
         assert!(was_refused(path, Set::B) && !was_refused(path, Set::A));
         forget_refusals(path);
         forget_refusals(path);
         assert!(!was_refused(path, Set::B));
-        note_refusal(state.path().join("absent").to_str().unwrap(), Set::A);
+        assert!(!note_refusal(
+            state.path().join("absent").to_str().unwrap(),
+            Set::A
+        ));
+    }
+
+    #[test]
+    fn the_other_set_is_tried_once_and_only_where_that_is_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().to_str().unwrap();
+        let other = Next::Other(Set::B);
+        assert_eq!(try_once(Next::Restart, path, Set::A), Next::Restart);
+        assert_eq!(try_once(Next::Recover, path, Set::A), Next::Recover);
+        assert_eq!(try_once(other, path, Set::A), other);
+        // Set B was refused, or the firmware could not start it at all and came back to A.
+        assert_eq!(try_once(Next::Other(Set::A), path, Set::B), Next::Recover);
+        assert_eq!(try_once(other, path, Set::A), Next::Recover);
+        forget_refusals(path);
+        assert_eq!(try_once(other, path, Set::A), other);
+        let nowhere = state.path().join("absent");
+        let nowhere = nowhere.to_str().unwrap();
+        assert_eq!(try_once(other, nowhere, Set::A), Next::Recover);
     }
 }

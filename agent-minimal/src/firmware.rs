@@ -40,20 +40,33 @@ fn chooser_in(folder: &str) -> Chooser {
 
 /// Tells the firmware to boot a set next, once; gives whether it took that. The set must have been the default before.
 pub fn boot_next(devices: &Devices<'_>, set: Set) -> bool {
-    let told = tell(VARIABLES_FOLDER, set, || boot_partitions(devices));
+    order_next(devices, set, SystemdBootLoader::ask_once)
+}
+
+/// The same for a set that was just installed.
+#[cfg(feature = "net")]
+pub fn try_next(devices: &Devices<'_>, set: Set) -> bool {
+    order_next(devices, set, SystemdBootLoader::try_once)
+}
+
+/// What systemd-boot is told.
+type Ask = fn(&Variables, Set) -> Result<bool, StorageError>;
+
+fn order_next(devices: &Devices<'_>, set: Set, ask: Ask) -> bool {
+    let told = tell(VARIABLES_FOLDER, set, ask, || boot_partitions(devices));
     if let Err(error) = &told {
         say(format_args!("The firmware cannot be told: {error}"));
     }
     told.is_ok()
 }
 
-fn tell<P>(folder: &str, set: Set, partitions: P) -> Result<(), StorageError>
+fn tell<P>(folder: &str, set: Set, ask: Ask, partitions: P) -> Result<(), StorageError>
 where
     P: FnOnce() -> Result<[BootPartition; 2], StorageError>,
 {
     let variables = Variables::open(folder)?;
     if SystemdBootLoader::ran_in_this_boot(&variables)? {
-        return SystemdBootLoader::ask_once(&variables, set).map(|_| ());
+        return ask(&variables, set).map(|_| ());
     }
     let mut loader = UefiLoader::open(folder, partitions()?)?;
     loader.set_next(Some(set)).map(|_| ())
@@ -108,16 +121,19 @@ mod tests {
     fn systemd_boot_is_asked_where_it_ran() {
         let folder = machine(Some("systemd-boot 257.13\0"));
         let path = folder.path().to_str().unwrap();
-        tell(path, Set::B, || {
-            panic!("its entries are no matter of the slots")
-        })
-        .unwrap();
-        let told = value(&folder, "LoaderEntryOneShot", LOADER).unwrap();
-        let name: Vec<u8> = "twinse-b.efi\0"
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
-        assert_eq!(told[4..], name);
+        let asks: [(Ask, _); 2] = [
+            (SystemdBootLoader::ask_once, "twinse-b.efi\0"),
+            (SystemdBootLoader::try_once, "twintryb.efi\0"),
+        ];
+        for (ask, name) in asks {
+            tell(path, Set::B, ask, || {
+                panic!("its entries are no matter of the slots")
+            })
+            .unwrap();
+            let told = value(&folder, "LoaderEntryOneShot", LOADER).unwrap();
+            let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            assert_eq!(told[4..], name);
+        }
         assert_eq!(value(&folder, "BootNext", GLOBAL), None);
     }
 
@@ -126,7 +142,7 @@ mod tests {
         for info in [None, Some("GRUB 2.12\0")] {
             let folder = machine(info);
             let path = folder.path().to_str().unwrap();
-            tell(path, Set::B, partitions).unwrap();
+            tell(path, Set::B, SystemdBootLoader::ask_once, partitions).unwrap();
             assert_eq!(value(&folder, "LoaderEntryOneShot", LOADER), None);
             let next = value(&folder, "BootNext", GLOBAL).unwrap();
             let entry = value(&folder, &format!("Boot{:04X}", next[4]), GLOBAL).unwrap();
@@ -138,7 +154,13 @@ mod tests {
     fn a_machine_without_such_variables_is_said() {
         let folder = machine(None);
         let absent = folder.path().join("absent");
-        assert!(tell(absent.to_str().unwrap(), Set::A, partitions).is_err());
+        let told = tell(
+            absent.to_str().unwrap(),
+            Set::A,
+            SystemdBootLoader::ask_once,
+            partitions,
+        );
+        assert!(told.is_err());
         assert_eq!(chooser_in(absent.to_str().unwrap()), Chooser::Nobody);
     }
 

@@ -245,14 +245,7 @@ fn next(known: &Known, refusal: &Refusal) -> Next {
         mounted.ok()?;
         join(&[OTHER_SLOT, "/twinseal"]).ok()
     });
-    match next {
-        Next::Other(other) if fallback::was_refused(STATE, other) => Next::Recover,
-        Next::Other(_) => {
-            fallback::note_refusal(STATE, set);
-            next
-        }
-        Next::Restart | Next::Recover => next,
-    }
+    fallback::try_once(next, STATE, set)
 }
 
 /// A first process that ends takes the kernel with it: when the machine does not restart, the watchdog decides.

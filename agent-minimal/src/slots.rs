@@ -53,6 +53,14 @@ impl Places {
     /// # Errors
     /// When a path is too long.
     pub fn of(description: &Description, set: Set) -> Result<Self, AgentError> {
+        Self::below(&description.state, description, set)
+    }
+
+    /// The same with mount points below another folder than the agent's state.
+    ///
+    /// # Errors
+    /// When a path is too long.
+    pub fn below(folder: &str, description: &Description, set: Set) -> Result<Self, AgentError> {
         let state = description.state.as_str();
         let path = |parts: &[&str]| {
             join(parts).map_err(|errno| AgentError::File {
@@ -73,8 +81,8 @@ impl Places {
         Ok(Self {
             slots,
             mount_points: [
-                path(&[state, set.of(["/mount/boot-a", "/mount/boot-b"])])?,
-                path(&[state, set.of(["/mount/root-a", "/mount/root-b"])])?,
+                path(&[folder, set.of(["/mount/boot-a", "/mount/boot-b"])])?,
+                path(&[folder, set.of(["/mount/root-a", "/mount/root-b"])])?,
             ],
             front,
             layout: description.loader.layout(set),

@@ -78,7 +78,8 @@ pub fn install(device: &Device, source: &str, memory: &mut Memory) -> Result<(),
         target: running.other(),
         store: &mut store,
         journal: &mut journal,
-        needs_journal: true,
+        recovers: false,
+        keeps_etc: false,
     };
     let target = running.other();
     run(attempt, &loaded, source, memory).map_err(|stopped| {
@@ -186,7 +187,7 @@ fn transfer_from(
         scratch: &scratch,
         verity: device.description.verity,
         probe_images: start.past.is_unfinished(target),
-        keeps_uki: false,
+        recovers: false,
     });
     let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
     into_set(&order, source, bundle, storage, memory, watcher)

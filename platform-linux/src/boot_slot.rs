@@ -271,7 +271,8 @@ fn sync_file(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
 /// Removes what else a firmware might boot than the file of one name.
 fn remove_bootable(directory: &OwnedFd, but: &str) -> Result<(), Errno> {
     for_each_entry(directory, |name| {
-        if name.to_bytes() == but.as_bytes() {
+        // FAT takes names in any case, and keeps the one that they were made in.
+        if name.to_bytes().eq_ignore_ascii_case(but.as_bytes()) {
             return Ok(());
         }
         match unlink_if_bootable(directory, name) {

@@ -80,6 +80,13 @@ impl RootSlot {
             .map_or(Ok(false), |repository| repository.holds(blob, self.verity))
     }
 
+    /// Opens an object for reading; `None` when there is none.
+    pub(crate) fn object(&self, digest: &BlobDigest) -> Result<Option<OwnedFd>, Errno> {
+        self.repository
+            .as_ref()
+            .map_or(Ok(None), |repository| repository.object(digest))
+    }
+
     /// Whether a composefs image is there, whole, under its name among the images.
     pub(crate) fn holds_image(&self, digest: &BlobDigest, size: u64) -> Result<bool, StorageFault> {
         self.holds(&Blob {
@@ -93,10 +100,21 @@ impl RootSlot {
         })
     }
 
-    /// Bytes free.
+    /// Bytes free, and bytes of what an earlier attempt left in `tmp`: each file there is gone on with or removed.
     pub(crate) fn free_bytes(&self) -> Result<u64, Errno> {
         let file_system = fstatvfs(&self.root)?;
-        Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+        let mut bytes = file_system.f_bavail.saturating_mul(file_system.f_frsize);
+        let opened = open_directory(&self.root, COMPOSEFS)
+            .and_then(|composefs| open_directory(composefs, TEMPORARY));
+        let Some(temporary) = if_there(opened)? else {
+            return Ok(bytes);
+        };
+        for_each_entry(&temporary, |name| {
+            let stat = statat(&temporary, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            bytes = bytes.saturating_add(stat.st_blocks as u64 * STAT_BLOCK_BYTES);
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// Bytes that an object takes; 0 when it is not there.
@@ -186,10 +204,14 @@ impl RootSlot {
         self.sync()
     }
 
-    /// Removes the names of all images but that of `manifest`, and what an earlier attempt left in `tmp` under no digest.
-    pub(crate) fn forget_images(&self, manifest: &Manifest) -> Result<(), StorageError> {
+    /// Removes the names of all images but that of `manifest`, and what an earlier attempt left in `tmp` and is not needed.
+    pub(crate) fn forget_images(
+        &self,
+        manifest: &Manifest,
+        needed: &Needed,
+    ) -> Result<(), StorageError> {
         let image = manifest.composefs().map(|payload| payload.digest);
-        self.clear_temporary(|_| true)
+        self.clear_temporary(|digest| needed.may_contain(digest))
             .and_then(|()| self.remove_images(|digest| Some(*digest) == image))
             .during(StorageOperation::Remove, SLOT)
     }

@@ -48,6 +48,9 @@ pub struct ImageSlot<'p> {
     pub target: &'p str,
 }
 
+/// What is read at once of an object that is doubted.
+const READ_BYTES: usize = 16 * 1024;
+
 /// Whether the kernel checks the objects of this device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verity {
@@ -74,10 +77,10 @@ pub struct LinuxConfig<'p> {
     /// Whether an image slot may hold much of the image already, as after an interrupted install: then it is read and only
     /// what differs is written. Costs a read of the slot.
     pub probe_images: bool,
-    /// Whether the UKI of the target set stays bootable until the new one has its name: for a recovery, which that UKI starts again
-    /// when the power fails. The set is marked as incomplete meanwhile ([`crate::is_incomplete`]). Where the boot slot has no room for two,
-    /// the UKI goes away first, as always.
-    pub keeps_uki: bool,
+    /// Whether this is a recovery: the UKI of the target set stays bootable until the new one has its name, for it starts the recovery
+    /// again when the power fails. The set is marked as incomplete meanwhile ([`crate::is_incomplete`]). Where the boot slot has no room
+    /// for two, the UKI goes away first, as always.
+    pub recovers: bool,
 }
 
 /// The slots of a Linux machine, as the installer sees them.
@@ -209,6 +212,25 @@ impl<'p> LinuxStorage<'p> {
         })
     }
 
+    /// Whether the kernel gives every byte of an object of the target set: with fs-verity, whether it is whole on the medium. `pulse` is
+    /// called again and again, to keep a watchdog quiet.
+    pub fn is_readable(&self, blob: &Blob, pulse: &dyn Fn()) -> bool {
+        let found = self.root.as_ref().map(|root| root.object(&blob.digest));
+        let Some(Ok(Some(file))) = found else {
+            return false;
+        };
+        let mut piece = [0; READ_BYTES];
+        let (mut offset, mut is_given) = (0, true);
+        while is_given && offset < blob.size {
+            pulse();
+            let length = usize::try_from(blob.size - offset).unwrap_or(READ_BYTES);
+            let piece = piece.get_mut(..length.min(READ_BYTES)).unwrap_or_default();
+            is_given = read_exact(&file, offset, piece).is_ok();
+            offset += piece.len() as u64;
+        }
+        is_given
+    }
+
     fn stage(&self, blob: &Blob, manifest: &Manifest) -> Result<(Staged, u64), StorageError> {
         let object = object_of(blob.role);
         // Bytes that are left have no zeros to spare; a file without any is a hole to its end.
@@ -320,12 +342,12 @@ impl Storage for LinuxStorage<'_> {
         if let Some(root) = &mut self.root {
             root.make_ready()?;
         }
-        if self.config.keeps_uki {
+        if self.config.recovers {
             mark_incomplete(self.config.target.front)?;
         }
         if let Some(boot) = &mut self.boot {
             let bytes = manifest.uki().map_or(0, |uki| uki.size);
-            if !self.config.keeps_uki || !boot.keep(bytes)? {
+            if !self.config.recovers || !boot.keep(bytes)? {
                 boot.move_away()?;
             }
         }
@@ -334,7 +356,7 @@ impl Storage for LinuxStorage<'_> {
             return Ok(());
         };
         if self.from_base {
-            return root.forget_images(manifest);
+            return root.forget_images(manifest, &self.needed);
         }
         root.remove_garbage(&self.needed, knows_all_objects(&self.needed, manifest))
     }

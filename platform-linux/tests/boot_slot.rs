@@ -271,7 +271,7 @@ fn with_uki_of(bytes: u64) -> Manifest {
 fn a_kept_uki_boots_until_the_new_one_takes_its_name() {
     for names in LAYOUTS {
         let mut slots = names.slots();
-        slots.keeps_uki = true;
+        slots.recovers = true;
         let [old, new] = [noise(3, 9000), noise(4, 7000)];
         let at = |name: &str| format!("b/boot/{name}");
         slots.write(&at(names.committed), &old);
@@ -309,7 +309,7 @@ fn a_kept_uki_boots_until_the_new_one_takes_its_name() {
 fn what_is_staged_goes_on_with_the_bytes_of_the_kept_uki() {
     for names in LAYOUTS {
         let mut slots = names.slots();
-        slots.keeps_uki = true;
+        slots.recovers = true;
         let [old, new] = [noise(5, 9000), noise(6, 9000)];
         slots.write(&format!("b/boot/{}", names.installed), &old);
         slots.write(&format!("b/boot/{}", names.staged), &new[..4000]);
@@ -327,7 +327,7 @@ fn what_is_staged_goes_on_with_the_bytes_of_the_kept_uki() {
 fn where_no_uki_is_there_none_is_kept() {
     for names in LAYOUTS {
         let mut slots = names.slots();
-        slots.keeps_uki = true;
+        slots.recovers = true;
         for empty in [false, true] {
             if empty {
                 slots.write(&format!("b/boot/{}", names.installed), "");
@@ -347,9 +347,9 @@ fn where_no_uki_is_there_none_is_kept() {
 #[test]
 fn every_install_ends_complete() {
     let mut slots = LAYOUTS[0].slots();
-    slots.keeps_uki = true;
+    slots.recovers = true;
     slots.prepared(1, |_| ());
-    slots.keeps_uki = false;
+    slots.recovers = false;
     slots.prepared(1, |storage| {
         assert!(slots.with(|config| is_incomplete(config.target.front)));
         put(storage, Role::Uki, b"uki");

@@ -109,7 +109,7 @@ impl Machine {
             scratch: &self.path("", "scratch"),
             verity: Verity::Absent,
             probe_images: true,
-            keeps_uki: false,
+            recovers: false,
         };
         let storage = LinuxStorage::open(config).map_err(Error::Storage)?;
         let mut front = vec![0; FRONT_MAX_BYTES];

@@ -383,3 +383,26 @@ fn writing_before_prepare_is_refused() {
     });
     assert!(slots.list("b/root").is_empty());
 }
+
+#[test]
+fn an_object_is_readable_when_every_byte_of_it_is_there() {
+    let slots = Slots::new();
+    let bytes = noise(7, 100_000);
+    slots.prepared(1, |storage| {
+        let blob = put(storage, Role::Object, &bytes);
+        let pulses = std::cell::Cell::new(0);
+        let count = || pulses.set(pulses.get() + 1);
+        assert!(storage.is_readable(&blob, &count));
+        assert_eq!(pulses.get(), 7, "every 16 KiB");
+        let absent = support::blob(Role::Object, &noise(8, 10));
+        assert!(!storage.is_readable(&absent, &count));
+        let file = slots.path(&object_path("b", &blob.digest));
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(file)
+            .unwrap()
+            .set_len(99_999)
+            .unwrap();
+        assert!(!storage.is_readable(&blob, &count));
+    });
+}

@@ -400,6 +400,8 @@ fn an_initramfs_asks_once() {
     let variables = Variables::open(&machine.variables).unwrap();
     assert_eq!(SystemdBootLoader::ask_once(&variables, Set::A), Ok(true));
     assert_eq!(SystemdBootLoader::ask_once(&variables, Set::A), Ok(false));
+    assert_eq!(SystemdBootLoader::try_once(&variables, Set::A), Ok(true));
+    assert_eq!(SystemdBootLoader::ask_once(&variables, Set::A), Ok(true));
     assert_eq!(machine.names(), ["TWINSE-A.EFI", "TWINSE-B.EFI"]);
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::A));
     assert_eq!(SystemdBoot::power_on(&machine).starts, Some(Set::B));

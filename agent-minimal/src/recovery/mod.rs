@@ -10,7 +10,8 @@
 //! # Invariants
 //! - Nothing is installed that a trusted key did not sign, that is for another device type, or that is below the floor: that of the
 //!   release in the UKI, of the boot record and of the journal, whichever is highest.
-//! - The set that was not refused is not written; only where its slots hold nothing that is known do they get empty file systems.
+//! - The set that was not refused is not written, unless the refused one does not take a release; only where its slots hold nothing that
+//!   is known do they get empty file systems.
 //! - Every wait has an end, and every refusal is said and followed by another round; after [`ROUNDS_MAX`] the machine starts anew.
 //!
 //! # Power loss
@@ -42,6 +43,7 @@ use core::time::Duration;
 use heapless::Vec;
 use rebuild::Rebuild;
 use twinseal_core::boot::Set;
+use twinseal_core::boot::record::Loaded;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::wire::PAYLOADS_MAX_COUNT;
@@ -65,6 +67,9 @@ const PAUSE_FIRST: Duration = Duration::from_secs(2);
 
 /// … to this: a server that is down for a night is not asked more than twice a minute.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// After so many failures of its slots a set is left alone, and the other one is rebuilt.
+const FAILURES_MAX: u32 = 6;
 
 /// What a recovery needs to know.
 pub struct Order<'o> {
@@ -104,9 +109,14 @@ pub fn run(order: &Order<'_>, memory: &mut Memory) {
     let attendance = Attendance::new(order.line.watchdog_seconds > 0);
     early::load_recovery_modules();
     slots::release();
+    let mut kept = Kept {
+        floor: facts.anti_rollback(),
+        data_are_read_only: false,
+        failures_of_target: 0,
+    };
     for round in 0..ROUNDS_MAX {
         attendance.feed();
-        match one_round(order, &facts, round, &attendance, memory) {
+        match one_round(order, &facts, &mut kept, round, &attendance, memory) {
             Ok(()) => return,
             Err(problem) => attendance.say(format_args!("{problem}")),
         }
@@ -122,27 +132,63 @@ fn facts() -> Option<Recovery> {
     Recovery::parse(files::read(FACTS, &mut buffer).ok()?)
 }
 
+/// What is known from one round to the next.
+struct Kept {
+    /// The highest floor that was seen.
+    floor: u64,
+    /// Memory stands for data that can be read and take no writes.
+    data_are_read_only: bool,
+    /// How often the slots of the target failed.
+    failures_of_target: u32,
+}
+
+impl Kept {
+    /// Memory stands for data that take no writes; their floor counts all the same.
+    fn look_at_data(&mut self, attendance: &Attendance) {
+        if self.data_are_read_only {
+            return;
+        }
+        let loaded = gate::read_record(STATE).unwrap_or(None);
+        if data::stand_in_for_read_only() {
+            attendance.say(format_args!(
+                "the data partition takes no writes, so memory stands for it"
+            ));
+            self.data_are_read_only = true;
+            if let Some(Loaded::Record(record)) = loaded {
+                self.floor = self.floor.max(record.floor());
+            }
+        }
+    }
+}
+
 /// Looks at media, then at the network. Says what fails, but for the slots, without which neither is of use.
 fn one_round(
     order: &Order<'_>,
     facts: &Recovery,
+    kept: &mut Kept,
     round: usize,
     attendance: &Attendance,
     memory: &mut Memory,
 ) -> Result<(), AgentError> {
     let sets = slots::find(order.devices, attendance)?;
-    if data::mount_data_late(order.devices) {
+    if !kept.data_are_read_only && data::mount_data_late(order.devices) {
         attendance.say(format_args!("the data partition is back"));
     }
-    let target = order.target();
+    kept.look_at_data(attendance);
+    let target = match order.refused {
+        // Neither set may start: where the one does not take a release, perhaps the other does.
+        Some(refused) if kept.failures_of_target >= FAILURES_MAX => refused.other(),
+        _ => order.target(),
+    };
     attendance.say(format_args!(
         "set {target} is rebuilt; only releases for {} with anti-rollback {} or above count",
         facts.compatible(),
-        facts.anti_rollback()
+        kept.floor
     ));
     let device = device(facts, sets, order.devices.image_slots());
-    let mut rebuild = Rebuild::new(&device, target, facts.anti_rollback(), attendance)?;
-    slots::prepare(&device.description, target, attendance)?;
+    let mut rebuild = Rebuild::new(&device, target, kept.floor, attendance)?;
+    let started = order.devices.started_set();
+    slots::prepare(&device.description, target, started, attendance)?;
     for way in [Way::Medium, Way::Network] {
         let ended = match way {
             Way::Medium => from_medium(&mut rebuild, attendance, memory),
@@ -150,7 +196,7 @@ fn one_round(
         };
         match ended {
             Ok(true) => {
-                if !firmware::boot_next(order.devices, target) {
+                if !firmware::try_next(order.devices, target) {
                     attendance.say(format_args!("the firmware chooses what starts next"));
                 }
                 return Ok(());
@@ -159,7 +205,8 @@ fn one_round(
             Err(error) => {
                 attendance.say(format_args!("{error}"));
                 if let Some(slot) = slots::to_blame(&error) {
-                    slots::renew(&device.description, target, slot, attendance)?;
+                    kept.failures_of_target += 1;
+                    slots::renew(&device.description, target, slot, started, attendance)?;
                 }
             }
         }

@@ -18,9 +18,12 @@ use crate::memory::Memory;
 use crate::slots::{Access, Places, images};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::{BootRecord, Loaded};
+use twinseal_core::error::StorageError;
 use twinseal_core::install::{Installed, Plan};
+use twinseal_core::storage::{Location, Storage, StorageLayer};
 use twinseal_core::verify::Verified;
 use twinseal_core::verify::policy::Policy;
+use twinseal_core::wire::index::Blob;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_platform_linux::journal::Journal;
 use twinseal_platform_linux::{LinuxConfig, LinuxStorage, SetPaths};
@@ -30,6 +33,10 @@ const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Where the journal is when the device's own cannot be opened: what it is told then is gone with the power.
 const JOURNAL_IN_MEMORY: &str = "/run/twinseal/journal";
+
+/// What an install needs besides the set: in memory, since the data partition may be full.
+const IN_MEMORY: &str = "/run/twinseal";
+const SCRATCH: &str = "/run/twinseal/scratch";
 
 /// What a set is rebuilt with.
 pub struct Rebuild<'r> {
@@ -84,6 +91,14 @@ impl<'r> Rebuild<'r> {
         self.device
     }
 
+    /// Whether the set is the one that the device used, as far as is known: its changes to `/etc` are the device's.
+    fn was_in_use(&self) -> bool {
+        match &self.loaded {
+            Loaded::Record(record) => record.default_set() == self.target,
+            Loaded::Blank | Loaded::Corrupt => true,
+        }
+    }
+
     /// What the device allows.
     pub fn policy(&self) -> Policy<'r> {
         let record_time = match &self.loaded {
@@ -110,13 +125,15 @@ impl<'r> Rebuild<'r> {
     ) -> Result<(), AgentError> {
         let policy = self.policy();
         let past = self.journal.past();
+        let keeps_etc = self.was_in_use();
         let mut store = self.device.record_store()?;
         let attempt = Attempt {
             device: self.device,
             target: self.target,
             store: &mut store,
             journal: &mut self.journal,
-            needs_journal: false,
+            recovers: true,
+            keeps_etc,
         };
         let mut rebuilt = Rebuilding {
             attempt,
@@ -160,8 +177,9 @@ fn transfer(
     memory: &mut Memory,
     watcher: &mut Rebuilding<'_>,
 ) -> Result<Installed, Stopped> {
-    let mut target_places = Places::of(&device.description, target)?;
-    let mut other_places = Places::of(&device.description, target.other())?;
+    let mut target_places = Places::below(IN_MEMORY, &device.description, target)?;
+    let mut other_places = Places::below(IN_MEMORY, &device.description, target.other())?;
+    let attendance = watcher.attendance;
     let target_set = target_places.open(Access::Write)?;
     // What the other set still has is not fetched; a set that cannot be opened has nothing.
     let other_set = other_places.open(Access::Read).ok();
@@ -171,22 +189,56 @@ fn transfer(
         ..target_set.paths()
     };
     let images = images(&device.description, target);
-    let scratch = device.state("scratch")?;
     // Used where it is: each move of it would be another copy on the stack.
     let mut opened = LinuxStorage::open(LinuxConfig {
         running: other_set.as_ref().map_or(nothing, |set| set.paths()),
         target: target_set.paths(),
         images: &images,
-        scratch: &scratch,
+        scratch: SCRATCH,
         verity: device.description.verity,
         // Mostly the image is there already, and a look costs no byte of the link.
         probe_images: true,
-        keeps_uki: true,
+        recovers: true,
     });
     let storage = opened.as_mut().map_err(|error| AgentError::from(*error))?;
-    let installed = into_set(order, name, bundle, storage, memory, watcher)?;
+    let mut doubted = Doubted {
+        storage,
+        attendance,
+    };
+    let installed = into_set(order, name, bundle, &mut doubted, memory, watcher)?;
     // The watcher never declines.
     installed.ok_or_else(|| AgentError::NoSystem.into())
+}
+
+/// The slots of a set that was refused: what they say to hold counts only when every byte of it can be read, for a block on the
+/// medium may have gone bad.
+struct Doubted<'d, 'p> {
+    storage: &'d mut LinuxStorage<'p>,
+    attendance: &'d Attendance,
+}
+
+impl<'p> StorageLayer for Doubted<'_, 'p> {
+    type Below = LinuxStorage<'p>;
+    type Reached<'l>
+        = &'l mut LinuxStorage<'p>
+    where
+        Self: 'l;
+
+    fn below(&mut self) -> Result<Self::Reached<'_>, StorageError> {
+        self.attendance.feed();
+        Ok(self.storage)
+    }
+
+    fn locate(&mut self, blob: &Blob, manifest: &Manifest) -> Result<Location, StorageError> {
+        let attendance = self.attendance;
+        let storage = self.below()?;
+        match storage.locate(blob, manifest)? {
+            Location::Target if !storage.is_readable(blob, &|| attendance.feed()) => {
+                Ok(Location::Absent)
+            }
+            location => Ok(location),
+        }
+    }
 }
 
 /// An install of the recovery, and what it says.

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A file system is made anew where the kernel does not take the one that is there, or an install failed for it. In the other set, one
-//!   is made only where nothing is recognised.
+//!   is made only where nothing is recognised. The boot slot that the firmware started this recovery from is never made anew.
 //! - A partition table is only brought back from a copy of it that counts, and only on a disk that shows no partition.
 //!
 //! # Power loss
@@ -29,6 +29,12 @@ use twinseal_platform_linux::partition_table::{Repaired, repair};
 
 /// Where a slot is mounted to see whether the kernel takes it.
 const PROBE: &str = "/run/twinseal/probe";
+
+/// What is no fault of a file system: there is no driver for it, or somebody has it.
+const STAYS: [StorageFault; 2] = [
+    StorageFault::Code(Errno::NODEV.raw_os_error()),
+    StorageFault::Code(Errno::BUSY.raw_os_error()),
+];
 
 /// Takes away what the refused start had mounted of the sets.
 pub fn release() {
@@ -112,13 +118,14 @@ fn has_no_partition(devices: &BlockDevices<'_>, disk: &str) -> bool {
     true
 }
 
-/// Gives every slot a file system that lacks one.
+/// Gives every slot a file system that lacks one. `started`: the set whose UKI the firmware started.
 ///
 /// # Errors
 /// What the slot says that gets none.
 pub fn prepare(
     description: &Description,
     target: Set,
+    started: Option<Set>,
     attendance: &Attendance,
 ) -> Result<(), AgentError> {
     let Some([a, b]) = &description.sets else {
@@ -131,7 +138,7 @@ pub fn prepare(
                 true => slot.can_be_mounted(),
                 false => !matches!(recognise(slot.device), Ok(None)),
             };
-            if !is_usable {
+            if !is_usable && !slot.is_needed(started, attendance) {
                 slot.format(attendance)?;
             }
         }
@@ -148,25 +155,30 @@ pub fn renew(
     description: &Description,
     set: Set,
     object: StorageObject,
+    started: Option<Set>,
     attendance: &Attendance,
 ) -> Result<(), AgentError> {
     let Some([a, b]) = &description.sets else {
         return Ok(());
     };
     let slots = Slot::of(set, set.of([a, b]));
-    let mut blamed = slots.into_iter().filter(|slot| slot.object == object);
+    let mut blamed = slots
+        .into_iter()
+        .filter(|slot| slot.object == object && !slot.is_needed(started, attendance));
     blamed.try_for_each(|slot| slot.format(attendance))
 }
 
-/// The slot that an install failed for, if a new file system cures that.
-pub const fn to_blame(error: &AgentError) -> Option<StorageObject> {
+/// The slot that an install failed for, if a new file system may cure that.
+pub fn to_blame(error: &AgentError) -> Option<StorageObject> {
     let AgentError::Core(CoreError::Storage(error)) = error else {
         return None;
     };
-    match (error.object, error.fault) {
-        (_, StorageFault::Busy) => None,
-        (StorageObject::BootSlot | StorageObject::Uki, _) => Some(StorageObject::BootSlot),
-        (StorageObject::RootSlot, _) => Some(StorageObject::RootSlot),
+    match error.object {
+        _ if error.fault == StorageFault::Busy || STAYS.contains(&error.fault) => None,
+        StorageObject::BootSlot | StorageObject::Uki => Some(StorageObject::BootSlot),
+        StorageObject::RootSlot | StorageObject::Object | StorageObject::ComposefsImage => {
+            Some(StorageObject::RootSlot)
+        }
         _ => None,
     }
 }
@@ -176,6 +188,7 @@ struct Slot<'s> {
     device: &'s OwnPath,
     object: StorageObject,
     label: &'static str,
+    set: Set,
 }
 
 impl<'s> Slot<'s> {
@@ -185,13 +198,27 @@ impl<'s> Slot<'s> {
                 device: &slots.boot,
                 object: StorageObject::BootSlot,
                 label: set.of(["boot-a", "boot-b"]),
+                set,
             },
             Self {
                 device: &slots.root,
                 object: StorageObject::RootSlot,
                 label: set.of(["root-a", "root-b"]),
+                set,
             },
         ]
+    }
+
+    /// Whether the firmware started this very recovery from it: then it is left, whatever it says. Without it, perhaps nothing starts.
+    fn is_needed(&self, started: Option<Set>, attendance: &Attendance) -> bool {
+        let is_needed = self.object == StorageObject::BootSlot && started == Some(self.set);
+        if is_needed {
+            attendance.say(format_args!(
+                "{} is left as it is, for this recovery was started from it",
+                self.label
+            ));
+        }
+        is_needed
     }
 
     /// Whether the kernel takes its file system. One that it has no driver for, or that is in use, is not there to be made anew.
@@ -202,12 +229,10 @@ impl<'s> Slot<'s> {
             _ => ROOT_TYPES,
         };
         let mounted = Mounted::mount(self.device, PROBE, types, false, self.object);
-        let stays =
-            [Errno::NODEV, Errno::BUSY].map(|errno| StorageFault::Code(errno.raw_os_error()));
         match mounted {
             Ok(mounted) => mounted.unmount().is_ok(),
             Err(error) => {
-                stays.contains(&error.fault) && !matches!(recognise(self.device), Ok(None))
+                STAYS.contains(&error.fault) && !matches!(recognise(self.device), Ok(None))
             }
         }
     }

@@ -99,7 +99,8 @@ fn a_loader_that_cannot_be_opened_costs_no_attempt() {
         target: Set::B,
         store: &mut store,
         journal: &mut journal,
-        needs_journal: true,
+        recovers: false,
+        keeps_etc: false,
     };
     let ended = complete(&mut attempt, &installed, &record);
     assert!(matches!(ended, Err(AgentError::LoaderUnknown)), "{ended:?}");

@@ -110,6 +110,14 @@ impl SystemdBootLoader {
         tell(variables, ONE_SHOT, set, Standing::Committed)
     }
 
+    /// The same for a set that was just installed, and not told as the default since.
+    ///
+    /// # Errors
+    /// When the variables cannot be read or written.
+    pub fn try_once(variables: &Variables, set: Set) -> Result<bool, StorageError> {
+        tell(variables, ONE_SHOT, set, Standing::Installed)
+    }
+
     /// Whether systemd-boot ran in this boot: it works then, and does what [`ask_once`](Self::ask_once) tells it. It need not have
     /// started what runs now: it may have tried another UKI that the firmware refused, and the firmware went on by itself.
     ///

@@ -119,7 +119,7 @@ pub struct Slots {
     pub layout: BootLayout,
     pub verity: Verity,
     pub probe_images: bool,
-    pub keeps_uki: bool,
+    pub recovers: bool,
 }
 
 const PATHS: [&str; 9] = [
@@ -143,7 +143,7 @@ impl Slots {
             layout: BootLayout::RemovableMedia,
             verity: Verity::Absent,
             probe_images: false,
-            keeps_uki: false,
+            recovers: false,
         }
     }
 
@@ -171,7 +171,7 @@ impl Slots {
             scratch: at(8),
             verity: self.verity,
             probe_images: self.probe_images,
-            keeps_uki: self.keeps_uki,
+            recovers: self.recovers,
         })
     }
 
