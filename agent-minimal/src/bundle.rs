@@ -56,8 +56,8 @@ pub enum SourceProblem {
 /// Whether a source is an address, and no path.
 #[must_use]
 pub fn is_address(source: &str) -> bool {
-    let scheme = source.split_once("://").map(|(scheme, _)| scheme);
-    scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    let behind = source.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric());
+    behind.starts_with("://")
 }
 
 /// A bundle in a file or a pipe.

@@ -84,11 +84,13 @@ fn read(file: &OwnPath) -> Result<TrustedKey, AgentError> {
 
 /// The key in a PEM text.
 fn parse(text: &[u8]) -> Option<[u8; 32]> {
-    let text = core::str::from_utf8(text).ok()?;
-    let (_, rest) = text.split_once("-----BEGIN PUBLIC KEY-----")?;
-    let (body, _) = rest.split_once("-----END PUBLIC KEY-----")?;
+    let (_, rest) = around(text, b"-----BEGIN PUBLIC KEY-----")?;
+    let (body, _) = around(rest, b"-----END PUBLIC KEY-----")?;
     let mut bytes = Vec::<u8, { PREFIX.len() + 32 + 1 }>::new();
-    let mut letters = body.bytes().filter(|letter| !letter.is_ascii_whitespace());
+    let mut letters = body
+        .iter()
+        .copied()
+        .filter(|letter| !letter.is_ascii_whitespace());
     while let Some(first) = letters.next() {
         let four = [first, letters.next()?, letters.next()?, letters.next()?];
         let padding = four
@@ -108,6 +110,12 @@ fn parse(text: &[u8]) -> Option<[u8; 32]> {
         }
     }
     bytes.strip_prefix(&PREFIX)?.try_into().ok()
+}
+
+/// What stands before and behind these words.
+fn around<'t>(text: &'t [u8], words: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
+    let at = text.windows(words.len()).position(|found| found == words)?;
+    Some((text.get(..at)?, text.get(at + words.len()..)?))
 }
 
 /// The value of a letter of base 64 (RFC 4648, section 4).

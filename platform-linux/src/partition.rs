@@ -362,7 +362,7 @@ fn answer<'b>(
     let length = read_up_to(&file, 0, buffer)?;
     let bytes = buffer.get(..length).unwrap_or(&[]);
     let text = core::str::from_utf8(bytes).map_err(|_| Errno::ILSEQ)?;
-    Ok(Some(text.trim_end()))
+    Ok(Some(text.trim_ascii_end()))
 }
 
 fn number(text: &str) -> Result<u32, Errno> {

@@ -107,7 +107,7 @@ fn value<'h>(headers: &[Header<'h>], name: &str) -> Option<&'h str> {
     let found = headers
         .iter()
         .find(|header| header.name.eq_ignore_ascii_case(name))?;
-    core::str::from_utf8(found.value).ok().map(str::trim)
+    core::str::from_utf8(found.value).ok().map(str::trim_ascii)
 }
 
 /// A weak entity tag may not be used for ranges (RFC 9110, section 13.1.5).
@@ -122,10 +122,10 @@ fn validator(headers: &[Header<'_>]) -> Option<Validator> {
 /// `bytes FIRST-LAST/LENGTH` (RFC 9110, section 14.4); the length may be `*`. One without a byte would be asked for without end.
 fn content_range(text: &str) -> Option<ContentRange> {
     let (range, bytes) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.trim().split_once('-')?;
+    let (first, last) = range.trim_ascii().split_once('-')?;
     let start = number(first)?;
     let last = number(last).filter(|last| *last >= start)?;
-    let bytes = match bytes.trim() {
+    let bytes = match bytes.trim_ascii() {
         "*" => None,
         bytes => Some(number(bytes).filter(|bytes| *bytes > last)?),
     };

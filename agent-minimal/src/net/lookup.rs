@@ -3,6 +3,7 @@
 //! Addresses are IPv4, and a name is asked for as it stands: neither search lists nor other options are followed.
 
 use super::clock::Moment;
+use super::dotted::dotted;
 use super::kernel::{socket, wait};
 use super::{Attendant, NetProblem};
 use crate::files;
@@ -55,7 +56,7 @@ pub fn address_of(
     end: Moment,
     attendant: &dyn Attendant,
 ) -> Result<Ipv4Addr, NetProblem> {
-    if let Ok(address) = host.parse() {
+    if let Some(address) = dotted(host) {
         return Ok(address);
     }
     let mut buffer = [0; FILE_MAX_BYTES];
@@ -105,7 +106,7 @@ fn lines(text: &str) -> impl Iterator<Item = core::str::SplitAsciiWhitespace<'_>
 /// The first address of a name in `/etc/hosts`.
 fn in_hosts(hosts: &str, host: &str) -> Option<Ipv4Addr> {
     lines(hosts).find_map(|mut words| {
-        let address = words.next()?.parse().ok()?;
+        let address = dotted(words.next()?)?;
         words
             .any(|name| name.eq_ignore_ascii_case(host))
             .then_some(address)
@@ -117,7 +118,7 @@ fn servers_in(text: &str) -> Vec<Ipv4Addr, SERVERS_MAX> {
     let mut servers = Vec::new();
     for mut words in lines(text) {
         if words.next() == Some("nameserver")
-            && let Some(Ok(server)) = words.next().map(str::parse)
+            && let Some(server) = words.next().and_then(dotted)
         {
             // As many fit as are asked.
             let _ = servers.push(server);

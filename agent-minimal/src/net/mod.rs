@@ -4,7 +4,7 @@
 //! interface; all above is here: ARP, IPv4, TCP, DHCP and DNS by `smoltcp`. No port is opened and nobody is answered who was not asked, but
 //! for ARP. The commands of a running system use the kernel's sockets (feature `fetch`).
 //!
-//! - [`http`]: [`Web`], the bundle as a source for core; [`head`]: what an answer says before its body; [`url`]: addresses;
+//! - [`http`]: [`Web`], the bundle as a source for core; [`head`]: what an answer says before its body; [`url`], [`dotted`]: addresses;
 //! - [`transport`]: what it needs of a network; [`pace`], [`patience`]: how long each wait may take; [`problem`]: what went wrong, in words;
 //! - `stack`: the interface, its address, and one turn of everything; `connection`: TCP; `names`: DNS; `frames`: frames and their
 //!   checksums; `setting`: an address from the command line; [`clock`]: time;
@@ -18,6 +18,7 @@
 pub mod clock;
 #[cfg(feature = "net")]
 pub mod connection;
+pub mod dotted;
 #[cfg(feature = "net")]
 pub mod frames;
 pub mod head;

@@ -1,6 +1,7 @@
 //! From a server's name to its address.
 
 use super::clock::Moment;
+use super::dotted::dotted;
 use super::{NetProblem, Stack};
 use core::net::Ipv4Addr;
 use smoltcp::socket::dns::{GetQueryResultError, Socket};
@@ -12,7 +13,7 @@ impl Stack<'_> {
     /// # Errors
     /// [`NetProblem`] when nobody knows the name, or nobody answers.
     pub fn resolve(&mut self, host: &str) -> Result<Ipv4Addr, NetProblem> {
-        if let Ok(address) = host.parse() {
+        if let Some(address) = dotted(host) {
             return Ok(address);
         }
         if !self.has_name_server {

@@ -1,5 +1,6 @@
 //! An address from the signed command line: `ADDRESS/PREFIX[,GATEWAY[,NAME-SERVER]]`.
 
+use super::dotted::dotted;
 use core::net::Ipv4Addr;
 use smoltcp::wire::Ipv4Cidr;
 
@@ -30,12 +31,12 @@ impl Setting {
         let mut parts = text.split(',');
         let (address, prefix) = parts.next()?.split_once('/')?;
         let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
-        let address: Ipv4Addr = address.parse().ok()?;
+        let address = dotted(address)?;
         let is_somebodys =
             !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast();
         let mut other = || match parts.next() {
             None | Some("") => Some(None),
-            Some(text) => text.parse().ok().map(Some),
+            Some(text) => dotted(text).map(Some),
         };
         let (gateway, name_server) = (other()?, other()?);
         (is_somebodys && parts.next().is_none()).then_some(Self::Fixed {

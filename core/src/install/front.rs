@@ -8,7 +8,6 @@ use crate::error::{BundleInvalid, Error, Part, PolicyRefused};
 use crate::verify::verify_manifest;
 use crate::wire::tar::{BLOCK_BYTES, END_BYTES, check_header, padding_bytes};
 use crate::wire::{MANIFEST_MAX_BYTES, SIGNATURES_MAX_BYTES};
-use tar_no_std::TarArchiveRef;
 
 /// Where the front matter stands: header, manifest, padding, header, signatures, padding.
 pub(super) struct Front {
@@ -113,7 +112,7 @@ impl Front {
         State::Front(self)
     }
 
-    /// Reads the two entries with a tar reader and has them verified.
+    /// Has the contents of the two entries verified, whose headers and padding were compared as they came.
     fn verify(
         self,
         session: &mut Session<'_>,
@@ -127,23 +126,16 @@ impl Front {
             needed: end as u32,
             available,
         })?;
-        // The padding of the signatures comes later, in a seam; for the reader the archive ends here, with zeros.
+        // The padding of the signatures comes later, in a seam; what is kept with the set is an archive that ends here, with zeros.
         front
             .iter_mut()
             .skip(self.filled)
             .for_each(|byte| *byte = 0);
-        let malformed = |part| BundleInvalid::HeaderMalformed { part };
-        let archive = TarArchiveRef::new(front).map_err(|_| malformed(Part::ManifestHeader))?;
-        let mut entries = archive.entries();
-        let manifest = entries.next().ok_or(malformed(Part::ManifestHeader))?;
-        let signatures = entries.next().ok_or(malformed(Part::SignaturesHeader))?;
+        let content = |at: usize, size| front.get(at..at + size).unwrap_or(&[]);
+        let manifest = content(BLOCK_BYTES, manifest_size);
+        let signatures = content(2 * BLOCK_BYTES + padded(manifest_size), signatures_size);
         let config = &session.config;
-        let verified = verify_manifest(
-            manifest.data(),
-            signatures.data(),
-            config.keys,
-            &config.policy,
-        )?;
+        let verified = verify_manifest(manifest, signatures, config.keys, &config.policy)?;
         session.front_bytes = end;
         session.manifest_bytes = manifest_size as u64;
         session.signatures_bytes = signatures_size as u64;
