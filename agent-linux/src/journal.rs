@@ -29,12 +29,12 @@ impl Journal {
         path: &Path,
         anchor: Option<Head>,
         clock: Clock,
-        visit: V,
+        mut visit: V,
     ) -> Result<Self, AgentError>
     where
         V: FnMut(&Entry, usize),
     {
-        let file = journal::Journal::open(text(path)?, anchor, visit)?;
+        let file = journal::Journal::open(text(path)?, anchor, &mut visit)?;
         Ok(Self { file, clock })
     }
 

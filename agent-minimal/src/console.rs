@@ -2,9 +2,10 @@
 
 use core::fmt::{self, Write};
 use heapless::String;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use twinseal_core::error::StorageFault;
+use twinseal_platform_linux::calls::openat;
 use twinseal_platform_linux::standard;
 
 const CONSOLE: &str = "/dev/console";

@@ -11,12 +11,13 @@ use crate::files::OWN_PATH_MAX_BYTES;
 use crate::files::{self, OwnPath, is_directory};
 use crate::refusal::Refusal;
 use crate::var;
-#[cfg(feature = "net")]
-use rustix::fs::unlink;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::MountFlags;
 #[cfg(feature = "net")]
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::UnmountFlags;
+use twinseal_platform_linux::calls::{mount, mount_bind};
+#[cfg(feature = "net")]
+use twinseal_platform_linux::calls::{unlink, unmount};
 use twinseal_platform_linux::file::join;
 
 /// Where the data are mounted; `/run` moves with it into the system.

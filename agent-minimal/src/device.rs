@@ -4,21 +4,22 @@
 //! - Whoever changes anything holds the lock; whoever only looks does not need it.
 //! - Looking makes no file: a record or a journal that is not there is blank or empty.
 
+use crate::clock;
 use crate::description::{DESCRIPTION_MAX_BYTES, Description, DescriptionFault, Loader};
 use crate::error::AgentError;
 use crate::etc_overlay;
 use crate::files::{self, OWN_PATH_MAX_BYTES, OwnPath};
 use crate::keys::{self, KEYS_FOLDER, Keys};
 use crate::labels;
-use rustix::fs::{fsync, unlink};
+use rustix::fs::fsync;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 use twinseal_core::boot::Set;
 use twinseal_core::boot::SetFacts;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::select::resting;
 use twinseal_core::error::StorageError;
 use twinseal_core::wire::digest::BlobDigest;
+use twinseal_platform_linux::calls::unlink;
 use twinseal_platform_linux::file::{if_there, join, open_directory_path};
 use twinseal_platform_linux::journal::Journal;
 use twinseal_platform_linux::loader::{BootLoader, BootPartition, UefiLoader};
@@ -86,10 +87,8 @@ impl Device {
 
     /// Seconds since 1970-01-01 UTC; `None` when the device has no clock that it trusts.
     pub fn now(&self) -> Option<u64> {
-        let now = clock_gettime(ClockId::Realtime).tv_sec;
-        u64::try_from(now)
-            .ok()
-            .filter(|_| self.description.trusts_clock)
+        let now = clock::time_of_day().ok()?.as_secs();
+        self.description.trusts_clock.then_some(now)
     }
 
     /// Reads the boot record without making it.
@@ -120,7 +119,11 @@ impl Device {
             Loaded::Record(record) => Some(record.journal()),
             Loaded::Blank | Loaded::Corrupt => None,
         };
-        Ok(Journal::open(&self.state("journal")?, anchor, |_, _| ())?)
+        Ok(Journal::open(
+            &self.state("journal")?,
+            anchor,
+            &mut |_, _| (),
+        )?)
     }
 
     /// Refuses what needs the agent's state, when the data partition with it could not be mounted.

@@ -20,10 +20,11 @@
 use crate::files::{self, OWN_PATH_MAX_BYTES, OwnPath};
 use crate::tree::{self, Step, copy, sync};
 use heapless::String;
-use rustix::fs::{CWD, Mode, mkdirat, rename};
+use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 use twinseal_core::boot::Set;
 use twinseal_core::wire::digest::{BlobDigest, SHA512_BYTES};
+use twinseal_platform_linux::calls::{mkdirat, rename};
 use twinseal_platform_linux::file::{if_there, join};
 
 /// A digest in hex and the end of its line.

@@ -7,7 +7,6 @@
 
 use crate::console::{say, words_of};
 use crate::files::{self, OwnPath};
-use rustix::fs::unlink;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use twinseal_core::boot::record::{BootRecord, Loaded};
@@ -16,6 +15,7 @@ use twinseal_core::error::Part;
 use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
 use twinseal_core::wire::tar::{BLOCK_BYTES, check_header};
+use twinseal_platform_linux::calls::unlink;
 use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::read_front;
 

@@ -5,10 +5,9 @@
 
 use core::ffi::CStr;
 use heapless::{String, Vec};
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, Stat, fsync, ftruncate, lstat, mkdirat, openat, stat,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fsync, ftruncate};
 use rustix::io::Errno;
+use twinseal_platform_linux::calls::{Path, lstat, mkdirat, openat, stat};
 use twinseal_platform_linux::file::{if_there, open_directory_path, read_up_to, write_all};
 
 /// Longest path of ours, in bytes. All of them are constants with a set's letter or a digest in them.
@@ -140,7 +139,7 @@ pub fn exists(path: &str) -> Result<bool, Errno> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn about<P: rustix::path::Arg>(path: P) -> Result<Option<Stat>, Errno> {
+pub fn about(path: impl Path) -> Result<Option<Stat>, Errno> {
     if_there(lstat(path))
 }
 

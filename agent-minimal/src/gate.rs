@@ -13,13 +13,14 @@
 
 use crate::files::{self, OwnPath};
 use crate::refusal::Refusal;
-use rustix::fs::{fsync, unlink};
+use rustix::fs::fsync;
 use rustix::io::Errno;
 use twinseal_core::boot::record::{self, BootRecord, Loaded};
 use twinseal_core::boot::select::select;
 use twinseal_core::boot::{Set, SetFacts};
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_platform_linux::FileRecordStore;
+use twinseal_platform_linux::calls::unlink;
 use twinseal_platform_linux::file::{if_there, join, open_directory_path};
 
 /// What the boot record says about starting a set.

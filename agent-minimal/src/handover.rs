@@ -9,10 +9,10 @@ use crate::process::Process;
 use crate::refusal::Refusal;
 use crate::tree::DEPTH_MAX;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fstatfs, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
-use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot};
+use twinseal_platform_linux::calls::{mount_move, openat, statat, unlinkat};
 use twinseal_platform_linux::file::{for_each_entry, join, open_directory_path};
 
 /// What goes along, with all that is mounted below.

@@ -27,12 +27,12 @@ use core::fmt;
 use core::time::Duration;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsmount,
 };
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
 use twinseal_core::wire::digest::BlobDigest;
+use twinseal_platform_linux::calls::{fsconfig_set_string, fsopen, move_mount};
 use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::is_incomplete;
 use twinseal_platform_linux::restart::restart;

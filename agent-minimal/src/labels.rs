@@ -8,7 +8,7 @@
 
 use crate::description::Description;
 use crate::files::{self, OwnPath};
-use rustix::fs::stat;
+use twinseal_platform_linux::calls::stat;
 use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::partition::{BlockDevices, DeviceName};
 

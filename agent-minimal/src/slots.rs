@@ -8,12 +8,12 @@ use crate::description::{Description, SetSlots};
 use crate::error::AgentError;
 use crate::files::{self, OwnPath};
 use heapless::Vec;
-use rustix::fs::stat;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::wire::PAYLOADS_MAX_COUNT;
+use twinseal_platform_linux::calls::stat;
 use twinseal_platform_linux::file::join;
 use twinseal_platform_linux::{BootLayout, ImageSlot, Mounted, SetPaths};
 

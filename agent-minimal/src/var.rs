@@ -17,8 +17,9 @@
 use crate::files::{self, OwnPath, WalkPath, is_directory};
 use crate::tree::{self, Step, copy, remove, sync};
 use core::ffi::CStr;
-use rustix::fs::{CWD, Mode, Stat, mkdirat, rename};
+use rustix::fs::{CWD, Mode, Stat};
 use rustix::io::Errno;
+use twinseal_platform_linux::calls::{mkdirat, rename};
 use twinseal_platform_linux::file::{for_each_entry, join};
 
 /// Fills `data/var` from the image's `/var`; gives whether there was something to do.

@@ -16,6 +16,7 @@
 //! Where a UKI takes the name of one that was kept, that one is held open until the new name is on the medium: its clusters are free after
 //! that and not before, so that the name never leads to clusters that others may have. A power cut in between leaves them to nobody.
 
+use crate::calls::{openat, renameat, statat, unlinkat};
 use crate::fault::During;
 use crate::file::{
     NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
@@ -25,10 +26,7 @@ use crate::path::{BootLayout, STAGED_UKI, Standing, may_boot};
 use core::fmt::Write;
 use heapless::String;
 use rustix::fd::OwnedFd;
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, copy_file_range, fstatvfs, fsync, openat, renameat, statat,
-    syncfs, unlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, copy_file_range, fstatvfs, fsync, syncfs};
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
 use twinseal_core::wire::index::Blob;

@@ -11,13 +11,12 @@
 //! A firmware writes a variable as a whole or not at all (UEFI specification 2.10, section 8.2, `SetVariable`): a cut leaves
 //! the old value or the new one.
 
+use crate::calls::{openat, statat, unlinkat};
 use crate::fault::During;
 use crate::file::{NO_LINKS, for_each_entry, if_there, open_directory_path, read_up_to};
 use heapless::{String, Vec};
 use rustix::fd::OwnedFd;
-use rustix::fs::{
-    AtFlags, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::{Errno, retry_on_intr, write};
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 

@@ -1,14 +1,12 @@
 //! Files and directories by descriptor: whole reads and writes, durable creation, directories without symbolic links.
 
+use crate::calls::{mkdirat, openat, statat, unlinkat};
 use crate::fault::fault_of;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use heapless::String;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, CWD, Dev, FileType, Mode, OFlags, RawDir, fstat, fsync, mkdirat, openat, statat,
-    unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, RawDir, fstat, fsync};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use twinseal_core::error::StorageFault;
 

@@ -7,15 +7,14 @@
 //! # Power loss
 //! The file is replaced by a rename after its content was synced: it is the old one, the new one or missing, never a part.
 
+use crate::calls::{mkdirat, openat, renameat, statat};
 use crate::fault::{During, fault_of};
 use crate::file::{
     NO_LINKS, if_there, open_directory_path, open_own, read_up_to, regular_length, remove,
     sync_parent, write_all,
 };
 use rustix::fd::OwnedFd;
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, fdatasync, fsync, ftruncate, mkdirat, openat, renameat, statat,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fdatasync, fsync, ftruncate};
 use rustix::io::Errno;
 use twinseal_core::error::{
     BundleInvalid, Part, StorageError, StorageFault, StorageObject, StorageOperation,

@@ -3,11 +3,12 @@
 //! A plain file that is missing or empty has no size yet: the first image gives it one, at once and as a hole, so that a power
 //! cut leaves a slot of the right size. Zeros need not be written into that hole.
 
+use crate::calls::{openat, stat};
 use crate::fault::fault_of;
 use crate::file::open_or_make;
 use crate::sys::block_device_bytes;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, Stat, ftruncate, openat, stat};
+use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, Stat, ftruncate};
 use rustix::io::Errno;
 use twinseal_core::error::StorageFault;
 use twinseal_core::wire::index::Blob;
@@ -136,7 +137,7 @@ fn place(path: &str) -> Option<(bool, Dev, u64)> {
     if file_type(&stat).is_block_device() {
         return Some((true, stat.st_rdev as Dev, 0));
     }
-    Some((false, stat.st_dev as Dev, stat.st_ino as u64))
+    Some((false, stat.st_dev as Dev, stat.st_ino))
 }
 
 fn file_type(stat: &Stat) -> FileType {

@@ -14,11 +14,11 @@
 //! entry that says so. A tail of zeros is the same: the file's length reached the medium and its bytes did not.
 
 use crate::append::AppendFile;
+use crate::calls::stat;
 use crate::fault::During;
 use crate::file::{if_there, join};
 use core::fmt;
 use heapless::String;
-use rustix::fs::stat;
 use twinseal_core::boot::Set;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::journal::{Chain, Entry, Event, FRAME_MAX_BYTES, Head, Tail};
@@ -166,10 +166,11 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read. A journal that does not hold is no error: [`damage`](Self::damage) says so.
-    pub fn open<V>(path: &str, anchor: Option<Head>, visit: V) -> Result<Self, StorageError>
-    where
-        V: FnMut(&Entry, usize),
-    {
+    pub fn open(
+        path: &str,
+        anchor: Option<Head>,
+        visit: &mut dyn FnMut(&Entry, usize),
+    ) -> Result<Self, StorageError> {
         let there = if_there(stat(path)).during(StorageOperation::Open, OBJECT)?;
         let file = there.map(|_| AppendFile::open(path)).transpose()?;
         let mut journal = Self {
@@ -271,10 +272,10 @@ impl Journal {
         Ok(self.file.insert(file))
     }
 
-    fn read<V: FnMut(&Entry, usize)>(
+    fn read(
         &mut self,
         anchor: Option<Head>,
-        mut visit: V,
+        visit: &mut dyn FnMut(&Entry, usize),
     ) -> Result<(), StorageError> {
         let mut at_anchor = anchor
             .filter(|anchor| anchor.entries == 0)
@@ -405,7 +406,7 @@ mod tests {
 
     fn open(path: &Path, anchor: Option<Head>) -> (Journal, u64) {
         let mut seen = 0;
-        let journal = Journal::open(path.to_str().unwrap(), anchor, |_, _| seen += 1).unwrap();
+        let journal = Journal::open(path.to_str().unwrap(), anchor, &mut |_, _| seen += 1).unwrap();
         (journal, seen)
     }
 

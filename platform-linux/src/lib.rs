@@ -48,6 +48,7 @@ pub mod append;
 mod bases;
 mod batch;
 mod boot_slot;
+pub mod calls;
 #[cfg(test)]
 mod cut;
 pub mod efivars;

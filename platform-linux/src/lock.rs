@@ -1,9 +1,10 @@
 //! One agent at a time: an advisory lock that the kernel takes back when its holder ends, however it ends.
 
+use crate::calls::openat;
 use crate::fault::fault_of;
 use crate::file::FILE_MODE;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FlockOperation, OFlags, flock, openat};
+use rustix::fs::{CWD, FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 

@@ -5,6 +5,7 @@
 //! - A name that is no bundle's, a symbolic link, and whatever is no regular file is passed over.
 //! - Nothing in a bundle is looked at here: the caller proves its signatures and says how new it is. Its name says nothing.
 
+use crate::calls::openat;
 use crate::fault::During;
 use crate::file::{NO_LINKS, for_each_entry, open_directory_path, read_up_to, regular_length};
 use crate::mount::Mounted;
@@ -12,7 +13,7 @@ use crate::partition::{BlockDevices, DeviceName};
 use core::ffi::CStr;
 use heapless::String;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 

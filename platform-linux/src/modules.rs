@@ -1,7 +1,8 @@
 //! Kernel modules, loaded by file.
 
+use crate::calls::openat;
 use crate::fault::fault_of;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::system::finit_module;
 use twinseal_core::error::StorageFault;

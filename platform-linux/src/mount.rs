@@ -1,9 +1,10 @@
 //! Slots that are block devices, mounted for as long as they are needed.
 
+use crate::calls::{mount, unmount};
 use crate::fault::During;
 use core::ffi::CStr;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount};
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
 
 /// Nothing in a slot is run, is a device or gets rights from where it is mounted for an update.

@@ -8,12 +8,13 @@
 //! - A label or a GUID that two partitions have names neither. Who knows the disk asks for the labels of that one: a stick with
 //!   a partition of the same label takes nothing away then.
 
+use crate::calls::{openat, stat};
 use crate::fault::fault_of;
 use crate::file::{for_each_entry, if_there, join, open_directory_path, read_exact, read_up_to};
 use core::fmt::Write;
 use heapless::String;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, major, minor, openat, stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, major, minor};
 use rustix::io::Errno;
 use twinseal_core::error::StorageFault;
 
@@ -63,6 +64,9 @@ impl Partition {
     /// What sysfs counts in, whatever the disk's blocks are.
     pub const UNIT_BYTES: u32 = 512;
 }
+
+/// Whether a partition is the one that is looked for.
+type Known<'f> = &'f mut dyn FnMut(&mut Partition) -> Result<bool, Errno>;
 
 /// Where the kernel shows its block devices.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +163,7 @@ impl<'p> BlockDevices<'p> {
         disk: Option<&str>,
         label: &str,
     ) -> Result<Option<Partition>, StorageFault> {
-        self.find(|partition| {
+        self.find(&mut |partition| {
             let here = disk.is_none_or(|disk| partition.disk == disk);
             Ok(here && partition.label == label)
         })
@@ -170,7 +174,7 @@ impl<'p> BlockDevices<'p> {
     /// # Errors
     /// When sysfs cannot be read. A disk that cannot be read has no partition with this GUID.
     pub fn by_guid(&self, guid: &[u8; 16]) -> Result<Option<Partition>, StorageFault> {
-        self.find(|partition| {
+        self.find(&mut |partition| {
             if partition.guid.is_none() {
                 partition.guid = self.guid_on_disk(partition).unwrap_or(None);
             }
@@ -211,10 +215,7 @@ impl<'p> BlockDevices<'p> {
     }
 
     /// The one partition that `is_it` knows.
-    fn find<F>(&self, mut is_it: F) -> Result<Option<Partition>, StorageFault>
-    where
-        F: FnMut(&mut Partition) -> Result<bool, Errno>,
-    {
+    fn find(&self, is_it: Known<'_>) -> Result<Option<Partition>, StorageFault> {
         let directory: Path = join(&[self.sys, "/class/block"]).map_err(fault_of)?;
         let directory = open_directory_path(&directory).map_err(fault_of)?;
         let mut found = None;

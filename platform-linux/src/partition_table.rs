@@ -195,6 +195,9 @@ impl Header {
     }
 }
 
+/// What is done with a part: where it starts, and its bytes.
+type Visit<'v> = &'v mut dyn FnMut(u64, &[u8]) -> Result<(), StorageFault>;
+
 impl Disk {
     fn open(path: &str) -> Result<Self, StorageFault> {
         // Not exclusive: its partitions may be in use.
@@ -268,7 +271,7 @@ impl Disk {
 
     fn entries_checksum(&self, table: &Table) -> Result<u32, StorageFault> {
         let mut checksum = CRC.digest();
-        self.for_each_part(table.entries_at, table.entries_bytes, |_, part| {
+        self.for_each_part(table.entries_at, table.entries_bytes, &mut |_, part| {
             checksum.update(part);
             Ok(())
         })?;
@@ -276,10 +279,7 @@ impl Disk {
     }
 
     /// Reads bytes in parts, each at most [`PART_BYTES`]; `visit` has the offset in them.
-    fn for_each_part<V>(&self, offset: u64, bytes: u64, mut visit: V) -> Result<(), StorageFault>
-    where
-        V: FnMut(u64, &[u8]) -> Result<(), StorageFault>,
-    {
+    fn for_each_part(&self, offset: u64, bytes: u64, visit: Visit<'_>) -> Result<(), StorageFault> {
         let mut buffer = [0; PART_BYTES];
         for done in (0..bytes).step_by(PART_BYTES) {
             let length = (bytes - done).min(PART_BYTES as u64) as usize;
@@ -291,7 +291,7 @@ impl Disk {
     }
 
     fn copy(&self, from: u64, to: u64, bytes: u64) -> Result<(), StorageFault> {
-        self.for_each_part(from, bytes, |done, part| {
+        self.for_each_part(from, bytes, &mut |done, part| {
             write_all(&self.device, to + done, part).map_err(fault_of)
         })
     }
@@ -300,7 +300,7 @@ impl Disk {
     fn is_same(&self, offset: u64, bytes: u64) -> Result<bool, StorageFault> {
         let mut same = true;
         let mut other = [0; PART_BYTES];
-        self.for_each_part(0, bytes, |done, part| {
+        self.for_each_part(0, bytes, &mut |done, part| {
             let other = other.get_mut(..part.len()).unwrap_or(&mut []);
             read_exact(&self.device, offset + done, other)?;
             same &= part == other;

@@ -1,5 +1,6 @@
 //! The composefs repository of a root slot, as far as reading goes; the same for the running and for the target set.
 
+use crate::calls::{openat, readlinkat_raw, statat};
 use crate::fault::fault_of;
 use crate::file::{NO_LINKS, if_there, open_directory, open_directory_path, regular_length};
 use crate::path::{COMPOSEFS, IMAGES, OBJECTS, ObjectName};
@@ -8,7 +9,7 @@ use crate::verity::measure;
 use core::cell::RefCell;
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat_raw, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use twinseal_core::error::StorageFault;
 use twinseal_core::wire::digest::BlobDigest;

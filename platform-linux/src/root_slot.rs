@@ -8,6 +8,7 @@
 //! What was being written lies in `tmp` under its digest; [`RootSlot::open_blob`] goes on with it. A name that was not
 //! durable yet may be gone again; its content is then back in `tmp`, or gone too, and is written anew.
 
+use crate::calls::{openat, renameat, statat, symlinkat, unlinkat};
 use crate::fault::During;
 use crate::file::{
     NO_LINKS, ensure_directory, for_each_entry, if_there, open_directory, open_directory_path,
@@ -20,9 +21,7 @@ use crate::storage::Verity;
 use crate::verity::{check_known, check_works, enable, measure};
 use core::ffi::CStr;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, Mode, OFlags, fstatvfs, openat, renameat, statat, symlinkat, syncfs, unlinkat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, syncfs};
 use rustix::io::Errno;
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::wire::digest::BlobDigest;
@@ -36,6 +35,12 @@ const GARBAGE_MAX_COUNT: usize = 256;
 
 /// `st_blocks` counts in these units on every file system.
 const STAT_BLOCK_BYTES: u64 = 512;
+
+/// What is done with an object: its directory, its name there, its digest.
+type Visit<'v> = &'v mut dyn FnMut(&OwnedFd, &CStr, &BlobDigest) -> Result<(), Errno>;
+
+/// Whether what has a digest for its name stays.
+type Keep<'k> = &'k dyn Fn(&BlobDigest) -> bool;
 
 /// The target set's root slot.
 pub(crate) struct RootSlot {
@@ -157,7 +162,7 @@ impl RootSlot {
         self.garbage = None;
         if needed.added() > 0 {
             let mut found = Some(heapless::Vec::new());
-            self.for_each_garbage(needed, |shard, name, digest| {
+            self.for_each_garbage(needed, &mut |shard, name, digest| {
                 let stat = statat(shard, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 bytes = bytes.saturating_add(stat.st_blocks as u64 * STAT_BLOCK_BYTES);
                 let kept = found.as_mut().map(|found| found.push(*digest).is_ok());
@@ -191,7 +196,7 @@ impl RootSlot {
     /// Removes what an earlier attempt left in `tmp` and is of no use: all but needed digests. When `needed` is all
     /// that the set will hold, removes the other images and objects too.
     pub(crate) fn remove_garbage(&self, needed: &Needed, is_all: bool) -> Result<(), StorageError> {
-        let keep = |digest: &BlobDigest| !is_all || needed.may_contain(digest);
+        let keep: Keep<'_> = &|digest| !is_all || needed.may_contain(digest);
         self.clear_temporary(keep)
             .during(StorageOperation::Remove, SLOT)?;
         if !is_all {
@@ -211,8 +216,8 @@ impl RootSlot {
         needed: &Needed,
     ) -> Result<(), StorageError> {
         let image = manifest.composefs().map(|payload| payload.digest);
-        self.clear_temporary(|digest| needed.may_contain(digest))
-            .and_then(|()| self.remove_images(|digest| Some(*digest) == image))
+        self.clear_temporary(&|digest| needed.may_contain(digest))
+            .and_then(|()| self.remove_images(&|digest| Some(*digest) == image))
             .during(StorageOperation::Remove, SLOT)
     }
 
@@ -224,7 +229,7 @@ impl RootSlot {
             .filter(|garbage| garbage.needed == needed.added())
             .and_then(|garbage| garbage.digests.as_ref());
         let Some(digests) = known else {
-            return self.for_each_garbage(needed, |shard, name, _| {
+            return self.for_each_garbage(needed, &mut |shard, name, _| {
                 unlinkat(shard, name, AtFlags::empty())
             });
         };
@@ -238,7 +243,7 @@ impl RootSlot {
 
     /// Removes everything in `tmp`.
     pub(crate) fn remove_temporary(&self) -> Result<(), StorageError> {
-        self.clear_temporary(|_| false)
+        self.clear_temporary(&|_| false)
             .during(StorageOperation::Remove, SLOT)
     }
 
@@ -337,7 +342,7 @@ impl RootSlot {
     }
 
     /// Removes all of `tmp` but regular files whose names are digests to `keep`.
-    fn clear_temporary<K: Fn(&BlobDigest) -> bool>(&self, keep: K) -> Result<(), Errno> {
+    fn clear_temporary(&self, keep: Keep<'_>) -> Result<(), Errno> {
         let temporary = self.temporary()?;
         for_each_entry(temporary, |name| {
             if digest_of(name.to_bytes()).is_some_and(|digest| keep(&digest)) {
@@ -355,7 +360,7 @@ impl RootSlot {
     }
 
     /// Removes the images that are not to be kept. Other entries, such as directories of named references, are not ours.
-    fn remove_images<K: Fn(&BlobDigest) -> bool>(&self, keep: K) -> Result<(), Errno> {
+    fn remove_images(&self, keep: Keep<'_>) -> Result<(), Errno> {
         let images = &self.repository()?.images;
         for_each_entry(images, |name| match digest_of(name.to_bytes()) {
             Some(digest) if !keep(&digest) => unlinkat(images, name, AtFlags::empty()),
@@ -364,10 +369,7 @@ impl RootSlot {
     }
 
     /// Calls `visit` with the directory and the name of every object that is certainly not needed.
-    fn for_each_garbage<V>(&self, needed: &Needed, mut visit: V) -> Result<(), Errno>
-    where
-        V: FnMut(&OwnedFd, &CStr, &BlobDigest) -> Result<(), Errno>,
-    {
+    fn for_each_garbage(&self, needed: &Needed, visit: Visit<'_>) -> Result<(), Errno> {
         let Some(repository) = &self.repository else {
             return Ok(());
         };

@@ -12,6 +12,7 @@
     reason = "two digests, once in a boot, and no heap to put them in"
 )]
 
+use crate::calls::{fsconfig_set_flag, fsconfig_set_string, fsopen, move_mount, openat, unmount};
 use crate::fault::{During, fault_of};
 use crate::file::join;
 use crate::path::{COMPOSEFS, IMAGES, OBJECTS, ObjectName};
@@ -20,11 +21,11 @@ use crate::verity::measure;
 use core::fmt::{self, Write};
 use heapless::String;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    fsmount,
 };
 use twinseal_core::error::{StorageError, StorageFault, StorageObject, StorageOperation};
 use twinseal_core::wire::digest::BlobDigest;

@@ -3,9 +3,10 @@
 //! # Invariants
 //! - Every number and layout here is the kernel's, with its header named, and a test compares it with the published value.
 
+use crate::calls::openat;
 use rustix::fd::AsFd;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{
     Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, Updater, ioctl, opcode,

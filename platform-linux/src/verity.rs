@@ -3,12 +3,13 @@
 //! The kernel's measurement costs one `ioctl`, whatever the size of the file: the tree was built when the file was
 //! sealed, and every read is checked against it. Formats: `Documentation/filesystems/fsverity.rst` of Linux.
 
+use crate::calls::openat;
 use crate::fault::fault_of;
 use crate::file::{FILE_MODE, NO_LINKS, remove, write_all};
 use crate::path::PROBE;
 use crate::sys;
 use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use twinseal_core::error::StorageFault;
 use twinseal_core::wire::digest::{BlobDigest, DigestAlgorithm};

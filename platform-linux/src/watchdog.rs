@@ -7,10 +7,11 @@
 //! # Invariants
 //! - Nothing here stops a watchdog on purpose. Whether it goes on without us is asked, never assumed.
 
+use crate::calls::openat;
 use crate::fault::fault_of;
 use crate::sys;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use twinseal_core::error::StorageFault;
 
 /// Where the kernel shows the first watchdog.

@@ -69,7 +69,7 @@ impl<'r> Rebuild<'r> {
             Ok(journal) => journal,
             Err(error) => {
                 attendance.say(format_args!("{error}"));
-                Journal::open(JOURNAL_IN_MEMORY, None, |_, _| ())?
+                Journal::open(JOURNAL_IN_MEMORY, None, &mut |_, _| ())?
             }
         };
         let record_floor = match &loaded {
