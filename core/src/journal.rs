@@ -35,6 +35,7 @@ pub struct Head {
     /// Number of entries.
     pub entries: u64,
     /// Digest of the last frame.
+    #[serde(deserialize_with = "crate::wire::bytes::digest")]
     pub digest: Sha256Digest,
 }
 
@@ -81,6 +82,7 @@ pub enum Event {
         /// The target set.
         set: Set,
         /// SHA-256 of the manifest.
+        #[serde(deserialize_with = "crate::wire::bytes::digest")]
         manifest: Sha256Digest,
         /// Bytes that came from the source.
         source_bytes: u64,
@@ -98,6 +100,7 @@ pub enum Event {
         /// The target set.
         set: Set,
         /// SHA-256 of the manifest, when there was a verified one.
+        #[serde(deserialize_with = "crate::wire::bytes::optional")]
         manifest: Option<Sha256Digest>,
         /// The agent's exit code for the reason.
         exit_code: u8,
@@ -236,6 +239,7 @@ pub struct Release {
     /// Version for people.
     pub version: Line,
     /// SHA-256 of its signed manifest.
+    #[serde(deserialize_with = "crate::wire::bytes::digest")]
     pub manifest: Sha256Digest,
     /// Anti-rollback version.
     pub anti_rollback: u64,

@@ -39,6 +39,7 @@ pub struct BootRecord {
     pub(super) trial: Option<Trial>,
     /// SHA-256 of the manifest that was committed in each set. A set that holds anything else has not been committed, so an
     /// install need not be noted here.
+    #[serde(deserialize_with = "crate::wire::bytes::of_sets")]
     pub(super) committed: [Option<Sha256Digest>; 2],
     /// Sets whose trial failed, or that were marked bad.
     pub(super) bad: [bool; 2],
@@ -61,6 +62,7 @@ pub struct Trial {
     /// Anti-rollback version of what is on trial: the floor after a commit.
     pub anti_rollback: u64,
     /// SHA-256 of the manifest of what is on trial.
+    #[serde(deserialize_with = "crate::wire::bytes::digest")]
     pub manifest: Sha256Digest,
 }
 

@@ -17,7 +17,7 @@ use crate::wire::manifest::{Manifest, PayloadKind};
 use core::cmp::Ordering;
 
 /// The objects of the running set, as far as they have come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Staying {
     /// The last one that was asked for.
     after: Option<BlobDigest>,

@@ -48,8 +48,8 @@ pub(crate) enum Step {
     End,
 }
 
-/// A place in a route.
-#[derive(Clone, Debug)]
+/// A place in a route. It is plain data, so that a copy of it is one move of bytes.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
     block: u32,
     blocks: u32,
@@ -71,7 +71,7 @@ pub(crate) struct Walk {
 }
 
 /// What the records before say about the next one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Grammar {
     blob: Option<Blob>,
     run: Run,

@@ -79,6 +79,7 @@ pub struct Info {
     /// Bytes.
     pub size: u64,
     /// SHA-256 of its content.
+    #[serde(deserialize_with = "crate::wire::bytes::digest")]
     pub sha256: Sha256Digest,
 }
 
@@ -133,10 +134,12 @@ pub enum PayloadKind {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Route {
     /// SHA-256 of the manifest of the base release that this route starts from; `None` for the full list.
+    #[serde(deserialize_with = "crate::wire::bytes::optional")]
     pub base: Option<Sha256Digest>,
     /// Number of blocks of [`index::BLOCK_BYTES`] bytes. The routes stand back to back in `index`.
     pub blocks: u32,
     /// SHA-256 of the first block; each block carries that of the next.
+    #[serde(deserialize_with = "crate::wire::bytes::digest")]
     pub first_block: Sha256Digest,
 }
 

@@ -13,6 +13,7 @@
 //! - Parsing never panics and never allocates; every length is checked against a named limit first.
 //! - One value has one encoding: a tar header is accepted only when it is the very header that [`tar::emit_header`] makes.
 
+pub(crate) mod bytes;
 pub mod digest;
 pub mod index;
 pub mod layout;
