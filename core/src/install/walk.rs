@@ -211,7 +211,7 @@ impl Walk {
 
     /// A walk that goes on from this place; it needs the current block once more.
     pub fn again(&self) -> Self {
-        let mut again = self.clone();
+        let mut again = *self;
         if again.loaded {
             let passed = again.records.saturating_sub(again.records_left);
             (again.first, again.loaded) = ((again.cursor, passed), false);

@@ -305,7 +305,7 @@ impl Transfer {
             _ => None,
         };
         let ahead = LookAhead {
-            walk: self.walk.clone(),
+            walk: self.walk,
             blobs: self.blobs,
             alternatives: self.alternatives,
             way,
