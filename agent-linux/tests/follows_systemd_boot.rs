@@ -166,6 +166,12 @@ fn a_set_is_looked_for_among_the_entries() {
     let places = Places::new(&device);
     let bootable = |set| Held::look(&device, &places, set).bootable;
     assert!(bootable(Set::A) && bootable(Set::B));
+    // A recovery that was cut off leaves the UKI where it stands.
+    let incomplete = machine.0.path("root-b/twinseal/incomplete");
+    fs::write(&incomplete, "").unwrap();
+    assert!(bootable(Set::A) && !bootable(Set::B));
+    fs::remove_file(&incomplete).unwrap();
+    assert!(bootable(Set::B));
     for (from, to) in [
         ("boot-b/EFI/Linux", "boot-b/EFI/BOOT"),
         (

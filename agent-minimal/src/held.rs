@@ -13,11 +13,12 @@ use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::{Verified, verify_manifest};
 use twinseal_core::wire::FRONT_MAX_BYTES;
 use twinseal_core::wire::manifest::Manifest;
-use twinseal_platform_linux::{front_entries, read_front, uki_path};
+use twinseal_platform_linux::{front_entries, is_incomplete, read_front, uki_path};
 
 /// What a set holds.
 pub struct Held {
-    /// Whether it is complete: the UKI stands where the firmware boots it; without boot slots, its front matter is there.
+    /// Whether it is complete: the UKI stands where the firmware boots it, and starts more than the recovery of a set that is being
+    /// rebuilt; without boot slots, its front matter is there.
     pub bootable: bool,
     /// The release; `Ok(None)` when no front matter is kept, an error when it cannot be proved.
     pub release: Result<Option<Verified<Manifest>>, AgentError>,
@@ -43,10 +44,11 @@ impl Held {
     pub fn of(device: &Device, open: &OpenSet<'_>) -> Self {
         let paths = open.paths();
         let release = kept_release(device, paths.front);
-        let bootable = match paths.boot {
+        let stands = match paths.boot {
             Some(boot) => matches!(uki_path(boot, paths.layout), Ok(Some(_))),
             None => is_kept(&release),
         };
+        let bootable = stands && !is_incomplete(paths.front);
         Self { bootable, release }
     }
 
