@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `boot-attempt` | the attempt of the next start of the set on trial has been spent already; the initramfs removes it |
 //! | `redirect` | with this write of the boot record (its sequence) the firmware was sent to another set, and the device restarted |
+//! | `starts-<set>` | a byte for each start of the committed set of which nobody has said yet that it went well; the initramfs counts |
 //! | `etc/<set>/seal` | the digest of the image that the set's changes to `/etc` belong to; without it the next start makes them anew |
 //!
 //! | file beside the one that says what runs | says |
@@ -11,6 +12,7 @@
 //! | `.selected` in place of its extension | `select` was run in this boot |
 //! | `data-volatile` in place of its name | the data partition could not be mounted, `/var` is memory; the initramfs makes it |
 //! | `on-trial` | the running set is on trial; the initramfs makes it too, and the service that gives the verdict needs it |
+//! | `start-counted` | this start was counted; the initramfs makes it, and the service that says that the system is well needs it |
 //! | `.stayed` in place of its extension | the firmware refused the set that must boot, so the device stays on this one |
 //!
 //! # Invariants
@@ -95,6 +97,23 @@ pub fn forget_stayed(device: &Device) -> Result<(), AgentError> {
 /// Whether the device stays on a set that must not boot, because its firmware refused the other one.
 pub fn has_stayed(device: &Device) -> bool {
     stayed(device).exists()
+}
+
+/// Starts of a committed set of which nobody has said that they went well.
+pub fn counted_starts(device: &Device, set: Set) -> u64 {
+    fs::metadata(starts(device, set)).map_or(0, |file| file.len())
+}
+
+/// Says that `set` is well: the starts that were counted are forgotten.
+///
+/// # Errors
+/// When the count cannot be removed durably.
+pub fn forget_starts(device: &Device, set: Set) -> Result<(), AgentError> {
+    take_away(&starts(device, set))
+}
+
+fn starts(device: &Device, set: Set) -> PathBuf {
+    device.state(set.of(["starts-a", "starts-b"]))
 }
 
 /// Whether the data partition could not be mounted at boot. What is in the agent's state then is neither what was there nor what will

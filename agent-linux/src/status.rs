@@ -37,7 +37,7 @@ pub fn status(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError> {
     let sets = Set::BOTH
         .into_iter()
         .zip(&held)
-        .map(|(set, held)| set_status(set, held, record.as_ref()))
+        .map(|(set, held)| set_status(device, set, held, record.as_ref()))
         .collect();
     outlet.tell(&Event::Status(Box::new(Status {
         compatible: device.description.compatible.as_str().to_owned(),
@@ -123,7 +123,7 @@ fn journal(device: &Device, loaded: Option<&Loaded>) -> events::Journal {
     }
 }
 
-fn set_status(set: Set, held: &Held, record: Option<&BootRecord>) -> SetStatus {
+fn set_status(device: &Device, set: Set, held: &Held, record: Option<&BootRecord>) -> SetStatus {
     let (release, problem) = match &held.release {
         Ok(release) => (release.as_ref().map(release_event), None),
         Err(error @ AgentError::Core(Error::BundleInvalid(_) | Error::PolicyRefused(_))) => {
@@ -135,6 +135,7 @@ fn set_status(set: Set, held: &Held, record: Option<&BootRecord>) -> SetStatus {
         set: set.to_string(),
         bootable: held.bootable,
         marked_bad: record.is_some_and(|record| record.is_bad(set)),
+        counted_starts: marks::counted_starts(device, set),
         release,
         problem,
     }

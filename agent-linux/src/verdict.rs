@@ -150,6 +150,7 @@ pub fn mark_good(
             },
         )?;
     }
+    marks::forget_starts(device, set)?;
     let record = next.as_ref().unwrap_or(&case.record);
     case.tell_loader(device, record)?;
     let floor = record.floor();
@@ -175,6 +176,7 @@ pub fn mark_bad(
     let next = trial::mark_bad(&case.record, set, case.facts)?;
     let changed = next != case.record;
     if changed {
+        marks::forget_starts(device, next.default_set())?;
         case.change(device, &next, Noted::MarkedBad { set })?;
     }
     case.tell_loader(device, &next)?;
@@ -197,6 +199,8 @@ pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
     let next = trial::go_back(&case.record, set, case.facts)?;
     let changed = next != case.record;
     if changed {
+        // Whoever orders a set back wants it to be started again, however its starts went.
+        marks::forget_starts(device, next.default_set())?;
         case.change(
             device,
             &next,

@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::Value;
+use std::fs;
 use support::Board;
 use support::bundle::{Release, content, key};
 
@@ -138,6 +139,8 @@ fn mark_bad_and_rollback_go_back_and_say_so_once() {
     board.ok(&["mark-good"]);
     for (command, kind) in [("rollback", "went-back"), ("mark-bad", "marked-bad")] {
         let entries = board.kinds().len();
+        // Set a was started in vain before; whoever sends the device there wants it to be started again.
+        fs::write(board.path("state/starts-a"), ".....").unwrap();
         assert!(
             board
                 .ok(&[command])
@@ -150,6 +153,7 @@ fn mark_bad_and_rollback_go_back_and_say_so_once() {
                 .contains("set a boots next. Nothing changed")
         );
         assert_eq!(board.kinds()[entries..], [kind]);
+        assert!(!board.path("state/starts-a").exists(), "{command}");
     }
     assert_eq!(board.select(), "a default");
     assert_eq!(board.run(&["rollback"]).code, 40, "set b was marked bad");

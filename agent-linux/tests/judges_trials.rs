@@ -71,6 +71,64 @@ fn outside_a_trial_nothing_is_checked() {
     assert_eq!(board.history().len(), entries);
 }
 
+/// A device whose committed set b was started three times, as the initramfs counts.
+fn counted() -> Board {
+    let board = on_trial();
+    board.ok(&["mark-good"]);
+    fs::write(board.path("state/starts-b"), "...").unwrap();
+    fs::write(board.path("state/starts-a"), ".").unwrap();
+    board
+}
+
+#[test]
+fn a_counted_start_that_went_well_is_forgotten() {
+    let board = counted();
+    check(&board, "10-network", "true");
+    assert!(
+        board
+            .ok(&["status"])
+            .contains("started 3 times without a word")
+    );
+    assert_eq!(board.status()["sets"][1]["counted_starts"], 3);
+    let entries = board.history().len();
+    assert!(board.ok(&["health"]).contains("Set b is well: 1 check"));
+    assert!(
+        board.path("state/starts-b").exists(),
+        "nothing was asked for"
+    );
+    let run = board.run(&["--json", "health", "--commit"]);
+    let verdict = run.events().pop().unwrap();
+    assert_eq!((run.code, &verdict["passed"]), (0, &true.into()));
+    assert_eq!(verdict["on_trial"], false);
+    assert!(!board.path("state/starts-b").exists());
+    assert!(board.path("state/starts-a").exists(), "not of this set");
+    assert_eq!(board.history().len(), entries, "no write at each start");
+}
+
+#[test]
+fn a_counted_start_that_did_not_go_well_stays_counted() {
+    let board = counted();
+    check(&board, "10-network", "exit 7");
+    let run = board.run(&["health", "--commit"]);
+    assert_eq!(run.code, 80, "{}", run.err);
+    assert!(
+        run.out.contains("10-network ended with exit code 7"),
+        "{}",
+        run.out
+    );
+    assert_eq!(board.status()["sets"][1]["counted_starts"], 3);
+    assert_eq!(board.status()["sets"][1]["marked_bad"], false);
+    assert_eq!(last(&board)["kind"], "health-failed");
+}
+
+#[test]
+fn mark_good_forgets_counted_starts() {
+    let board = counted();
+    board.ok(&["mark-good"]);
+    assert!(!board.path("state/starts-b").exists());
+    assert!(board.path("state/starts-a").exists());
+}
+
 #[test]
 fn a_trial_that_checks_nothing_proves_nothing() {
     let board = on_trial();

@@ -19,6 +19,9 @@ pub struct CommandLine<'l> {
     pub seal: Option<BlobDigest>,
     /// `twinseal.watchdog=SECONDS`; 0 leaves the watchdog alone.
     pub watchdog_seconds: u32,
+    /// `twinseal.starts=NUMBER`: so many starts of a committed set may go without a word that it is well. `None`, and 0: they are
+    /// not counted.
+    pub starts: Option<u32>,
     /// `init=`: the first program of the system.
     pub init: &'l str,
     /// `twinseal.recover`: the recovery is to run instead of the system.
@@ -41,6 +44,7 @@ impl<'l> CommandLine<'l> {
         let mut line = Self {
             seal: seal_of_command_line(bytes),
             watchdog_seconds: WATCHDOG_DEFAULT_SECONDS,
+            starts: None,
             init: INIT_DEFAULT,
             recover: false,
             recover_url: None,
@@ -49,6 +53,9 @@ impl<'l> CommandLine<'l> {
         for word in words.filter_map(|word| core::str::from_utf8(word).ok()) {
             if let Some(seconds) = word.strip_prefix("twinseal.watchdog=") {
                 line.watchdog_seconds = seconds.parse().unwrap_or(WATCHDOG_DEFAULT_SECONDS);
+            }
+            if let Some(starts) = word.strip_prefix("twinseal.starts=") {
+                line.starts = starts.parse().ok().filter(|starts| *starts > 0);
             }
             line.recover |= word == "twinseal.recover";
             if let Some(url) = word.strip_prefix("twinseal.recover.url=") {
@@ -95,6 +102,15 @@ mod tests {
         let words = (line.recover, line.recover_url, line.recover_address);
         assert_eq!(words, (true, Some("http://a/b"), "10.0.0.2/8"));
         assert!(!CommandLine::parse(b"twinseal.recovery").recover);
+    }
+
+    #[test]
+    fn starts_are_counted_only_where_a_number_says_so() {
+        let starts = |text: &'static str| CommandLine::parse(text.as_bytes()).starts;
+        assert_eq!(starts("quiet twinseal.starts=5"), Some(5));
+        for none in ["quiet", "twinseal.starts=0", "twinseal.starts=many"] {
+            assert_eq!(starts(none), None, "{none}");
+        }
     }
 
     #[test]

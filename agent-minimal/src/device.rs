@@ -11,6 +11,7 @@ use crate::etc_overlay;
 use crate::files::{self, OWN_PATH_MAX_BYTES, OwnPath};
 use crate::keys::{self, KEYS_FOLDER, Keys};
 use crate::labels;
+use crate::starts;
 use rustix::fs::fsync;
 use rustix::io::Errno;
 use twinseal_core::boot::Set;
@@ -201,6 +202,14 @@ impl Device {
         let mark = join(&[&self.running_stem(), ".stayed"]);
         let mark = mark.map_err(|errno| self.unusable(&self.description.running, "used", errno))?;
         self.take_away(&mark)
+    }
+
+    /// Says that the running set is well: the starts of it that were counted are forgotten.
+    ///
+    /// # Errors
+    /// When the count cannot be removed.
+    pub fn forget_starts(&self, set: Set) -> Result<(), AgentError> {
+        self.take_away(&self.state(set.of(starts::NAMES))?)
     }
 
     /// Removes a file, durably; fine when there is none.

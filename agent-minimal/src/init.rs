@@ -22,7 +22,7 @@ use crate::process::Process;
 #[cfg(feature = "net")]
 use crate::recovery;
 use crate::refusal::Refusal;
-use crate::{early, etc_overlay, firmware, handover};
+use crate::{early, etc_overlay, firmware, handover, starts};
 use core::fmt;
 use core::time::Duration;
 use rustix::io::Errno;
@@ -106,7 +106,10 @@ pub fn run(process: &dyn Process) -> ! {
         }
         Next::Restart => {}
         Next::Other(_) | Next::Recover if refusal.is_past_initramfs() => {}
-        Next::Other(_) | Next::Recover => recover(&line, &known, process),
+        Next::Other(_) | Next::Recover => {
+            recover(&line, &known, process);
+            start_over();
+        }
     }
     wait_and_restart("restarting")
 }
@@ -120,12 +123,20 @@ fn recover(line: &CommandLine<'_>, known: &Known, process: &dyn Process) {
         refused: known.set,
     };
     recovery::run(&order, process.memory());
-    fallback::forget_refusals(STATE);
 }
 
 /// This program was built without the recovery.
 #[cfg(not(feature = "net"))]
 const fn recover(_line: &CommandLine<'_>, _known: &Known, _process: &dyn Process) {}
+
+/// Forgets why no set could start: one has been rebuilt, or nothing better is left than to try both again.
+fn start_over() {
+    fallback::forget_refusals(STATE);
+    for set in Set::BOTH {
+        // One that stays costs a start of the other set, or a recovery.
+        let _ = starts::forget(STATE, set);
+    }
+}
 
 /// What a panic does in the first process.
 pub fn refuse_fault(fault: &dyn fmt::Display) -> ! {
@@ -169,6 +180,11 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
         Gate::Paid => say(format_args!("set {set} is on trial")),
         Gate::Spent { left } => say(format_args!("set {set} is on trial, attempts left: {left}")),
     }
+    // The starts of a trial are counted by the record.
+    let counted = line.starts.filter(|_| gate == Gate::Open);
+    if let Some(most) = counted {
+        starts::check(STATE, set, most)?;
+    }
     known.devices.mount_root_slot(set, ROOT_SLOT)?;
     if is_incomplete(ROOT_SLOT_FRONT) {
         return Err(Refusal::Incomplete { set });
@@ -183,6 +199,9 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
     data::show_var(ROOT)?;
     prepare_etc(set, &seal);
     fallback::forget_refusals(STATE);
+    if counted.is_some() {
+        starts::count(STATE, set);
+    }
     if let Err(errno) = files::write(RUNNING_SET, set.of([b"a\n", b"b\n"])) {
         say(format_args!(
             "{RUNNING_SET} cannot be written: {}",

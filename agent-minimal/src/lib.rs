@@ -74,6 +74,7 @@ pub mod recover;
 pub mod recovery;
 pub mod refusal;
 pub mod slots;
+pub mod starts;
 #[cfg(feature = "commands")]
 pub mod status;
 pub mod tree;

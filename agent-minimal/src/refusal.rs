@@ -44,6 +44,14 @@ pub enum Refusal {
         /// The set.
         set: Set,
     },
+    /// The set was started as often as it may be without a word that it is well.
+    #[error("Set {set} was started {starts} times and never said that it is well.")]
+    NeverWell {
+        /// The set.
+        set: Set,
+        /// Its starts.
+        starts: u32,
+    },
     /// The trial has no attempts left.
     #[error("Set {set} is on trial and has no boot attempt left.")]
     NoAttemptLeft {

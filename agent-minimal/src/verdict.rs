@@ -46,6 +46,7 @@ pub fn mark_good(device: &Device) -> Result<(), AgentError> {
         device.forget_stayed()?;
     }
     let record = next.as_ref().unwrap_or(&old);
+    device.forget_starts(set)?;
     device.rest_loader(record, facts)?;
     let what = if next.is_some() {
         "committed"
@@ -111,6 +112,19 @@ mod tests {
         fs::write(folder.path().join("set"), "c").unwrap();
         let refused = mark_good(&device);
         assert!(matches!(refused, Err(AgentError::RunningSetUnknown { .. })));
+    }
+
+    #[test]
+    fn a_set_that_is_well_has_no_counted_starts() {
+        let (folder, device) = device();
+        let [of_a, of_b] =
+            ["state/starts-a", "state/starts-b"].map(|name| folder.path().join(name));
+        for _ in 0..2 {
+            fs::write(&of_a, "..").unwrap();
+            fs::write(&of_b, ".").unwrap();
+            mark_good(&device).unwrap();
+            assert!(of_a.exists() && !of_b.exists(), "the running set is b");
+        }
     }
 
     #[test]

@@ -15,13 +15,15 @@ pub struct Check {
     pub output: String,
 }
 
-/// The verdict on a running trial.
+/// The verdict on a running trial, or on a start that was counted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Health {
     /// The running set.
     pub set: String,
-    /// Whether it is on trial; outside a trial nothing is checked.
+    /// Whether it is on trial.
     pub on_trial: bool,
+    /// Starts that were counted up to now of a set that is not on trial; without one nothing is checked there.
+    pub counted_starts: u64,
     /// Whether the data partition could not be mounted: then it is not known whether there is a trial, and nothing is decided.
     pub data_volatile: bool,
     /// Whether it is healthy.

@@ -448,6 +448,8 @@ pub struct SetStatus {
     pub bootable: bool,
     /// Whether a trial of it failed or it was marked bad.
     pub marked_bad: bool,
+    /// Starts of it of which nobody has said that they went well; counted where the UKI's command line asks for it.
+    pub counted_starts: u64,
     /// What it holds, proved anew by its signatures.
     pub release: Option<Release>,
     /// Why what it holds cannot be proved; `None` when it is, or when it holds nothing.

@@ -1,4 +1,4 @@
-//! `health`: whether a running trial is worth keeping.
+//! `health`: whether a running trial is worth keeping, and whether a start that was counted went well.
 //!
 //! # Order
 //! 1. the checks of the sealed system, in the order of their names, each with a time limit; the first that fails ends it;
@@ -6,9 +6,12 @@
 //!    failure in the field;
 //! 3. the verdict is told to the journal; with `--commit` the set is committed, or marked bad and the device restarted.
 //!
+//! Of a committed set whose starts are counted only the checks are run. With `--commit` they take the count back; a failure is told to
+//! the journal and changes nothing else.
+//!
 //! # Invariants
 //! - A trial without a check is not committed: one that checks nothing proves nothing.
-//! - Outside a trial nothing is checked and nothing is changed; nor is it while the data partition is not there, for nobody knows then
+//! - Where there is neither a trial nor a count nothing is checked and nothing is changed; nor is it while the data partition is not there, for nobody knows then
 //!   whether there is a trial.
 //!
 //! # Power loss
@@ -66,25 +69,56 @@ pub fn health(
         return Ok(exit::OK);
     }
     if !is_on_trial(device, running)? {
+        return outside_trial(device, running, arguments, outlet);
+    }
+    let limit = Duration::from_secs(arguments.time_limit.into());
+    let outcome = run_checks(device, limit, outlet)
+        .and_then(|passed| read_objects(device, running, passed, outlet));
+    outlet.tell(&Event::Health(events::Health {
+        on_trial: true,
+        ..health_event(running, &outcome)
+    }));
+    match outcome {
+        Ok(passed) => keep(device, running, passed, arguments, outlet),
+        Err(failure) => give_up(device, running, *failure, arguments, outlet),
+    }
+}
+
+/// Says that a set whose starts are counted is well, or that it is not; there is nothing to do when none was counted.
+fn outside_trial(
+    device: &Device,
+    running: Set,
+    arguments: &HealthArguments,
+    outlet: &mut Outlet,
+) -> Result<u8, AgentError> {
+    let counted_starts = marks::counted_starts(device, running);
+    if counted_starts == 0 {
         outlet.tell(&Event::Health(events::Health {
             set: running.to_string(),
-            on_trial: false,
             ..events::Health::default()
         }));
         return Ok(exit::OK);
     }
     let limit = Duration::from_secs(arguments.time_limit.into());
-    let outcome = run_checks(device, limit, outlet).and_then(|checks| {
-        let passed = Passed {
-            checks,
-            ..Passed::default()
-        };
-        read_objects(device, running, passed, outlet)
-    });
-    outlet.tell(&Event::Health(health_event(running, &outcome)));
+    let outcome = run_checks(device, limit, outlet);
+    outlet.tell(&Event::Health(events::Health {
+        counted_starts,
+        ..health_event(running, &outcome)
+    }));
     match outcome {
-        Ok(passed) => keep(device, running, passed, arguments, outlet),
-        Err(failure) => give_up(device, running, *failure, arguments, outlet),
+        Ok(_) => {
+            if arguments.commit {
+                marks::forget_starts(device, running)?;
+            }
+            Ok(exit::OK)
+        }
+        Err(failure) => {
+            let set = running;
+            let failure = *failure;
+            let evidence = Noted::HealthFailed { set, failure };
+            verdict::note(device, evidence, Patience::Waits)?;
+            Ok(exit::HEALTH)
+        }
     }
 }
 
@@ -97,12 +131,12 @@ fn is_on_trial(device: &Device, running: Set) -> Result<bool, AgentError> {
     Ok(trial.is_some_and(|trial| trial.set == running))
 }
 
-/// Runs every check; gives how many there were.
+/// Runs every check.
 fn run_checks(
     device: &Device,
     limit: Duration,
     outlet: &mut Outlet,
-) -> Result<u16, Box<HealthFailure>> {
+) -> Result<Passed, Box<HealthFailure>> {
     let folder = &device.description.health;
     let list = checks::list(folder).unwrap_or_else(|error| {
         warn(&format!("{} could not be read: {error}.", folder.display()));
@@ -123,7 +157,10 @@ fn run_checks(
             return Err(Box::new(failure));
         }
     }
-    Ok(u16::try_from(list.len()).unwrap_or(u16::MAX))
+    Ok(Passed {
+        checks: u16::try_from(list.len()).unwrap_or(u16::MAX),
+        ..Passed::default()
+    })
 }
 
 /// Proves which release runs and reads every object of it; a device without root slots has none.
@@ -277,13 +314,12 @@ fn health_event(set: Set, outcome: &Result<Passed, Box<HealthFailure>>) -> event
     let passed = outcome.as_ref().copied().unwrap_or_default();
     events::Health {
         set: set.to_string(),
-        on_trial: true,
-        data_volatile: false,
         passed: outcome.is_ok(),
         checks: passed.checks,
         objects: passed.objects,
         bytes: passed.bytes,
         problem: failure.map(|failure| failure_text(failure)),
         failure: failure.map(|failure| failure_event(failure)),
+        ..events::Health::default()
     }
 }

@@ -134,10 +134,15 @@ fn health_text(health: &Health) -> String {
         _ if health.data_volatile => format!(
             "Set {set} runs, and the data partition could not be mounted: whether it is on trial is not known, so nothing is decided.\n"
         ),
-        _ if !health.on_trial => {
+        _ if !health.on_trial && health.counted_starts == 0 => {
             format!("Set {set} is not on trial: there is nothing to decide.\n")
         }
         Some(problem) => format!("Set {set} is NOT healthy: {problem}.\n"),
+        None if !health.on_trial => format!(
+            "Set {set} is well: {} passed; it was started {} without that word.\n",
+            count(health.checks, "check"),
+            count(health.counted_starts, "time")
+        ),
         None => format!(
             "Set {set} is healthy: {} passed, {} could be read ({}).\n",
             count(health.checks, "check"),
@@ -433,6 +438,13 @@ fn set_text(set: &SetStatus) -> String {
         "not bootable"
     };
     let bad = if set.marked_bad { ", marked bad" } else { "" };
+    let starts = match set.counted_starts {
+        0 => String::new(),
+        starts => format!(
+            ", started {} without a word that it is well",
+            count(starts, "time")
+        ),
+    };
     let holds = match (&set.release, &set.problem) {
         (Some(release), _) => format!(
             "version {}, anti-rollback {}, {}, manifest {}",
@@ -444,5 +456,5 @@ fn set_text(set: &SetStatus) -> String {
         (None, Some(problem)) => problem.clone(),
         (None, None) => "nothing is recorded about its content".to_owned(),
     };
-    format!("{state}{bad}; {holds}")
+    format!("{state}{bad}{starts}; {holds}")
 }

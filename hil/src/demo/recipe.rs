@@ -10,7 +10,7 @@ use std::path::Path;
 pub(super) const COMPATIBLE: &str = "demo-appliance";
 
 /// The kernel's command line; the builder adds the seal.
-const COMMAND_LINE: &str = "quiet console=ttyS0 panic=10 cryptomgr.notests";
+const COMMAND_LINE: &str = "quiet console=ttyS0 panic=10 cryptomgr.notests twinseal.starts=5";
 
 /// Compression of the demo's bundles: a level that costs seconds. A maker with more time than bandwidth takes a higher one.
 const COMPRESSION_LEVEL: i32 = 3;

@@ -20,6 +20,10 @@ const PANICS: &str = "#!/bin/sh\necho 'this release panics'\necho 1 >/proc/sys/k
 /// A release that stops, before anything feeds the watchdog.
 const HANGS: &str = "#!/bin/sh\necho 'this release hangs'\nwhile :; do sleep 3600; done\n";
 
+/// A release that comes up until a setting ends its kernel, as early.
+const FRAIL: &str = "#!/bin/sh\n[ -e /etc/frail ] || exit 0\necho 'this release does not take its settings'\n\
+                     echo 1 >/proc/sys/kernel/sysrq\necho c >/proc/sysrq-trigger\n";
+
 /// A release whose health check fails.
 const SICK: &str = "#!/bin/sh\necho 'FAILED: this release is sick'\nexit 1\n";
 
@@ -81,6 +85,7 @@ pub(super) fn make(
     match bundle {
         Bundle::Panics => text("usr/lib/twinseal/early", PANICS, 0o755),
         Bundle::Hangs => text("usr/lib/twinseal/early", HANGS, 0o755),
+        Bundle::Frail => text("usr/lib/twinseal/early", FRAIL, 0o755),
         Bundle::Sick => text("usr/lib/twinseal/health.d/20-sick", SICK, 0o755),
         Bundle::V1
         | Bundle::V2
@@ -149,7 +154,7 @@ mod tests {
             let early = own.join("usr/lib/twinseal/early").is_file();
             let sick = own.join("usr/lib/twinseal/health.d/20-sick").is_file();
             let expected = (
-                matches!(bundle, Bundle::Panics | Bundle::Hangs),
+                matches!(bundle, Bundle::Panics | Bundle::Hangs | Bundle::Frail),
                 bundle == Bundle::Sick,
             );
             assert_eq!((early, sick), expected, "{bundle:?}");

@@ -23,6 +23,10 @@ const RECOVERED: &str = "v2";
 const WATCHDOG_SECONDS: u64 = 60;
 const WATCHDOG_SECONDS_HANGS: u64 = 20;
 
+/// Starts of a committed release that may go without a word that it is well; fewer for the one that is to use them up.
+const STARTS: u8 = 5;
+const STARTS_FRAIL: u8 = 3;
+
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Recipe {
@@ -89,9 +93,10 @@ pub(super) fn recipe(
         kernel: absolute(&inputs.of_kernel(appliance.kernel, "vmlinuz")?)?,
         stub: absolute(&inputs.appliance("linuxx64.efi.stub")?)?,
         cmdline: format!(
-            "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={}{}",
+            "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={} twinseal.starts={}{}",
             appliance.folder(),
             watchdog_seconds(bundle),
+            starts(bundle),
             if bundle == Bundle::Rescue {
                 " twinseal.recover"
             } else {
@@ -134,6 +139,13 @@ const fn release_key(bundle: Bundle) -> &'static str {
     match bundle {
         Bundle::Foreign => "keys/foreign.key",
         _ => "keys/release.key",
+    }
+}
+
+const fn starts(bundle: Bundle) -> u8 {
+    match bundle {
+        Bundle::Frail => STARTS_FRAIL,
+        _ => STARTS,
     }
 }
 
@@ -207,13 +219,13 @@ mod tests {
             v1["cmdline"]
                 .as_str()
                 .unwrap()
-                .ends_with("twinseal.watchdog=60")
+                .ends_with("twinseal.watchdog=60 twinseal.starts=5")
         );
         assert!(
             hangs["cmdline"]
                 .as_str()
                 .unwrap()
-                .ends_with("twinseal.watchdog=20")
+                .ends_with("twinseal.watchdog=20 twinseal.starts=5")
         );
         assert!(table(Bundle::Unsigned).get("secure-boot").is_none());
         let key = |bundle| {

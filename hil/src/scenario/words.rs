@@ -51,6 +51,8 @@ pub enum Bundle {
     Hangs,
     /// Its health check fails.
     Sick,
+    /// A good update, until something puts `/etc/frail` there: then its first process ends.
+    Frail,
     /// Its UKI is signed by a stranger.
     Stranger,
     /// Its UKI has no signature.
@@ -65,13 +67,14 @@ pub enum Bundle {
 
 impl Bundle {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::V1,
         Self::V2,
         Self::V3,
         Self::Panics,
         Self::Hangs,
         Self::Sick,
+        Self::Frail,
         Self::Stranger,
         Self::Unsigned,
         Self::Foreign,
@@ -88,6 +91,7 @@ impl Bundle {
             Self::Panics => "panics",
             Self::Hangs => "hangs",
             Self::Sick => "sick",
+            Self::Frail => "frail",
             Self::Stranger => "stranger",
             Self::Unsigned => "unsigned",
             Self::Foreign => "foreign",
