@@ -36,9 +36,12 @@ if [[ -z $only || $only == twinseal ]]; then
 fi
 # Its code stands at a fixed address, and nothing in it is ever unwound. What else keeps it small: docs/decisions/0051-compiler-options-for-size.md.
 bare="-C relocation-model=static -C force-unwind-tables=no -Z location-detail=none -Z fmt-debug=none"
-bare+=" -C llvm-args=-max-store-memcpy=1 -C llvm-args=-enable-machine-outliner=always"
-bare+=" -C llvm-args=-inline-max-stacksize=320 -C llvm-args=-inline-threshold=50 -C llvm-args=-jump-threading-threshold=12"
-bare+=" -C llvm-args=-min-jump-table-entries=8 -C llvm-args=-disable-machine-licm -C llvm-args=-max-store-memset=1"
+for option in max-store-memcpy=1 max-store-memset=1 enable-machine-outliner=always hot-cold-split \
+    inline-max-stacksize=320 inline-threshold=50 inline-instr-cost=12 jump-threading-threshold=12 min-jump-table-entries=8 \
+    enable-load-pre=0 disable-machine-licm disable-machine-cse x86-cmov-converter=0 tail-merge-size=2 disable-block-placement \
+    split-spill-mode=size greedy-reverse-local-assignment; do
+    bare+=" -C llvm-args=-$option"
+done
 bare+=" -Z mir-opt-level=1 -C link-arg=-Wl,--icf=all"
 bare+=' --cfg sha2_backend_soft="compact"'
 # The toolchain is pinned, so options that are not stable are those of one compiler.

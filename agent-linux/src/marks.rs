@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `boot-attempt` | the attempt of the next start of the set on trial has been spent already; the initramfs removes it |
 //! | `redirect` | with this write of the boot record (its sequence) the firmware was sent to another set, and the device restarted |
-//! | `starts-<set>` | a byte for each start of the committed set of which nobody has said yet that it went well; the initramfs counts |
+//! | `starts-<set>` | as long as the starts of the committed set of which nobody has said yet that they went well; the initramfs counts |
 //! | `etc/<set>/seal` | the digest of the image that the set's changes to `/etc` belong to; without it the next start makes them anew |
 //!
 //! | file beside the one that says what runs | says |

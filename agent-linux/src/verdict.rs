@@ -137,8 +137,16 @@ pub fn mark_good(
     outlet: &mut Outlet,
     patience: Patience,
 ) -> Result<(), AgentError> {
+    device.need_data()?;
+    // First: a set that was committed and whose starts stay counted would be refused.
+    if let Ok(running) = device.running_set() {
+        marks::forget_starts(device, running)?;
+    }
     let mut case = Case::open(device, patience)?;
     let set = case.running;
+    if marks::has_stayed(device) {
+        case.facts = SetFacts::not_starting(case.facts, set.other());
+    }
     let next = trial::commit(&case.record, set, case.facts);
     if let Some(next) = &next {
         case.change(
@@ -150,7 +158,6 @@ pub fn mark_good(
             },
         )?;
     }
-    marks::forget_starts(device, set)?;
     let record = next.as_ref().unwrap_or(&case.record);
     case.tell_loader(device, record)?;
     let floor = record.floor();
@@ -198,9 +205,10 @@ pub fn roll_back(device: &Device, outlet: &mut Outlet) -> Result<(), AgentError>
     let set = case.running;
     let next = trial::go_back(&case.record, set, case.facts)?;
     let changed = next != case.record;
+    // Whoever orders a set back wants it to be started again, however its starts went.
+    marks::forget_starts(device, next.default_set())?;
+    marks::forget_stayed(device)?;
     if changed {
-        // Whoever orders a set back wants it to be started again, however its starts went.
-        marks::forget_starts(device, next.default_set())?;
         case.change(
             device,
             &next,

@@ -685,6 +685,62 @@ fn a_verdict_ends_staying() {
 }
 
 #[test]
+fn mark_good_makes_a_set_that_stays_the_default() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    good(&machine.device(), &mut sink()).unwrap();
+    let record = machine.record();
+    assert_eq!((record.default_set(), record.floor()), (Set::A, 2));
+    assert!(!machine.board.path("running-set.stayed").exists());
+    machine.check_agreement("after the verdict");
+    machine.refuses.set(None);
+    assert_eq!(machine.boot_until_it_rests(), [Set::A]);
+}
+
+#[test]
+fn a_start_that_select_ends_is_not_held_against_its_set() {
+    let machine = Machine::new();
+    let starts = |set| machine.board.path(&format!("state/starts-{set}"));
+    machine.install(2).unwrap();
+    machine.boot();
+    assert_eq!(machine.boot(), Set::A, "the trial said nothing");
+    for set in [Set::A, Set::B] {
+        fs::write(starts(set), "..").unwrap();
+    }
+    assert!(machine.select().unwrap(), "to the trial");
+    assert!(!starts(Set::A).exists() && starts(Set::B).exists());
+    assert_eq!(machine.boot(), Set::B);
+    machine.select().unwrap();
+    good(&machine.device(), &mut sink()).unwrap();
+    *machine.variables.borrow_mut() = Variables::default();
+    assert_eq!(machine.boot(), Set::A, "the firmware forgot");
+    fs::write(starts(Set::A), "..").unwrap();
+    assert!(machine.select().unwrap(), "to the default set");
+    assert!(!starts(Set::A).exists());
+}
+
+#[test]
+fn rollback_has_a_refused_set_started_again() {
+    let machine = Machine::new();
+    machine.install(2).unwrap();
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    good(&machine.device(), &mut sink()).unwrap();
+    machine.refuses.set(Some(Set::B));
+    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    let starts = machine.board.path("state/starts-b");
+    fs::write(&starts, "...").unwrap();
+    verdict::roll_back(&machine.device(), &mut sink()).unwrap();
+    assert!(!starts.exists());
+    assert_eq!(machine.record().default_set(), Set::B);
+    machine.refuses.set(None);
+    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+}
+
+#[test]
 fn a_device_that_stays_needs_a_restart_only_for_a_trial() {
     let machine = Machine::new();
     machine.install(2).unwrap();

@@ -32,6 +32,9 @@ const DEFAULT_FILES: [&str; 2] = ["/etc/twinseal/device.toml", "/usr/lib/twinsea
 /// Name of the mark that says that the attempt of the next start of the set on trial has been spent already, in the agent's state.
 const ATTEMPT: &str = "boot-attempt";
 
+/// Name of the mark beside the running set that the initramfs makes when it refused the other one before.
+const OTHER_REFUSED: &str = "other-refused";
+
 /// A device.
 pub struct Device {
     /// What it is and where its slots are.
@@ -153,10 +156,12 @@ impl Device {
         }
     }
 
-    /// Whether the device stays on a set that must not boot, because its firmware refused the other one.
+    /// Whether the device stays on a set that must not boot, because its firmware or its initramfs refused the other one.
     pub fn has_stayed(&self) -> bool {
-        let mark = join::<OWN_PATH_MAX_BYTES>(&[&self.running_stem(), ".stayed"]);
-        mark.is_ok_and(|mark| files::exists(&mark).unwrap_or(false))
+        let stayed = join::<OWN_PATH_MAX_BYTES>(&[&self.running_stem(), ".stayed"]);
+        let marks = [stayed, self.beside_running(OTHER_REFUSED)];
+        let is_there = |mark: &OwnPath| files::exists(mark).unwrap_or(false);
+        marks.iter().flatten().any(is_there)
     }
 
     /// Says that the attempt of the next start was spent, durably.
@@ -199,9 +204,12 @@ impl Device {
     /// # Errors
     /// When the mark cannot be removed.
     pub fn forget_stayed(&self) -> Result<(), AgentError> {
-        let mark = join(&[&self.running_stem(), ".stayed"]);
-        let mark = mark.map_err(|errno| self.unusable(&self.description.running, "used", errno))?;
-        self.take_away(&mark)
+        let stayed = join(&[&self.running_stem(), ".stayed"]);
+        for mark in [stayed, self.beside_running(OTHER_REFUSED)] {
+            let unusable = |errno| self.unusable(&self.description.running, "used", errno);
+            self.take_away(&mark.map_err(unusable)?)?;
+        }
+        Ok(())
     }
 
     /// Says that the running set is well: the starts of it that were counted are forgotten.

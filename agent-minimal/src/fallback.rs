@@ -79,7 +79,7 @@ fn note_refusal(state: &str, set: Set) -> bool {
 }
 
 /// Whether `set` was refused, and no set has started since.
-fn was_refused(state: &str, set: Set) -> bool {
+pub fn was_refused(state: &str, set: Set) -> bool {
     refusal_mark(state, set).is_ok_and(|mark| files::exists(&mark).unwrap_or(false))
 }
 

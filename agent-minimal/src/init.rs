@@ -48,6 +48,9 @@ const RUNNING_SET: &str = "/run/twinseal/running-set";
 /// There, and empty, when the set is on trial: the system then owes a verdict.
 const ON_TRIAL: &str = "/run/twinseal/on-trial";
 
+/// There, and empty, when the other set was refused before this one was started: it is no way back, and may be written.
+const OTHER_REFUSED: &str = "/run/twinseal/other-refused";
+
 const ROOT: &str = "/sysroot";
 
 /// What a start mounts of the sets, in the order in which it is taken away.
@@ -88,6 +91,15 @@ impl Known {
             loaded,
         }
     }
+
+    /// The set that a recovery rebuilds after a refusal. Of two sets that were never well it is the default one: the other may hold what
+    /// went well once, and is what there is to go back to.
+    fn rebuilt(&self, refusal: &Refusal) -> Option<Set> {
+        match (refusal, &self.loaded) {
+            (Refusal::NeverWell { .. }, Some(Loaded::Record(record))) => Some(record.default_set()),
+            _ => self.set,
+        }
+    }
 }
 
 /// Starts the sealed system, or restarts the machine.
@@ -107,29 +119,37 @@ pub fn run(process: &dyn Process) -> ! {
         Next::Restart => {}
         Next::Other(_) | Next::Recover if refusal.is_past_initramfs() => {}
         Next::Other(_) | Next::Recover => {
-            recover(&line, &known, process);
+            // Before it, too: the power may fail while it waits for a server, and the next start then tries the sets again.
+            start_over();
+            recover(&line, &known, known.rebuilt(&refusal), process);
             start_over();
         }
     }
     wait_and_restart("restarting")
 }
 
-/// Has the recovery rebuild the refused set.
+/// Has the recovery rebuild a set.
 #[cfg(feature = "net")]
-fn recover(line: &CommandLine<'_>, known: &Known, process: &dyn Process) {
+fn recover(line: &CommandLine<'_>, known: &Known, refused: Option<Set>, process: &dyn Process) {
     let order = recovery::Order {
         line,
         devices: &known.devices,
-        refused: known.set,
+        refused,
     };
     recovery::run(&order, process.memory());
 }
 
 /// This program was built without the recovery.
 #[cfg(not(feature = "net"))]
-const fn recover(_line: &CommandLine<'_>, _known: &Known, _process: &dyn Process) {}
+const fn recover(
+    _line: &CommandLine<'_>,
+    _known: &Known,
+    _refused: Option<Set>,
+    _process: &dyn Process,
+) {
+}
 
-/// Forgets why no set could start: one has been rebuilt, or nothing better is left than to try both again.
+/// Forgets why no set could start: one is rebuilt, or nothing better is left than to try both again.
 fn start_over() {
     fallback::forget_refusals(STATE);
     for set in Set::BOTH {
@@ -198,6 +218,9 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
     ));
     data::show_var(ROOT)?;
     prepare_etc(set, &seal);
+    if fallback::was_refused(STATE, set.other()) {
+        data::mark(OTHER_REFUSED);
+    }
     fallback::forget_refusals(STATE);
     if counted.is_some() {
         starts::count(STATE, set);

@@ -50,7 +50,7 @@ pub enum Refusal {
         /// The set.
         set: Set,
         /// Its starts.
-        starts: u32,
+        starts: u64,
     },
     /// The trial has no attempts left.
     #[error("Set {set} is on trial and has no boot attempt left.")]

@@ -3,20 +3,21 @@
 //!
 //! # Invariants
 //! - A start counts once its sealed root is there: what is refused before says nothing about the system in it.
-//! - A count that cannot be read or kept refuses nothing.
+//! - A set is refused only while its count can be written: one that could not be taken back either would refuse it for ever.
 //!
 //! # Power loss
-//! The count is the length of a file, and grows by one durable byte. A cut while it grows leaves the old count or the new one.
+//! The count is the length of a file without a block, so it grows on a medium that is full, too. A cut while it grows leaves the old
+//! count or the new one.
 
 use crate::console::{say, words_of};
 use crate::data;
 use crate::files::{self, OwnPath};
 use crate::refusal::Refusal;
-use rustix::fs::{CWD, Mode, OFlags, fsync};
+use rustix::fs::{CWD, Mode, OFlags, fsync, ftruncate};
 use rustix::io::Errno;
 use twinseal_core::boot::Set;
 use twinseal_platform_linux::calls::{openat, unlink};
-use twinseal_platform_linux::file::{if_there, join, open_directory_path, write_all};
+use twinseal_platform_linux::file::{if_there, join, open_directory_path};
 
 /// There, and empty, when this start was counted: the system then owes a word that it is well.
 const START_COUNTED: &str = "/run/twinseal/start-counted";
@@ -29,18 +30,16 @@ pub(crate) const NAMES: [&str; 2] = ["starts-a", "starts-b"];
 /// # Errors
 /// [`Refusal::NeverWell`].
 pub fn check(state: &str, set: Set, most: u32) -> Result<(), Refusal> {
-    let about = path(state, set).and_then(|path| files::about(path.as_str()));
-    match about {
-        Ok(Some(about)) if about.st_size >= i64::from(most) => {
-            Err(Refusal::NeverWell { set, starts: most })
-        }
-        _ => Ok(()),
+    let starts = counted(state, set).unwrap_or(0);
+    if starts >= u64::from(most) && store(state, set, starts).is_ok() {
+        return Err(Refusal::NeverWell { set, starts });
     }
+    Ok(())
 }
 
 /// Counts a start of `set`, and tells the system that it was.
 pub fn count(state: &str, set: Set) {
-    match append(state, set) {
+    match counted(state, set).and_then(|starts| store(state, set, starts + 1)) {
         Ok(()) => data::mark(START_COUNTED),
         Err(errno) => say(format_args!(
             "This start of set {set} cannot be counted: {}",
@@ -57,12 +56,17 @@ pub fn forget(state: &str, set: Set) -> Result<(), Errno> {
     if_there(unlink(path(state, set)?.as_str())).map(drop)
 }
 
-fn append(state: &str, set: Set) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+fn counted(state: &str, set: Set) -> Result<u64, Errno> {
+    let about = files::about(path(state, set)?.as_str())?;
+    Ok(about.map_or(0, |about| about.st_size.cast_unsigned()))
+}
+
+/// Brings a count to the medium, also when it is the same as before.
+fn store(state: &str, set: Set, starts: u64) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let file = openat(CWD, path(state, set)?.as_str(), flags, mode)?;
-    // Where it is written, the flag says: at the end.
-    write_all(&file, 0, b".")?;
+    ftruncate(&file, starts)?;
     fsync(&file)?;
     fsync(open_directory_path(state)?)
 }
@@ -75,6 +79,8 @@ fn path(state: &str, set: Set) -> Result<OwnPath, Errno> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::process::Command;
+    use std::string::String;
 
     #[test]
     fn a_set_is_refused_when_its_starts_are_used_up_and_no_other_is() {
@@ -82,17 +88,18 @@ mod tests {
         let path = state.path().to_str().unwrap();
         for _ in 0..3 {
             assert_eq!(check(path, Set::B, 3), Ok(()));
-            append(path, Set::B).unwrap();
+            let starts = counted(path, Set::B).unwrap();
+            store(path, Set::B, starts + 1).unwrap();
         }
         let refused = Refusal::NeverWell {
             set: Set::B,
             starts: 3,
         };
-        assert_eq!(check(path, Set::B, 3), Err(refused.clone()));
         assert_eq!(check(path, Set::B, 4), Ok(()));
+        assert_eq!(check(path, Set::B, 3), Err(refused.clone()));
         assert_eq!(check(path, Set::A, 1), Ok(()));
         assert!(!refused.ends_trial() && !refused.is_past_initramfs());
-        assert_eq!(fs::read(state.path().join("starts-b")).unwrap(), b"...");
+        assert_eq!(counted(path, Set::B), Ok(3));
         forget(path, Set::B).unwrap();
         forget(path, Set::B).unwrap();
         assert_eq!(check(path, Set::B, 1), Ok(()));
@@ -103,8 +110,43 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let absent = state.path().join("absent");
         let absent = absent.to_str().unwrap();
-        assert_eq!(append(absent, Set::A), Err(Errno::NOENT));
+        assert_eq!(store(absent, Set::A, 1), Err(Errno::NOENT));
         assert_eq!(check(absent, Set::A, 1), Ok(()));
         assert_eq!(forget(absent, Set::A), Ok(()));
+    }
+
+    /// A file system of one page, which is full; then it takes no writes at all.
+    const MOUNTS: &str = "
+        own() { \"$0\" --exact starts::tests::a_full_medium_counts_and_one_without_writes_refuses_nothing; }
+        mount -t tmpfs -o size=4k,nr_inodes=8 none \"$TWINSEAL_TEST_STATE\"
+        cat /dev/zero >\"$TWINSEAL_TEST_STATE/full\" || own
+        mount -o remount,ro \"$TWINSEAL_TEST_STATE\"
+        READ_ONLY=1 own";
+
+    #[test]
+    fn a_full_medium_counts_and_one_without_writes_refuses_nothing() {
+        if let Some(state) = std::env::var_os("TWINSEAL_TEST_STATE") {
+            let state = state.to_str().unwrap();
+            if std::env::var_os("READ_ONLY").is_some() {
+                assert_eq!(counted(state, Set::A), Ok(2));
+                return assert_eq!(check(state, Set::A, 1), Ok(()));
+            }
+            let other = std::format!("{state}/starts-b");
+            assert!(fs::write(other, ".").is_err(), "full");
+            store(state, Set::A, 2).unwrap();
+            return assert!(check(state, Set::A, 2).is_err());
+        }
+        let state = tempfile::tempdir().unwrap();
+        let output = Command::new("unshare")
+            .args(["-rm", "sh", "-ec", MOUNTS])
+            .arg(std::env::current_exe().unwrap())
+            .env("TWINSEAL_TEST_STATE", state.path())
+            .output()
+            .expect("unshare (package util-linux) is needed");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && text.matches("1 passed").count() == 2,
+            "the right to mount in a namespace is needed: {text}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::device::{Device, need_record};
 use crate::error::AgentError;
 use crate::held::Held;
 use twinseal_core::boot::record::{self, Loaded};
-use twinseal_core::boot::{Set, trial};
+use twinseal_core::boot::{Set, SetFacts, trial};
 use twinseal_core::journal::{Event, Head};
 
 /// Commits the running set.
@@ -22,6 +22,10 @@ use twinseal_core::journal::{Event, Head};
 /// When the state of the device is not known, or the record cannot be stored.
 pub fn mark_good(device: &Device) -> Result<(), AgentError> {
     device.need_data()?;
+    // First: a set that was committed and whose starts stay counted would be refused.
+    if let Ok(running) = device.running_set() {
+        device.forget_starts(running)?;
+    }
     if device.description.loader == Loader::SystemdBoot {
         return Err(AgentError::LoaderUnknown);
     }
@@ -29,7 +33,10 @@ pub fn mark_good(device: &Device) -> Result<(), AgentError> {
     let loaded = device.load_record()?;
     let old = need_record(&loaded)?;
     let set = device.running_set()?;
-    let facts = [Set::A, Set::B].map(|set| Held::look(device, set).facts());
+    let mut facts = [Set::A, Set::B].map(|set| Held::look(device, set).facts());
+    if device.has_stayed() {
+        facts = SetFacts::not_starting(facts, set.other());
+    }
     let next = trial::commit(&old, set, facts);
     if let Some(next) = &next {
         let floor = next.floor();
@@ -46,7 +53,6 @@ pub fn mark_good(device: &Device) -> Result<(), AgentError> {
         device.forget_stayed()?;
     }
     let record = next.as_ref().unwrap_or(&old);
-    device.forget_starts(set)?;
     device.rest_loader(record, facts)?;
     let what = if next.is_some() {
         "committed"
@@ -80,6 +86,7 @@ mod tests {
     use crate::keys::Keys;
     use std::fs;
     use tempfile::TempDir;
+    use twinseal_core::boot::record::BootRecord;
 
     /// A device whose set B runs, on trial.
     fn device() -> (TempDir, Device) {
@@ -125,6 +132,21 @@ mod tests {
             mark_good(&device).unwrap();
             assert!(of_a.exists() && !of_b.exists(), "the running set is b");
         }
+    }
+
+    #[test]
+    fn a_set_that_runs_because_the_other_was_refused_becomes_the_default() {
+        let (folder, device) = device();
+        let mut store = device.record_store().unwrap();
+        let [of_a, of_b] = [[1; 32], [2; 32]];
+        let default_is_a = BootRecord::provisioned(Set::A, 1, of_a).provisioned_twice(of_b);
+        record::store(&mut store, &default_is_a).unwrap();
+        fs::write(folder.path().join("other-refused"), "").unwrap();
+        assert!(device.has_stayed());
+        mark_good(&device).unwrap();
+        let record = need_record(&device.load_record().unwrap()).unwrap();
+        assert_eq!(record.default_set(), Set::B);
+        assert!(!device.has_stayed());
     }
 
     #[test]

@@ -68,8 +68,14 @@ pub fn health(
         }));
         return Ok(exit::OK);
     }
-    if !is_on_trial(device, running)? {
-        return outside_trial(device, running, arguments, outlet);
+    let counted_starts = marks::counted_starts(device, running);
+    // The initramfs counts no start of a trial. A record that was lost since keeps no set from being well.
+    let on_trial = is_on_trial(device, running).or_else(|error| match counted_starts {
+        0 => Err(error),
+        _ => Ok(false),
+    });
+    if !on_trial? {
+        return outside_trial(device, running, counted_starts, arguments, outlet);
     }
     let limit = Duration::from_secs(arguments.time_limit.into());
     let outcome = run_checks(device, limit, outlet)
@@ -88,10 +94,10 @@ pub fn health(
 fn outside_trial(
     device: &Device,
     running: Set,
+    counted_starts: u64,
     arguments: &HealthArguments,
     outlet: &mut Outlet,
 ) -> Result<u8, AgentError> {
-    let counted_starts = marks::counted_starts(device, running);
     if counted_starts == 0 {
         outlet.tell(&Event::Health(events::Health {
             set: running.to_string(),

@@ -24,6 +24,7 @@ use crate::error::AgentError;
 use crate::events::{self, Event};
 use crate::exit;
 use crate::health::running_root;
+use crate::marks;
 use crate::objects::{Objects, check_object};
 use crate::report::{Outlet, warn};
 use crate::slots::{Access, Places};
@@ -99,6 +100,10 @@ pub fn repair(
         ..found
     };
     let well = left == 0 && well.is_well();
+    if well && repaired > 0 {
+        // What was damaged may be why no start of it went well.
+        marks::forget_starts(device, set)?;
+    }
     Ok(if well { exit::OK } else { exit::DAMAGED })
 }
 

@@ -144,6 +144,8 @@ impl Case<'_> {
 
     /// To the trial, whose attempt the record has spent already: a jump that fails is tried again in this boot without another one.
     fn jump(&self, record: Option<&BootRecord>, set: Set) -> Result<(), AgentError> {
+        // It ends this start before anybody can say that it went well.
+        marks::forget_starts(self.device, set.other())?;
         marks::note_attempt(self.device)?;
         marks::note_selected(self.device)?;
         let resting = self.resting(record, set.other());
@@ -171,12 +173,14 @@ impl Case<'_> {
                 });
             }
             warn(&format!(
-                "Set {set} must boot, and the firmware booted set {running} although it was told: it refuses set {set}, or has lost what it was told."
+                "Set {set} must boot, and the firmware booted set {running} although it was told: it or the initramfs refuses set {set}, or it has lost what it was told."
             ));
             marks::note_stayed(self.device)?;
             return Ok(false);
         }
         self.note(choice);
+        // It ends this start before anybody can say that it went well.
+        marks::forget_starts(self.device, running)?;
         marks::note_redirect(self.device, sequence)?;
         Ok(true)
     }

@@ -75,6 +75,16 @@ pub struct SetFacts {
 }
 
 impl SetFacts {
+    /// The facts of both sets for a device on which `set` does not start, whatever it holds.
+    pub fn not_starting(facts: [Self; 2], set: Set) -> [Self; 2] {
+        let [a, b] = facts;
+        let without = |facts: Self, own: Set| Self {
+            bootable: facts.bootable && own != set,
+            ..facts
+        };
+        [without(a, Set::A), without(b, Set::B)]
+    }
+
     /// Whether booting the set is no downgrade. What is not known counts as 0.
     pub fn reaches(&self, floor: u64) -> bool {
         self.anti_rollback.unwrap_or(0) >= floor
