@@ -556,14 +556,20 @@ fn lost_variables_are_told_again() {
     }
 }
 
-#[test]
-fn a_default_set_that_the_firmware_refuses_is_tried_once_and_can_be_installed_over() {
+/// Set b is the default set, the firmware refuses it, and set a runs, after one restart more.
+fn staying() -> Machine {
     let machine = Machine::new();
     machine.install(2).unwrap();
     assert_eq!(machine.boot_until_it_rests(), [Set::B]);
     good(&machine.device(), &mut sink()).unwrap();
     machine.refuses.set(Some(Set::B));
     assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    machine
+}
+
+#[test]
+fn a_default_set_that_the_firmware_refuses_is_tried_once_and_can_be_installed_over() {
+    let machine = staying();
     assert_eq!(
         machine.boot_until_it_rests(),
         [Set::A],
@@ -669,12 +675,7 @@ fn a_set_that_boots_next_is_written_only_after_the_firmware_refused_it() {
 
 #[test]
 fn a_verdict_ends_staying() {
-    let machine = Machine::new();
-    machine.install(2).unwrap();
-    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
-    good(&machine.device(), &mut sink()).unwrap();
-    machine.refuses.set(Some(Set::B));
-    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    let machine = staying();
     assert!(machine.board.path("running-set.stayed").exists());
     let needed = || verdict::reboot_needed(&machine.device(), &mut sink()).unwrap();
     assert_eq!(needed(), 1, "it would stay again");
@@ -686,12 +687,7 @@ fn a_verdict_ends_staying() {
 
 #[test]
 fn mark_good_makes_a_set_that_stays_the_default() {
-    let machine = Machine::new();
-    machine.install(2).unwrap();
-    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
-    good(&machine.device(), &mut sink()).unwrap();
-    machine.refuses.set(Some(Set::B));
-    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    let machine = staying();
     good(&machine.device(), &mut sink()).unwrap();
     let record = machine.record();
     assert_eq!((record.default_set(), record.floor()), (Set::A, 2));
@@ -725,12 +721,7 @@ fn a_start_that_select_ends_is_not_held_against_its_set() {
 
 #[test]
 fn rollback_has_a_refused_set_started_again() {
-    let machine = Machine::new();
-    machine.install(2).unwrap();
-    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
-    good(&machine.device(), &mut sink()).unwrap();
-    machine.refuses.set(Some(Set::B));
-    assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
+    let machine = staying();
     let starts = machine.board.path("state/starts-b");
     fs::write(&starts, "...").unwrap();
     verdict::roll_back(&machine.device(), &mut sink()).unwrap();
