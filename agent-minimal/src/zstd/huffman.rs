@@ -140,6 +140,9 @@ fn read_weights(coded: &[u8], weights: &mut [u8; WEIGHTS_MAX + 1]) -> Result<usi
     let head = table.read(coded, CODE_MAX_BITS as usize + 1)?;
     let mut bits = Backward::new(coded.get(head..).unwrap_or(&[]))?;
     let (mut turn, mut other) = (table.first(&mut bits), table.first(&mut bits));
+    if bits.is_overdrawn() {
+        return Err(DecodeFailed);
+    }
     for count in 0..WEIGHTS_MAX - 1 {
         *weights.get_mut(count).ok_or(DecodeFailed)? = table.symbol(turn);
         let next = table.next(turn, &mut bits);

@@ -127,9 +127,14 @@ impl<'b> Coded<'b> {
     /// One stream, or four behind the lengths of the first three; each but the last of these makes a quarter, rounded up.
     fn new(code: &'b Huffman, streams: &'b [u8], head: &Head) -> Result<Self, DecodeFailed> {
         const LENGTHS_BYTES: usize = 2 * (STREAMS - 1);
+        // Of the format: fewer have one stream.
+        const LITERALS_OF_STREAMS_MIN: usize = 6;
         let mut next = [None; _];
         let (mut first, mut left) = (streams, head.size);
         if head.streams > 1 {
+            if head.size < LITERALS_OF_STREAMS_MIN {
+                return Err(DecodeFailed);
+            }
             let mut rest = streams.get(LENGTHS_BYTES..).ok_or(DecodeFailed)?;
             let quarter = head.size.div_ceil(STREAMS);
             let last = head.size.checked_sub((STREAMS - 1) * quarter);

@@ -154,7 +154,8 @@ impl RangeDecoder for Zstd {
                 return Err(DecodeFailed);
             }
             let has_ended = left.is_empty() && !self.in_frame;
-            if made > 0 || output.is_empty() || has_ended {
+            // Behind the first step, what is left of the input may be shorter than the next block.
+            if made > 0 || taken > 0 || output.is_empty() || has_ended {
                 return Ok((taken, made));
             }
             taken += self.step(left, history)?;

@@ -330,6 +330,36 @@ fn frames_follow_each_other_and_others_are_passed_over() {
 }
 
 #[test]
+fn what_makes_nothing_does_not_shorten_the_block_behind_it() {
+    let header = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x50];
+    // A last block of 128 KiB, stored as it is, behind blocks without a byte: more than a piece of input.
+    let whole = [&[1, 0, 0x10][..], &[7; 128 * 1024]].concat();
+    let stored = [&header[..], &[0; 3].repeat(19), &whole].concat();
+    assert!(stored.len() > INPUT_BYTES);
+    assert_eq!(decode(&stored, 20, 4096).unwrap(), [7; 128 * 1024]);
+    let skipped = [
+        &0x184D_2A50_u32.to_le_bytes()[..],
+        &50_u32.to_le_bytes(),
+        &[9; 50],
+    ]
+    .concat();
+    let stored = [&skipped[..], &header, &whole].concat();
+    assert_eq!(decode(&stored, 20, 4096).unwrap(), [7; 128 * 1024]);
+}
+
+#[test]
+fn what_the_library_calls_too_short_is_refused() {
+    // Weights of a code without the bits of its first two states; four streams for four literals.
+    for stored in [
+        &b"\x28\xb5\x2f\xfd\x00\x50\x55\x00\x00\x12\x80\x01\x04\x10\xf8\x01\x01\x03\x00"[..],
+        b"\x28\xb5\x2f\xfd\x00\x50\x85\x00\x00\x46\x00\x00\x38\x11\x10\x11\x01\x00\x01\x00\x01\x00\x03\x03\x03\x03\x00",
+    ] {
+        assert_eq!(decode_by_zstd(stored), None);
+        assert_eq!(decode(stored, 20, 4096), Err(DecodeFailed));
+    }
+}
+
+#[test]
 fn a_frame_that_ends_early_is_refused_wherever_it_ends() {
     let raw = &contents()[2][..20_000];
     let stored = encode(
