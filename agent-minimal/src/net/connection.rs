@@ -70,7 +70,8 @@ impl Transport for Stack<'_> {
     fn is_connected(&mut self) -> bool {
         self.exchange();
         let connection = self.connection();
-        connection.may_send() && connection.may_recv()
+        // What came without being asked for, as an answer that the other end is tired of waiting, is nothing to read now.
+        connection.may_send() && connection.may_recv() && !connection.can_recv()
     }
 
     fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), NetProblem> {
@@ -118,6 +119,7 @@ impl Transport for Stack<'_> {
             if taken > 0 {
                 let waited = start.until(Moment::now());
                 let (period, least) = (self.patience.pace, self.patience.pace_bytes);
+                self.receives();
                 return match pace.holds(waited, taken, period, least) {
                     true => Ok(taken),
                     false => Err(NetProblem::TooSlow),

@@ -18,6 +18,12 @@ pub fn dotted(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then_some(Ipv4Addr::from(octets))
 }
 
+/// Whether it is the address of one machine.
+#[cfg(feature = "net")]
+pub const fn is_somebodys(address: Ipv4Addr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -156,6 +156,10 @@ fn is_whole(frame: &[u8]) -> bool {
     let Ok(packet) = Ipv4Packet::new_checked(ethernet.payload()) else {
         return false;
     };
+    // Nobody has that address, and the IP stack would answer to it.
+    if packet.src_addr().is_unspecified() {
+        return false;
+    }
     let place = match packet.next_header() {
         IpProtocol::Tcp => 16,
         IpProtocol::Udp => 6,

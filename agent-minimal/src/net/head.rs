@@ -6,7 +6,7 @@
 use super::NetProblem;
 use super::url::PATH_MAX_BYTES;
 use heapless::{String, Vec};
-use httparse::{EMPTY_HEADER, Header, Response, Status};
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Response, Status};
 
 /// Longest head. Stops a server that sends headers for ever; real ones have less than one KiB.
 pub const HEAD_MAX_BYTES: usize = 8 * 1024;
@@ -78,7 +78,13 @@ impl Head {
     pub fn parse(bytes: &[u8]) -> Result<Self, NetProblem> {
         let mut headers = [EMPTY_HEADER; HEADERS_MAX];
         let mut response = Response::new(&mut headers);
-        match response.parse(bytes) {
+        // Old servers fold lines, and one bad line is no reason to do without the bundle.
+        let mut config = ParserConfig::default();
+        config
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true);
+        match config.parse_response(&mut response, bytes) {
             Ok(Status::Complete(_)) => {}
             Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
                 return Err(NetProblem::HeadTooLong);
@@ -189,6 +195,14 @@ mod tests {
         let coded = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: Close\r\n\r\n";
         let head = Head::parse(coded).unwrap();
         assert!(head.is_coded && !head.stays_open);
+    }
+
+    #[test]
+    fn what_old_servers_send_is_taken() {
+        let odd = b"HTTP/1.1 206 OK\r\nX-Folded: a,\r\n  b\r\nContent-Range : bytes 5-9/100\r\nno header\r\nContent-Length: 5\r\n\r\n";
+        let head = Head::parse(odd).unwrap();
+        assert_eq!((head.status, head.length), (206, Some(5)));
+        assert_eq!(head.range.map(|range| range.start), Some(5));
     }
 
     #[test]

@@ -123,7 +123,10 @@ impl<'t> Web<'t> {
             self.running = None;
             self.is_connected = false;
             let patience = self.transport.patience();
-            if self.ended || !problem.may_pass() || !self.retry.is_left(patience) {
+            // An address that the server sent to may have expired.
+            let has_moved = matches!(problem, NetProblem::Status(_)) && self.target != self.url;
+            let may_pass = problem.may_pass() || has_moved;
+            if self.ended || !may_pass || !self.retry.is_left(patience) {
                 return Err(problem);
             }
             let (time, at) = (self.retry.pause, offset.saturating_add(done as u64));
@@ -353,6 +356,11 @@ impl<'t> Web<'t> {
             validator: head.validator,
             ranges,
         })?;
+        // One byte for each request would last for ever.
+        let is_short = end.is_some_and(|end| end <= last && Some(end) != bytes);
+        if ranges && is_short && !self.retry.is_left(self.transport.patience()) {
+            return Err(NetProblem::Answer);
+        }
         self.running = Some(Running {
             position: start,
             end,
@@ -398,11 +406,14 @@ impl Source for Web<'_> {
 }
 
 impl About {
-    /// Whether it is another bundle; what only one of them says does not count.
+    /// Whether it is another bundle; what only one of them says does not count, nor a tag beside a date.
     fn differs(&self, other: &Self) -> bool {
         let bytes = self.bytes.zip(other.bytes);
         let validator = self.validator.as_ref().zip(other.validator.as_ref());
-        bytes.is_some_and(|(one, two)| one != two) || validator.is_some_and(|(one, two)| one != two)
+        bytes.is_some_and(|(one, two)| one != two)
+            || validator.is_some_and(|(one, two)| {
+                one.starts_with('"') == two.starts_with('"') && one != two
+            })
     }
 }
 

@@ -1,8 +1,8 @@
 //! A bundle from a web server: a client of HTTP/1.1 that reads it by ranges, on one of two networks.
 //!
 //! A recovery has an IP stack of its own (feature `net`), when nothing of the system is left: the kernel gives whole Ethernet frames of one
-//! interface; all above is here: ARP, IPv4, TCP, DHCP and DNS by `smoltcp`. No port is opened and nobody is answered who was not asked, but
-//! for ARP. The commands of a running system use the kernel's sockets (feature `fetch`).
+//! interface; all above is here: ARP, IPv4, TCP, DHCP and DNS by `smoltcp`. No port is open: who was not asked is told so (ARP, TCP's RST, ICMP's
+//! unreachable) and nothing else. The commands of a running system use the kernel's sockets (feature `fetch`).
 //!
 //! - [`http`]: [`Web`], the bundle as a source for core; [`head`]: what an answer says before its body; [`url`], [`dotted`]: addresses;
 //! - [`transport`]: what it needs of a network; [`pace`], [`patience`]: how long each wait may take; [`problem`]: what went wrong, in words;

@@ -16,7 +16,7 @@ impl Stack<'_> {
         if let Some(address) = dotted(host) {
             return Ok(address);
         }
-        if !self.has_name_server {
+        if !self.has_name_server() {
             return Err(NetProblem::NoNameServer);
         }
         let end = Moment::now().after(self.patience.name);
@@ -33,7 +33,11 @@ impl Stack<'_> {
             }
             match resolver.get_query_result(query) {
                 Err(GetQueryResultError::Pending) => {}
-                Err(GetQueryResultError::Failed) => return Err(NetProblem::NameUnknown),
+                Err(GetQueryResultError::Failed) => {
+                    // Silence, too, and a server that cannot say now.
+                    self.ask_another_server();
+                    return Err(NetProblem::NameFailed);
+                }
                 Ok(addresses) => {
                     let address = addresses.iter().map(|IpAddress::Ipv4(one)| *one).next();
                     return address.ok_or(NetProblem::NameUnknown);

@@ -17,6 +17,8 @@ pub enum NetProblem {
     NoNameServer,
     /// No name server answered.
     NameSilent,
+    /// The name server gave no address: it has none, or cannot say now, or was not heard.
+    NameFailed,
     /// There is no address of that name.
     NameUnknown,
     /// Nobody answered at the server's address.
@@ -57,12 +59,13 @@ impl NetProblem {
             Self::Link(_)
             | Self::NoAddress
             | Self::NameSilent
+            | Self::NameFailed
             | Self::NotReached
             | Self::Cut
             | Self::Silent
             | Self::TooSlow
             | Self::HeadSilent => true,
-            Self::Status(code) => code == 429 || code >= 500,
+            Self::Status(code) => matches!(code, 408 | 429 | 500..),
             _ => false,
         }
     }
@@ -84,6 +87,7 @@ impl fmt::Display for NetProblem {
                 "the server has a name, and nobody says who knows names (DHCP, the command line, /etc/resolv.conf)"
             }
             Self::NameSilent => "no name server answers",
+            Self::NameFailed => "no name server gives an address of the server",
             Self::NameUnknown => "the server's name is not known",
             Self::NotReached => "the server cannot be reached",
             Self::Cut => "the connection was cut",

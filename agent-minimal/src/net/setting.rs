@@ -1,6 +1,6 @@
 //! An address from the signed command line: `ADDRESS/PREFIX[,GATEWAY[,NAME-SERVER]]`.
 
-use super::dotted::dotted;
+use super::dotted::{dotted, is_somebodys};
 use core::net::Ipv4Addr;
 use smoltcp::wire::Ipv4Cidr;
 
@@ -32,14 +32,12 @@ impl Setting {
         let (address, prefix) = parts.next()?.split_once('/')?;
         let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
         let address = dotted(address)?;
-        let is_somebodys =
-            !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast();
         let mut other = || match parts.next() {
             None | Some("") => Some(None),
-            Some(text) => dotted(text).map(Some),
+            Some(text) => dotted(text).filter(|one| is_somebodys(*one)).map(Some),
         };
         let (gateway, name_server) = (other()?, other()?);
-        (is_somebodys && parts.next().is_none()).then_some(Self::Fixed {
+        (is_somebodys(address) && parts.next().is_none()).then_some(Self::Fixed {
             address: Ipv4Cidr::new(address, prefix),
             gateway,
             name_server,
@@ -87,6 +85,8 @@ mod tests {
             "255.255.255.255/8",
             "10.0.2/24",
             "10.0.2.15/24,x",
+            "10.0.2.15/24,0.0.0.0",
+            "10.0.2.15/24,,224.0.0.1",
             "10.0.2.15/24,10.0.2.2,10.0.2.3,10.0.2.4",
         ] {
             assert_eq!(Setting::parse(wrong), None, "{wrong}");

@@ -5,6 +5,7 @@
 //! - An address that is lost is used no more; whoever waits for something then waits in vain, and is told.
 
 use super::clock::Moment;
+use super::dotted::is_somebodys;
 use super::frames::{RECEIVE_MAX_BYTES, SEND_MAX_BYTES, Wire};
 use super::{Attendant, NetProblem, Patience, Setting};
 use crate::clock::sleep;
@@ -22,7 +23,8 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr};
 use twinseal_platform_linux::network::{self, Interfaces, PacketSocket};
 
 /// What a server may send before it must wait for us: what the fastest of slow links carries in one way and back.
-const WINDOW_BYTES: usize = 64 * 1024;
+/// One byte more would be announced twofold in the first packet, which cannot say so large a number, and the server may fill that.
+const WINDOW_BYTES: usize = 64 * 1024 - 1;
 
 /// Room for two requests.
 const OUT_BYTES: usize = 2 * super::http::REQUEST_MAX_BYTES;
@@ -39,19 +41,28 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 /// Pause between two looks at a cable. The kernel would tell by a socket of another kind; this is only waited for once.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// First DHCP request to the next. Servers answer within milliseconds; a frame is lost while a switch learns.
-const ASK_AGAIN_SECONDS: u64 = 3;
+/// First DHCP request to the next, in every second round. Servers answer within milliseconds; a frame is lost while a switch learns.
+/// In the other rounds: a server that first looks whether an address is in use answers later, and an answer to an older request counts
+/// no more.
+const ASK_AGAIN_SECONDS: [u64; 2] = [3, 10];
+
+/// Longest answer of a DHCP server that is kept, for what the library does not read of it: a frame.
+const LEASE_MAX_BYTES: usize = 1472;
+
+/// Option 3 of DHCP (RFC 2132, section 3.5): routers, in the order in which they are to be used.
+const ROUTERS_OPTION: u8 = 3;
 
 /// Ports that are given to nobody (RFC 6335, section 6): connections start there.
 const PORTS_FROM: u16 = 49_152;
 
-/// The large buffers of a [`Stack`]: about 132 KiB.
+/// The large buffers of a [`Stack`]: about 134 KiB.
 #[derive(Debug)]
 pub struct Buffers {
     receive: [u8; RECEIVE_MAX_BYTES],
     send: [u8; SEND_MAX_BYTES],
     window: [u8; WINDOW_BYTES],
     out: [u8; OUT_BYTES],
+    lease: [u8; LEASE_MAX_BYTES],
     queries: [Option<dns::DnsQuery>; 1],
 }
 
@@ -64,6 +75,7 @@ impl Buffers {
             send: [0; _],
             window: [0; _],
             out: [0; _],
+            lease: [0; _],
             queries: [const { None }; _],
         }
     }
@@ -87,7 +99,8 @@ pub struct Stack<'m> {
     pub(super) dns: SocketHandle,
     dhcp: Option<SocketHandle>,
     wire: Wire<'m>,
-    pub(super) has_name_server: bool,
+    name_servers: Vec<IpAddress, DNS_MAX_SERVER_COUNT>,
+    has_received: bool,
     next_port: u16,
     /// How long to wait for what.
     pub patience: Patience,
@@ -128,13 +141,14 @@ impl<'m> Stack<'m> {
             dhcp: None,
             sockets,
             wire,
-            has_name_server: false,
+            name_servers: Vec::new(),
+            has_received: false,
             next_port: PORTS_FROM | (random() & 0x3fff) as u16,
             patience,
             attendant,
         };
         match setting {
-            Setting::Dynamic => stack.ask_for_address(name)?,
+            Setting::Dynamic => stack.ask_for_address(name, round, &mut buffers.lease)?,
             Setting::Fixed {
                 address,
                 gateway,
@@ -147,14 +161,22 @@ impl<'m> Stack<'m> {
         Ok(stack)
     }
 
-    fn ask_for_address(&mut self, name: &str) -> Result<(), NetProblem> {
+    fn ask_for_address(
+        &mut self,
+        name: &str,
+        round: usize,
+        lease: &'m mut [u8],
+    ) -> Result<(), NetProblem> {
         self.attendant
             .say(format_args!("asking for an address on {name}"));
         let mut client = dhcpv4::Socket::new();
         let mut retry = client.get_retry_config();
-        retry.discover_timeout = smoltcp::time::Duration::from_secs(ASK_AGAIN_SECONDS);
-        retry.initial_request_timeout = smoltcp::time::Duration::from_secs(ASK_AGAIN_SECONDS);
+        let [soon, later] = ASK_AGAIN_SECONDS;
+        let seconds = if round.is_multiple_of(2) { soon } else { later };
+        retry.discover_timeout = smoltcp::time::Duration::from_secs(seconds);
+        retry.initial_request_timeout = smoltcp::time::Duration::from_secs(seconds);
         client.set_retry_config(retry);
+        client.set_receive_packet_buffer(lease);
         self.dhcp = Some(self.sockets.add(client));
         let end = Moment::now().after(self.patience.address);
         while self.interface.ip_addrs().is_empty() {
@@ -171,19 +193,40 @@ impl<'m> Stack<'m> {
         });
         let routes = self.interface.routes_mut();
         routes.remove_default_ipv4_route();
-        if let Some(gateway) = gateway {
+        // The IP stack takes no packet for one that is nobody's.
+        if let Some(gateway) = gateway.filter(|gateway| is_somebodys(*gateway)) {
             // There is room for two.
             let _ = routes.add_default_ipv4_route(gateway);
         }
-        let servers: Vec<IpAddress, DNS_MAX_SERVER_COUNT> = name_servers
+        self.name_servers = name_servers
             .iter()
+            .filter(|server| is_somebodys(**server))
             .take(DNS_MAX_SERVER_COUNT)
             .map(|server| IpAddress::Ipv4(*server))
             .collect();
-        self.has_name_server = !servers.is_empty();
+        self.ask_first_server();
+    }
+
+    fn ask_first_server(&mut self) {
         self.sockets
             .get_mut::<dns::Socket<'_>>(self.dns)
-            .update_servers(&servers);
+            .update_servers(&self.name_servers);
+    }
+
+    /// Whether anybody is there to ask for names.
+    pub(super) fn has_name_server(&self) -> bool {
+        !self.name_servers.is_empty()
+    }
+
+    /// The name server that was asked first is asked last from now on.
+    pub(super) fn ask_another_server(&mut self) {
+        self.name_servers.rotate_left(1);
+        self.ask_first_server();
+    }
+
+    /// Says that bytes of the bundle came: from now on it is not left for another disk.
+    pub(super) const fn receives(&mut self) {
+        self.has_received = true;
     }
 
     /// Waits for the next thing to happen, and no longer than to `end`; lets all sockets do what they have to.
@@ -208,12 +251,12 @@ impl<'m> Stack<'m> {
         }
     }
 
-    /// The same while nobody has sent anything yet.
+    /// The same while no byte of the bundle has come.
     ///
     /// # Errors
     /// Those of [`turn`](Self::turn), and [`NetProblem::CalledAway`].
     pub(super) fn turn_in_vain(&mut self, end: Moment, late: NetProblem) -> Result<(), NetProblem> {
-        if self.attendant.is_called_away() {
+        if !self.has_received && self.attendant.is_called_away() {
             return Err(NetProblem::CalledAway);
         }
         self.turn(end, late)
@@ -241,7 +284,17 @@ impl<'m> Stack<'m> {
         match self.sockets.get_mut::<dhcpv4::Socket<'_>>(handle).poll() {
             None => {}
             Some(dhcpv4::Event::Configured(lease)) => {
-                let (address, gateway, servers) = (lease.address, lease.router, lease.dns_servers);
+                // Where there are several, the library gives none of them.
+                let listed = lease.packet.as_ref().and_then(|packet| {
+                    let mut options = packet.options();
+                    let routers = options.find(|option| option.kind == ROUTERS_OPTION)?;
+                    routers
+                        .data
+                        .first_chunk()
+                        .map(|first| Ipv4Addr::from(*first))
+                });
+                let gateway = lease.router.or(listed);
+                let (address, servers) = (lease.address, lease.dns_servers);
                 self.take(address, gateway, &servers);
             }
             Some(dhcpv4::Event::Deconfigured) => {
@@ -269,8 +322,12 @@ fn with_carrier(
     loop {
         let mut late = NetProblem::NoInterface;
         for interface in interfaces.ethernet() {
-            late = NetProblem::NoCarrier;
-            interfaces.bring_up(&interface).map_err(link)?;
+            // One that cannot be used keeps no other from being used.
+            late = match interfaces.bring_up(&interface) {
+                Err(errno) if late == NetProblem::NoInterface => link(errno),
+                Err(_) => late,
+                Ok(()) => NetProblem::NoCarrier,
+            };
         }
         let ready = || interfaces.ethernet().filter(|one| one.has_carrier);
         if let Some(turn) = round.checked_rem(ready().count())

@@ -32,7 +32,11 @@ impl Url {
         if !scheme.eq_ignore_ascii_case(SCHEME) {
             return None;
         }
-        let rest = text.get(SCHEME.len()..)?;
+        Self::of_server(text.get(SCHEME.len()..)?)
+    }
+
+    /// The same without its beginning.
+    fn of_server(rest: &str) -> Option<Self> {
         let start_of_path = rest.find(['/', '?']).unwrap_or(rest.len());
         let (server, path) = rest.split_at_checked(start_of_path)?;
         let (host, port) = match server.split_once(':') {
@@ -78,12 +82,18 @@ impl Url {
     /// [`NetProblem::RedirectUnusable`] when that is no address of ours.
     pub fn follow(&self, location: &str) -> Result<Self, NetProblem> {
         let location = location.split('#').next().unwrap_or_default();
-        let path = if location.starts_with("//") {
-            None
+        // A name with a colon in it is a whole address, if no path or query has begun before.
+        let ends = |byte: &u8| matches!(byte, b':' | b'/' | b'?');
+        let before = location.bytes().find(ends);
+        let path = if let Some(server) = location.strip_prefix("//") {
+            return Self::of_server(server).ok_or(NetProblem::RedirectUnusable);
+        } else if before == Some(b':') {
+            return Self::parse(location).ok_or(NetProblem::RedirectUnusable);
         } else if location.starts_with('/') {
             path_of(location)
-        } else if location.contains(':') {
-            return Self::parse(location).ok_or(NetProblem::RedirectUnusable);
+        } else if location.starts_with('?') {
+            let path = self.path.split('?').next().unwrap_or_default();
+            joined(path, "", location)
         } else {
             self.sibling(location)
         };
@@ -98,11 +108,7 @@ impl Url {
     fn sibling(&self, name: &str) -> Option<String<PATH_MAX_BYTES>> {
         let path = self.path.split('?').next()?;
         let (folder, _) = path.rsplit_once('/')?;
-        let mut sibling = String::<PATH_MAX_BYTES>::new();
-        sibling.push_str(folder).ok()?;
-        sibling.push('/').ok()?;
-        sibling.push_str(name).ok()?;
-        path_of(&sibling)
+        joined(folder, "/", name)
     }
 }
 
@@ -114,6 +120,14 @@ impl fmt::Display for Url {
         }
         f.write_str(&self.path)
     }
+}
+
+fn joined(one: &str, two: &str, three: &str) -> Option<String<PATH_MAX_BYTES>> {
+    let mut path = String::<PATH_MAX_BYTES>::new();
+    for part in [one, two, three] {
+        path.push_str(part).ok()?;
+    }
+    path_of(&path)
 }
 
 fn port_of(text: &str) -> Option<u16> {
@@ -192,7 +206,10 @@ mod tests {
         assert_eq!(leads("/c?d"), to("http://a:81/c?d"));
         assert_eq!(leads("c"), to("http://a:81/folder/c"));
         assert_eq!(leads("/c#part"), to("http://a:81/c"));
-        for wrong in ["https://a/b", "//b/c", "mailto:x", "/a b", "http://"] {
+        assert_eq!(leads("//b:82/c"), to("http://b:82/c"));
+        assert_eq!(leads("?y"), to("http://a:81/folder/b.tseal?y"));
+        assert_eq!(leads("c?at=1:2"), to("http://a:81/folder/c?at=1:2"));
+        for wrong in ["https://a/b", "///c", "mailto:x", "/a b", "http://"] {
             assert_eq!(
                 from.follow(wrong),
                 Err(NetProblem::RedirectUnusable),

@@ -2,7 +2,7 @@
 //!
 //! It runs in the first process, with what stands in the signed UKI: the keys, the device type and the floor
 //! ([`Recovery`]), the address of a bundle on the command line. It looks at media first and at the network then, again and again; what it
-//! finds goes into the refused set by core's installer, and is tried as every update is. There is no shell, and nobody is answered.
+//! finds goes into the refused set by core's installer, and is tried as every update is. There is no shell, and no port is open.
 //!
 //! - `rebuild`: from an open bundle to a set on trial; `slots`: partition table and file systems that it needs;
 //! - `attendance`: what is said, and the watchdog.

@@ -15,6 +15,9 @@ use twinseal_minimal::net::{Attendant, Patience};
 /// The serving machine.
 pub const SERVER: &str = "10.77.0.1";
 
+/// Another address of it, in a network to which only a router leads.
+pub const BEHIND_ROUTER: &str = "192.0.2.9";
+
 /// Set in the second start of a test.
 const INSIDE: &str = "TWINSEAL_TEST_NETWORK";
 
@@ -27,6 +30,7 @@ ip netns add $SERVERS
 ip link add client type veth peer name server netns $SERVERS
 ip -n $SERVERS link set lo up
 ip -n $SERVERS address add $SERVER/24 dev server
+ip -n $SERVERS address add $BEHIND_ROUTER/32 dev lo
 ip -n $SERVERS link set server up
 exec \"$0\" --exact \"$1\" --nocapture";
 
@@ -40,6 +44,7 @@ pub fn in_network(name: &str, test: impl FnOnce()) {
         .arg(env::current_exe().unwrap())
         .arg(name)
         .envs([(INSIDE, "1"), ("SERVERS", SERVERS), ("SERVER", SERVER)])
+        .env("BEHIND_ROUTER", BEHIND_ROUTER)
         .env("PATH", path())
         .output()
         .expect("unshare (package util-linux) is needed");
@@ -134,7 +139,7 @@ pub fn start_nginx(folder: &Path) -> Running {
          http {{ log_format short '$connection $status $http_range $http_if_range';\n\
          access_log {at}/requests short; client_body_temp_path {at}/1; proxy_temp_path {at}/2;\n\
          fastcgi_temp_path {at}/3; uwsgi_temp_path {at}/4; scgi_temp_path {at}/5;\n\
-         server {{ listen {SERVER}:80; root {at}/www; }} }}\n"
+         server {{ listen 80; root {at}/www; }} }}\n"
     );
     std::fs::write(folder.join("conf"), text).unwrap();
     let conf = folder.join("conf");
@@ -150,7 +155,8 @@ pub fn start_dnsmasq(folder: &Path) -> Running {
     let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
     let known = format!("--address=/updates.example/{SERVER}");
     let servers = [
-        format!("--dhcp-option=option:router,{SERVER}"),
+        // Several are in the order in which they are to be used; at the other one nobody is.
+        format!("--dhcp-option=option:router,{SERVER},10.77.0.77"),
         format!("--dhcp-option=option:dns-server,{SERVER}"),
     ];
     start(&[

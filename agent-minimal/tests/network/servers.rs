@@ -122,6 +122,47 @@ pub fn a_server_without_ranges_serves_as_long_as_it_is_not_cut(client: Client) {
     );
 }
 
+pub fn what_changes_between_requests_is_asked_for_anew(client: Client) {
+    let bundle = content(1_000_000);
+    let served = bundle.clone();
+    let server = Hostile::start(PORT, move |request, stream| {
+        let (head, body) = partial(request, &served, "one");
+        let answer = [head.as_bytes(), body].concat();
+        match request.path.as_str() {
+            // Where it sends to is good for two requests.
+            "/moves" => {
+                let location = format!("/signed?{}", request.number);
+                let head = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation:";
+                write!(stream, "{head} {location}\r\n\r\n")?;
+                Ok(true)
+            }
+            "/tires" => {
+                let tired = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(&[&answer[..], tired].concat())?;
+                Ok(false)
+            }
+            signed => {
+                let since: usize = signed.split_once('?').unwrap().1.parse().unwrap();
+                let expired = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+                let is_good = request.number - since <= 2;
+                stream.write_all(if is_good { &answer } else { expired })?;
+                Ok(true)
+            }
+        }
+    });
+    for path in ["/moves", "/tires"] {
+        let listener = Listener::default();
+        let read = client.with(patience(), &listener, |network| {
+            read_all(network, &url(path), bundle.len(), 50_000)
+        });
+        assert!(read == Ok(Ok(bundle.clone())), "{path}: {read:?}");
+        let told = listener.heard("status 403");
+        println!("{path}: {told} tries, {} requests", server.requests());
+        assert_eq!(told > 0, path == "/moves");
+        assert_eq!(listener.heard("status 408"), 0);
+    }
+}
+
 pub fn what_a_server_does_wrong_is_said_and_ends(client: Client) {
     let bundle = content(300_000);
     let served = bundle.clone();
@@ -143,6 +184,8 @@ pub fn what_a_server_does_wrong_is_said_and_ends(client: Client) {
         ("/more-than-asked", P::Answer, 1),
         ("/other-length", P::Answer, 1),
         ("/no-range", P::Answer, 1),
+        // Each byte of these is a try.
+        ("/one-byte-ranges", P::Answer, 4),
         ("/chunked", P::Chunked, 1),
         ("/grows", P::Changed, 2),
         ("/replaced", P::Changed, 2),
@@ -239,6 +282,14 @@ fn misbehave(
         "/no-range" => {
             stream.write_all(&changed("Content-Range", "X-Range"))?;
             Ok(false)
+        }
+        "/one-byte-ranges" => {
+            let first = request.first;
+            let head = format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{first}/300000\r\nContent-Length: 1\r\n\r\n"
+            );
+            stream.write_all(&[head.as_bytes(), &bundle[first..=first]].concat())?;
+            Ok(true)
         }
         "/chunked" => ok(
             stream,

@@ -7,7 +7,7 @@ use twinseal_core::wire::RANGE_MAX_BYTES;
 use twinseal_core::wire::manifest::{BuildIdentity, ValidityWindow};
 use twinseal_core::wire::text::{Line, Name};
 
-use super::{InfoFile, InfoFileKind, Recipe, RecipeError, SecureBoot};
+use super::{InfoFile, InfoFileKind, Recipe, RecipeError, SecureBoot, words};
 use crate::assemble::{
     EncodingOptions, Identity, InfoContent, RANGE_DEFAULT_BYTES, RANGE_MIN_BYTES,
 };
@@ -230,6 +230,7 @@ impl Recipe {
                 if cmdline.contains("composefs=") {
                     return Err(RecipeError::CommandLineSealed);
                 }
+                words::check(&cmdline)?;
                 Ok(Some(UkiSource::Parts(Box::new(Kernel {
                     stub,
                     kernel: kernel.clone(),
@@ -465,6 +466,10 @@ mod tests {
             (
                 &WHOLE.replace("stub", "cmdline = 'a composefs=x'\nstub"),
                 "composefs=",
+            ),
+            (
+                &WHOLE.replace("stub", "cmdline = 'twinseal.start=5'\nstub"),
+                "`twinseal.start=5`, which `/init` does not take",
             ),
             (
                 &format!("initramfs = 'i'\nearly = {{ init = 'e' }}\n{WHOLE}"),

@@ -81,6 +81,14 @@ pub enum RecipeError {
         "`cmdline` has a quote that is not closed, and the kernel would take the seal behind it for a part of it. Close it."
     )]
     CommandLineQuote,
+    /// A word on the command line that `/init` does not take.
+    #[error("`cmdline` has `{word}`, which `/init` does not take: it must be {must_be}.")]
+    Word {
+        /// The word.
+        word: String,
+        /// What may stand there.
+        must_be: &'static str,
+    },
     /// A UKI that was made before and seals another image.
     #[error(
         "`{}` seals composefs image {sealed}, and this root makes {made}. Make the UKI anew with `composefs={made}` on its command line.",

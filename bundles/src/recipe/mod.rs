@@ -22,6 +22,7 @@
 mod check;
 mod error;
 mod time;
+mod words;
 
 pub use check::{Ingredients, Initramfs, Kernel, Root, UkiSource};
 pub use error::RecipeError;
