@@ -11,8 +11,8 @@
 //!
 //! # Invariants
 //! - A trial without a check is not committed: one that checks nothing proves nothing.
-//! - Where there is neither a trial nor a count nothing is checked and nothing is changed; nor is it while the data partition is not there, for nobody knows then
-//!   whether there is a trial.
+//! - Where there is neither a trial nor a count nothing is checked and nothing is changed; nor is it while the data partition is not
+//!   there, for nobody knows then whether there is a trial.
 //!
 //! # Power loss
 //! Until the verdict is stored the trial is undecided, and its attempts run out as they would without this command.

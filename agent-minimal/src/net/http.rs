@@ -358,7 +358,7 @@ impl<'t> Web<'t> {
         })?;
         // One byte for each request would last for ever.
         let is_short = end.is_some_and(|end| end <= last && Some(end) != bytes);
-        if ranges && is_short && !self.retry.is_left(self.transport.patience()) {
+        if ranges && is_short && !self.retry.spend(self.transport.patience()) {
             return Err(NetProblem::Answer);
         }
         self.running = Some(Running {
@@ -430,13 +430,18 @@ impl Retry {
     const fn progress(&mut self, bytes: u64, patience: &super::Patience) {
         self.bytes_since = self.bytes_since.saturating_add(bytes);
         if self.bytes_since >= patience.progress_bytes {
-            (self.tried, self.pause) = (0, patience.pause);
+            (self.tried, self.pause, self.bytes_since) = (0, patience.pause, 0);
         }
     }
 
-    /// Spends a try; `false` when none is left.
+    /// Spends a try for a read that failed; `false` when none is left.
     const fn is_left(&mut self, patience: &super::Patience) -> bool {
         self.bytes_since = 0;
+        self.spend(patience)
+    }
+
+    /// Spends a try, and what came counts on; `false` when none is left.
+    const fn spend(&mut self, patience: &super::Patience) -> bool {
         self.tried += 1;
         self.tried <= patience.tries
     }

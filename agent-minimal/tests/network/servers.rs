@@ -136,6 +136,18 @@ pub fn what_changes_between_requests_is_asked_for_anew(client: Client) {
                 write!(stream, "{head} {location}\r\n\r\n")?;
                 Ok(true)
             }
+            // Less than was asked for, each time.
+            "/small" => {
+                let last = request.last.min(request.first + 24_000 - 1);
+                let small = hostile::Request {
+                    path: String::new(),
+                    last,
+                    ..*request
+                };
+                let (head, body) = partial(&small, &served, "one");
+                stream.write_all(&[head.as_bytes(), body].concat())?;
+                Ok(true)
+            }
             "/tires" => {
                 let tired = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
                 stream.write_all(&[&answer[..], tired].concat())?;
@@ -150,7 +162,7 @@ pub fn what_changes_between_requests_is_asked_for_anew(client: Client) {
             }
         }
     });
-    for path in ["/moves", "/tires"] {
+    for path in ["/moves", "/tires", "/small"] {
         let listener = Listener::default();
         let read = client.with(patience(), &listener, |network| {
             read_all(network, &url(path), bundle.len(), 50_000)
