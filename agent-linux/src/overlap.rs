@@ -136,9 +136,8 @@ fn write_all<S: Storage>(storage: &Mutex<S>, waiting: &Receiver<Piece>, done: &S
         if result.is_ok() {
             result = lock(storage).write(offset, &bytes);
         }
-        if done.send(Written { bytes, result }).is_err() {
-            return;
-        }
+        // Who has stopped takes no answer, and what was handed over before is written all the same: a resume finds it.
+        let _ = done.send(Written { bytes, result });
     }
 }
 

@@ -148,10 +148,13 @@ impl Device {
     /// [`AgentError::RunningSetUnknown`] when it does not say a or b.
     pub fn running_set(&self) -> Result<Set, AgentError> {
         let file = &self.description.running;
-        let mut buffer = [0; 8];
-        match files::read(file, &mut buffer).map(<[u8]>::trim_ascii_end) {
-            Ok(b"a") => Ok(Set::A),
-            Ok(b"b") => Ok(Set::B),
+        // More than one letter and the white space around it, so that what stands behind them is seen.
+        let mut buffer = [0; 64];
+        let text = files::read(file, &mut buffer).unwrap_or_default();
+        let is_whole = text.len() < 64;
+        match text.trim_ascii_end() {
+            b"a" if is_whole => Ok(Set::A),
+            b"b" if is_whole => Ok(Set::B),
             _ => Err(AgentError::RunningSetUnknown { file: file.clone() }),
         }
     }

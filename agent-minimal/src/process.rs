@@ -31,6 +31,9 @@ pub trait Process {
     /// Becomes another program, with our arguments and environment. Gives back why not.
     fn execute(&self, program: &CStr) -> rustix::io::Errno;
 
+    /// Has a write to a pipe or a connection that nobody reads fail, as any other, and not end this program.
+    fn ignore_broken_pipes(&self);
+
     /// The memory of an install, which there is once: asking a second time is a fault of this program.
     fn memory(&self) -> &'static mut Memory;
 }

@@ -80,3 +80,33 @@ fn each_build_of_the_small_agent_says_what_it_can_do() {
         assert!(err.starts_with("error: ") && err.contains(says), "{err}");
     }
 }
+
+/// A system's service may start a program with its standard streams closed, and whoever reads what it says may leave.
+#[test]
+fn the_small_agent_needs_nobody_at_its_standard_streams() {
+    let small = support::minimal_with_commands();
+    let bench = Bench::new([support::programs().join("twinseal"), small.clone()]);
+    let base = bench.at("base");
+    let run = |script: &str| {
+        let status = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&small)
+            .arg(base.join("device.toml"))
+            .arg(bench.at("code"))
+            .status();
+        assert!(status.unwrap().success(), "{script}");
+        std::fs::read_to_string(bench.at("code")).unwrap()
+    };
+    let journal = || std::fs::read(base.join("state/journal")).unwrap();
+    let before = journal();
+    assert!(!before.is_empty());
+    for streams in [">&-", "<&- >&- 2>&-"] {
+        let closed = run(&format!(
+            "\"$1\" --device \"$2\" status {streams}; echo $? >\"$3\""
+        ));
+        assert_eq!(closed, "0\n");
+        assert!(journal() == before, "{streams}: nothing is written into it");
+    }
+    let left = run("{ sleep 1; \"$1\" --device \"$2\" status; echo $? >\"$3\"; } | true; wait");
+    assert_eq!(left, "0\n", "141 is the signal of a broken pipe");
+}

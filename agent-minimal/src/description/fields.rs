@@ -47,6 +47,18 @@ pub(super) struct Slot<'t> {
     pub b: Option<&'t str>,
 }
 
+/// Keys of tables for the full agent. Another one there is a key of ours that was put into the wrong table.
+const BUDGET_KEYS: &[&str] = &["bytes", "period"];
+const NETWORK_KEYS: &[&str] = &[
+    "trust",
+    "certificate",
+    "key",
+    "proxy",
+    "no-proxy",
+    "max-rate",
+    "window",
+];
+
 /// The table that a line belongs to.
 #[derive(Clone, Copy)]
 enum Table {
@@ -54,8 +66,8 @@ enum Table {
     Boot,
     Set(usize),
     Slot,
-    /// One for the full agent.
-    Other,
+    /// One for the full agent, with its keys.
+    Other(&'static [&'static str]),
 }
 
 /// A value as it is written.
@@ -106,12 +118,16 @@ impl<'t> Fields<'t> {
         let [has_budget, has_network] = &mut self.has_others;
         let (stands, table) = match name {
             "boot" => (&mut self.has_boot, Table::Boot),
-            "budget" => (has_budget, Table::Other),
-            "network" => (has_network, Table::Other),
+            "budget" => (has_budget, Table::Other(BUDGET_KEYS)),
+            "network" => (has_network, Table::Other(NETWORK_KEYS)),
             "sets.a" => (&mut a.stands, Table::Set(0)),
             "sets.b" => (&mut b.stands, Table::Set(1)),
             _ => {
                 let name = name.strip_prefix("slots.").ok_or(unknown)?;
+                // To TOML a dot begins a table within.
+                if name.contains('.') {
+                    return Err(unknown);
+                }
                 let name = Name::new(name).ok_or(DescriptionFault::Value { line })?;
                 if self.slots.iter().any(|slot| slot.name == name) {
                     return Err(twice);
@@ -152,7 +168,8 @@ impl<'t> Fields<'t> {
                 "variables" => once(&mut self.variables, text(value, line)?, line),
                 _ => Err(DescriptionFault::Unknown { line }),
             },
-            Table::Other => Ok(()),
+            Table::Other(keys) if keys.contains(&key) => Ok(()),
+            Table::Other(_) => Err(DescriptionFault::Unknown { line }),
             Table::Set(index) => {
                 let unknown = DescriptionFault::Unknown { line };
                 let set = self.sets.get_mut(index).ok_or(unknown)?;

@@ -134,3 +134,19 @@ fn what_is_not_known_stands_twice_or_cannot_be_is_named() {
         DescriptionFault::PathTooLong
     );
 }
+
+#[test]
+fn a_key_in_the_wrong_table_is_not_passed_over() {
+    for (table, line) in [
+        ("network", "clock = \"none\""),
+        ("budget", "trusted-keys = [\"k\"]"),
+        ("network", "by tes = 5"),
+    ] {
+        let text = format!("compatible = \"x\"\n[{table}]\n{line}\n");
+        let wrong = Description::parse(&text, "");
+        assert_eq!(wrong, Err(DescriptionFault::Unknown { line: 3 }), "{line}");
+    }
+    let dotted = "compatible = \"x\"\n[slots.fp.ga]\na = \"a\"\nb = \"b\"\n";
+    let wrong = Description::parse(dotted, "");
+    assert_eq!(wrong, Err(DescriptionFault::Unknown { line: 2 }));
+}

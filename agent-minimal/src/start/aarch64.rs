@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 /// `__NR_execve` and `__NR_exit_group` of `asm-generic/unistd.h`.
 const EXECUTE: usize = 221;
 const EXIT_GROUP: usize = 94;
+const SET_ACTION: usize = 134;
 
 /// `AT_NULL` of `linux/auxvec.h`: the end of the vector.
 const LAST: c_ulong = 0;
@@ -48,6 +49,28 @@ pub unsafe fn execute(
         );
     }
     answer
+}
+
+/// `struct sigaction` of the kernel: `SIG_IGN`, no flags, no restorer, no other signal held back.
+const IGNORE: [usize; 4] = [1, 0, 0, 0];
+
+/// Bytes of a set of signals.
+const SIGNALS_BYTES: usize = 8;
+
+/// Lets a signal do nothing. One that does not exist changes nothing.
+pub fn ignore_signal(signal: usize) {
+    // SAFETY: the kernel reads the action, and writes nothing.
+    unsafe {
+        asm!(
+            "svc #0",
+            in("x8") SET_ACTION,
+            inlateout("x0") signal => _,
+            in("x1") IGNORE.as_ptr(),
+            in("x2") 0,
+            in("x3") SIGNALS_BYTES,
+            options(nostack)
+        );
+    }
 }
 
 pub fn exit(code: u8) -> ! {

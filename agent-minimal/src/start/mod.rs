@@ -26,6 +26,9 @@ compile_error!("twinseal-minimal has no entry point for this architecture yet");
 /// init/main.c, and the name).
 const ARGUMENTS_MAX: usize = 64;
 
+/// `SIGPIPE`.
+const BROKEN_PIPE: usize = 13;
+
 extern "C" fn enter(stack: *const usize) -> ! {
     // SAFETY: called only by `_start`, with what the kernel left on the stack, which stays there until the process ends.
     let started = unsafe { Started::new(stack) };
@@ -85,6 +88,10 @@ impl Process for Started {
         let word = *self.arguments.get(index)?;
         // SAFETY: each pointer is to a C string that stays until the process ends (`Started::new`).
         Some(unsafe { CStr::from_ptr(word) })
+    }
+
+    fn ignore_broken_pipes(&self) {
+        machine::ignore_signal(BROKEN_PIPE);
     }
 
     fn execute(&self, program: &CStr) -> Errno {

@@ -7,6 +7,7 @@ use core::ffi::c_char;
 /// `__NR_execve` and `__NR_exit_group` of `asm/unistd_64.h`.
 const EXECUTE: usize = 59;
 const EXIT_GROUP: usize = 231;
+const SET_ACTION: usize = 13;
 
 // The kernel enters with the stack pointer at the number of arguments (System V ABI, AMD64 supplement, section 3.4.1). The ABI
 // wants the outermost frame marked with a zero, and the stack at a multiple of 16 before a call.
@@ -45,6 +46,30 @@ pub unsafe fn execute(
         );
     }
     answer
+}
+
+/// `struct sigaction` of the kernel: `SIG_IGN`, no flags, no restorer, no other signal held back.
+const IGNORE: [usize; 4] = [1, 0, 0, 0];
+
+/// Bytes of a set of signals.
+const SIGNALS_BYTES: usize = 8;
+
+/// Lets a signal do nothing. One that does not exist changes nothing.
+pub fn ignore_signal(signal: usize) {
+    // SAFETY: the kernel reads the action, and writes nothing.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") SET_ACTION => _,
+            in("rdi") signal,
+            in("rsi") IGNORE.as_ptr(),
+            in("rdx") 0,
+            in("r10") SIGNALS_BYTES,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
 }
 
 pub fn exit(code: u8) -> ! {
