@@ -220,7 +220,9 @@ impl<'m> Stack<'m> {
 
     /// The name server that was asked first is asked last from now on.
     pub(super) fn ask_another_server(&mut self) {
-        self.name_servers.rotate_left(1);
+        // A lease that was renewed while the name was asked for may name no server any more.
+        let asked = usize::from(self.has_name_server());
+        self.name_servers.rotate_left(asked);
         self.ask_first_server();
     }
 
