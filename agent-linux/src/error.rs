@@ -113,6 +113,14 @@ pub enum AgentError {
         /// Why.
         error: io::Error,
     },
+    /// The source is an address that is none of ours.
+    #[error(
+        "{url} is no address that this program can fetch from: it must begin with https:// or http://."
+    )]
+    Address {
+        /// The address, without name and password.
+        url: String,
+    },
     /// A path is not UTF-8.
     #[error("The path {} is not UTF-8, and this agent needs it to be.", path.display())]
     NotText {
@@ -247,6 +255,7 @@ impl AgentError {
             | Self::Key { .. }
             | Self::NoKeys { .. }
             | Self::BothFromPipe
+            | Self::Address { .. }
             | Self::NotText { .. }
             | Self::WindowWithoutClock
             | Self::RunningSetUnknown { .. } => exit::USAGE,

@@ -67,8 +67,11 @@ fn read(file: &Path) -> Result<TrustedKey, AgentError> {
             limit: KEY_FILE_MAX_BYTES,
         }));
     }
-    let text = fs::read_to_string(file).map_err(|error| wrong(error.into()))?;
-    let key = PublicKeyBytes::from_public_key_pem(&text).map_err(|error| wrong(error.into()))?;
+    let text = fs::read(file).map_err(|error| wrong(error.into()))?;
+    // Comments may be in any encoding, and an empty line at the end is nobody's fault.
+    let text = String::from_utf8_lossy(text.trim_ascii_end());
+    let key = PublicKeyBytes::from_public_key_pem(&text);
+    let key = key.map_err(|error| wrong(error.into()))?;
     Ok(TrustedKey::ed25519(key.to_bytes()))
 }
 
@@ -103,6 +106,7 @@ mod tests {
             "",
             "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
             &PEM.replace("PUBLIC", "PRIVATE"),
+            &PEM.repeat(2),
         ] {
             fs::write(&file, text).unwrap();
             let error = load(Some(std::slice::from_ref(&file)), folder.path()).unwrap_err();

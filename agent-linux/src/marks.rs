@@ -211,6 +211,6 @@ fn take_away(file: &Path) -> Result<(), AgentError> {
 }
 
 fn sync_folder_of(file: &Path) -> io::Result<()> {
-    file.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    let folder = file.parent().filter(|folder| *folder != Path::new(""));
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

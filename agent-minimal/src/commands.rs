@@ -1,7 +1,8 @@
 //! The commands of a running system, by name.
 
-use crate::console::Stream;
+use crate::console::{Stream, output_failure};
 use crate::device::Device;
+use crate::error::AgentError;
 use crate::process::Process;
 use crate::{recover, status, update, verdict};
 use rustix::fd::AsRawFd;
@@ -25,6 +26,15 @@ fn open_standard_streams() {
     }
 }
 
+/// What is to be done.
+enum Order<'w> {
+    Status,
+    MarkGood,
+    Plan(&'w str),
+    Install(&'w str),
+    Recover,
+}
+
 /// Runs the command that the words name; gives its exit code, or `None` when there is no such command.
 pub fn run(process: &dyn Process) -> Option<u8> {
     process.ignore_broken_pipes();
@@ -37,26 +47,36 @@ pub fn run(process: &dyn Process) -> Option<u8> {
         Some("--device") => (word(2), 3),
         _ => (None, 1),
     };
-    let ended = match (word(verb)?, word(verb + 1), word(verb + 2)) {
-        ("status", None, None) => Device::open(device).map(|device| status::status(&device)),
-        ("mark-good", None, None) => {
-            Device::open(device).and_then(|device| verdict::mark_good(&device))
-        }
-        ("plan", Some(source), None) => {
-            Device::open(device).and_then(|device| update::plan(&device, source, process.memory()))
-        }
-        ("install", Some(source), None) => Device::open(device)
-            .and_then(|device| update::install(&device, source, process.memory())),
-        ("recover", None, None) => {
-            Device::open(device).and_then(|device| recover::recover(&device, process.memory()))
-        }
+    let order = match (word(verb)?, word(verb + 1), word(verb + 2)) {
+        ("status", None, None) => Order::Status,
+        ("mark-good", None, None) => Order::MarkGood,
+        ("plan", Some(source), None) => Order::Plan(source),
+        ("install", Some(source), None) => Order::Install(source),
+        ("recover", None, None) => Order::Recover,
         _ => return None,
     };
-    Some(match ended {
+    Some(match follow(&order, device, process) {
         Ok(()) => OK,
         Err(error) => {
             Stream::Error.say(format_args!("error: {error}"));
             error.code()
         }
     })
+}
+
+fn follow(
+    order: &Order<'_>,
+    device: Option<&str>,
+    process: &dyn Process,
+) -> Result<(), AgentError> {
+    let device = Device::open(device)?;
+    match order {
+        Order::Status => status::status(&device),
+        Order::Plan(source) => update::plan(&device, source, process.memory())?,
+        Order::MarkGood => return verdict::mark_good(&device),
+        Order::Install(source) => return update::install(&device, source, process.memory()),
+        Order::Recover => return recover::recover(&device, process.memory()),
+    }
+    // The answer is all that the first two do.
+    output_failure().map_or(Ok(()), |errno| Err(AgentError::Output(errno)))
 }

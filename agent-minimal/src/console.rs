@@ -1,6 +1,7 @@
 //! One line at a time for people and test benches: on the console, whatever level of the kernel's own messages it shows.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicI32, Ordering};
 use heapless::String;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -38,17 +39,33 @@ pub enum Stream {
     Error,
 }
 
+/// What the kernel said when an answer could not be written; 0 for nothing.
+static OUTPUT_FAILURE: AtomicI32 = AtomicI32::new(0);
+
 impl Stream {
-    /// Writes a line. Nobody is there to hear that it failed.
+    /// Writes a line. That an answer could not be written is kept for [`output_failure`].
     pub fn say(self, line: fmt::Arguments<'_>) {
         let mut text = Line::new();
         let _ = text.write_fmt(line);
         let bytes = text.with_end();
-        let _ = match self {
-            Self::Output => rustix::io::write(standard::output(), bytes),
-            Self::Error => rustix::io::write(standard::error(), bytes),
-        };
+        match self {
+            Self::Output => {
+                if let Err(errno) = rustix::io::write(standard::output(), bytes) {
+                    OUTPUT_FAILURE.store(errno.raw_os_error(), Ordering::Relaxed);
+                }
+            }
+            Self::Error => {
+                let _ = rustix::io::write(standard::error(), bytes);
+            }
+        }
     }
+}
+
+/// Why the last answer that could not be written was lost. Whoever has left does not want it.
+pub fn output_failure() -> Option<Errno> {
+    let code = OUTPUT_FAILURE.load(Ordering::Relaxed);
+    let is_failure = code != 0 && code != Errno::PIPE.raw_os_error();
+    is_failure.then(|| Errno::from_raw_os_error(code))
 }
 
 /// A line that is cut off, and not refused, when it is too long.

@@ -212,7 +212,15 @@ impl Description {
     }
 }
 
-fn place(folder: &str, path: &str) -> Result<OwnPath, DescriptionFault> {
+fn place(folder: &str, mut path: &str) -> Result<OwnPath, DescriptionFault> {
+    // So that one path is not told from another by what says nothing.
+    while let Some(rest) = path.strip_prefix("./") {
+        path = rest;
+    }
+    path = match path.strip_suffix('/') {
+        None | Some("") => path,
+        Some(path) => path,
+    };
     let placed = if path.starts_with('/') || folder.is_empty() {
         join(&[path])
     } else {

@@ -285,7 +285,7 @@ impl Device {
 
     pub(crate) fn beside_running(&self, name: &str) -> Result<OwnPath, Errno> {
         let file = &self.description.running;
-        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = file.rsplit_once('/').map_or(".", |(folder, _)| folder);
         join(&[folder, "/", name])
     }
 

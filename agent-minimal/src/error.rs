@@ -44,6 +44,17 @@ pub enum AgentError {
         /// Which.
         file: OwnPath,
     },
+    /// A key file, or the folder of keys, cannot be read.
+    #[error("The key {file} cannot be read: {}.", words_of(*.errno))]
+    KeyUnread {
+        /// Which.
+        file: OwnPath,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// Nobody has heard the answer.
+    #[error("Standard output could not be written: {}.", words_of(*.0))]
+    Output(Errno),
     /// There is no key.
     #[error(
         "This device trusts no key, so it can install nothing. Put the maker's key into {folder} as NAME.pub."
@@ -149,13 +160,16 @@ impl AgentError {
             Self::Core(error) => exit::code_of(error),
             Self::Description { .. }
             | Self::Key { .. }
+            | Self::KeyUnread { .. }
             | Self::NoKeys { .. }
             | Self::TooManyKeys { .. }
             | Self::RunningSetUnknown { .. }
             | Self::Address { .. }
             | Self::NetworkLimited
             | Self::LoaderUnknown => exit::USAGE,
-            Self::DataVolatile | Self::File { .. } | Self::SlotMissing { .. } => exit::STORAGE,
+            Self::DataVolatile | Self::File { .. } | Self::Output(_) | Self::SlotMissing { .. } => {
+                exit::STORAGE
+            }
             Self::RecordBlank | Self::RecordCorrupt => exit::BOOT_RECORD,
             Self::JournalBroken(_) => exit::JOURNAL,
             Self::NoSystem => exit::SLOT,

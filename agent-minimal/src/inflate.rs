@@ -291,19 +291,23 @@ impl RangeDecoder for Inflate {
         let mut made = 0;
         loop {
             made += self.make(&mut bits, output.get_mut(made..).unwrap_or(&mut []));
-            let has_ended = self.left == 0 && self.block == Block::None && self.is_last;
+            if self.has_ended() {
+                // The bits behind the end are those of its last byte.
+                let taken = bits.position().div_ceil(8);
+                self.bits = 0;
+                return Ok((taken, made));
+            }
             // What is left after that is left for want of room, or of input.
-            if self.left > 0 || has_ended || !self.take(&mut bits)? {
+            if self.left > 0 || !self.take(&mut bits)? {
                 let taken = bits.position() / 8;
                 self.bits = bits.position() % 8;
-                let is_stuck = made == 0 && taken == 0 && !has_ended;
-                return if is_stuck {
-                    Err(DecodeFailed)
-                } else {
-                    Ok((taken, made))
-                };
+                return Ok((taken, made));
             }
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.left == 0 && self.block == Block::None && self.is_last
     }
 }
 

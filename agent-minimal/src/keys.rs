@@ -19,6 +19,10 @@ const PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
+/// A key with its prefix, and the letters of base 64 that it takes: the last one stands for nothing.
+const KEY_BYTES: usize = PREFIX.len() + 32;
+const KEY_LETTERS: usize = (KEY_BYTES + 1) / 3 * 4;
+
 /// The keys of a device.
 pub type Keys = Vec<TrustedKey, KEYS_MAX>;
 
@@ -50,9 +54,8 @@ fn each_public_key<A>(folder: &str, mut add: A) -> Result<(), AgentError>
 where
     A: FnMut(&OwnPath) -> Result<(), AgentError>,
 {
-    let failed = |errno| AgentError::File {
+    let failed = |errno| AgentError::KeyUnread {
         file: join(&[folder]).unwrap_or_default(),
-        done: "read",
         errno,
     };
     let Some(directory) = if_there(open_directory_path(folder)).map_err(failed)? else {
@@ -61,6 +64,7 @@ where
     let mut stopped = Ok(());
     let read = for_each_entry(directory, |name| {
         if let Ok(name) = name.to_str()
+            && name.len() > ".pub".len()
             && name.ends_with(".pub")
             && stopped.is_ok()
         {
@@ -72,50 +76,60 @@ where
 }
 
 fn read(file: &OwnPath) -> Result<TrustedKey, AgentError> {
-    let mut buffer = [0; KEY_FILE_MAX_BYTES];
-    let text = files::read(file, &mut buffer).map_err(|errno| AgentError::File {
+    // A byte more shows that it is longer.
+    let mut buffer = [0; KEY_FILE_MAX_BYTES + 1];
+    let text = files::read(file, &mut buffer).map_err(|errno| AgentError::KeyUnread {
         file: file.clone(),
-        done: "read",
         errno,
     })?;
     let wrong = || AgentError::Key { file: file.clone() };
     parse(text).map(TrustedKey::ed25519).ok_or_else(wrong)
 }
 
-/// The key in a PEM text.
+/// The key in a PEM text: comments, the key, and nothing behind it.
 fn parse(text: &[u8]) -> Option<[u8; 32]> {
-    let (_, rest) = around(text, b"-----BEGIN PUBLIC KEY-----")?;
-    let (body, _) = around(rest, b"-----END PUBLIC KEY-----")?;
-    let mut bytes = Vec::<u8, { PREFIX.len() + 32 + 1 }>::new();
-    let mut letters = body
-        .iter()
-        .copied()
-        .filter(|letter| !letter.is_ascii_whitespace());
-    while let Some(first) = letters.next() {
-        let four = [first, letters.next()?, letters.next()?, letters.next()?];
-        let padding = four
-            .iter()
-            .rev()
-            .take_while(|letter| **letter == b'=')
-            .count();
-        let mut value: u32 = 0;
-        for letter in four.into_iter().take(4 - padding) {
-            value = value << 6 | sextet(letter)?;
-        }
-        let made = (value << (6 * padding)).to_be_bytes();
-        let made = made.get(1..4 - padding.min(2))?;
-        bytes.extend_from_slice(made).ok()?;
-        if padding > 2 || (padding > 0 && letters.next().is_some()) {
-            return None;
-        }
+    if text.len() > KEY_FILE_MAX_BYTES || text.contains(&0) {
+        return None;
     }
-    bytes.strip_prefix(&PREFIX)?.try_into().ok()
+    let key = (0..text.len()).find_map(|at| {
+        let (before, line) = text.split_at_checked(at)?;
+        let is_line = matches!(before.last(), None | Some(b'\n'));
+        line.strip_prefix(b"-----BEGIN ").filter(|_| is_line)
+    })?;
+    let (letters, rest) = line_end(key.strip_prefix(b"PUBLIC KEY-----")?)?.split_first_chunk()?;
+    let rest = line_end(rest)?.strip_prefix(b"-----END PUBLIC KEY-----")?;
+    if !rest.trim_ascii().is_empty() {
+        return None;
+    }
+    let bytes = decode(letters)?;
+    let (key, padding) = bytes.strip_prefix(&PREFIX)?.split_first_chunk()?;
+    (padding == [0]).then_some(*key)
 }
 
-/// What stands before and behind these words.
-fn around<'t>(text: &'t [u8], words: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
-    let at = text.windows(words.len()).position(|found| found == words)?;
-    Some((text.get(..at)?, text.get(at + words.len()..)?))
+/// What stands behind the end of a line.
+fn line_end(text: &[u8]) -> Option<&[u8]> {
+    let rest = text.strip_prefix(b"\r").unwrap_or(text);
+    rest.strip_prefix(b"\n")
+        .or((rest.len() < text.len()).then_some(rest))
+}
+
+/// The bytes of a key in base 64, and a zero for its padding.
+fn decode(letters: &[u8; KEY_LETTERS]) -> Option<[u8; KEY_BYTES + 1]> {
+    let mut bytes = [0; KEY_BYTES + 1];
+    let (letters, padding) = letters.split_last_chunk::<1>()?;
+    if padding != b"=" {
+        return None;
+    }
+    let mut letters = letters.iter();
+    for three in bytes.chunks_mut(3) {
+        let mut value: u32 = 0;
+        for letter in letters.by_ref().take(4).chain(b"A").take(4) {
+            value = value << 6 | sextet(*letter)?;
+        }
+        let [_, value @ ..] = value.to_be_bytes();
+        three.copy_from_slice(&value);
+    }
+    Some(bytes)
 }
 
 /// The value of a letter of base 64 (RFC 4648, section 4).
@@ -163,12 +177,33 @@ mod tests {
             &PEM.replace("ZuE=", "ZuE"),
             &PEM.replace("ZuE=", "ZuE=AAAA"),
             &PEM.replace("ZuE=", "Zu=="),
+            &PEM.replace("ZuE=", "ZuF="),
+            &PEM.replace("ZuE=", "ZuEA"),
+            &PEM.replace("ZuE=", "ZuE=\n"),
+            &PEM.replace("MCow", "MC\now"),
+            &PEM.replace("-----BEGIN", "x-----BEGIN"),
+            &PEM.replace("-----END", "x-----END"),
+            &PEM.repeat(2),
+            &[PEM, "and more"].concat(),
+            &[&" ".repeat(KEY_FILE_MAX_BYTES), "\n", PEM].concat(),
+            &["\0\n", PEM].concat(),
+            &["-----BEGIN CERTIFICATE-----\n", PEM].concat(),
             &PEM.replace("GGb9", "G!b9").replace("AGb9", "A!b9"),
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+        for text in [
+            &["A comment\nof two lines\n", PEM, "\n \n"].concat(),
+            PEM.trim_end(),
+            &PEM.replace('\n', "\r\n"),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Some(KEY), "{text}");
+        }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
+        let missing: OwnPath = join(&[path, "/none.pub"]).unwrap();
+        let missing = load(Some(&[missing]), path).unwrap_err();
+        assert_eq!(missing.code(), twinseal_core::exit::USAGE);
         assert!(matches!(load(None, path), Err(AgentError::NoKeys { .. })));
         fs::write(folder.path().join("bad.pub"), "x").unwrap();
         assert!(matches!(load(None, path), Err(AgentError::Key { .. })));

@@ -1,7 +1,7 @@
 //! Decoders of ranges: what core asks of one ([`RangeDecoder`]), and DEFLATE without an allocator, through `miniz_oxide`.
 
-use miniz_oxide::inflate::stream::{FullReset, InflateState, inflate};
-use miniz_oxide::{DataFormat, MZFlush, MZStatus};
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
 /// Bytes of a range that a decoder is given at once, if so many are left: more than any piece that it can only take whole.
 ///
@@ -16,8 +16,7 @@ pub trait RangeDecoder {
     /// Decodes from `input` into `output`: gives bytes taken and bytes made. `input` is all that is left of the range, or at least
     /// [`INPUT_BYTES`] of it. What was made by earlier calls since [`start`](Self::start) can be read in `history`.
     ///
-    /// Called until all of a range's bytes are made; at the end of a patch once more, to see that nothing follows, which is answered
-    /// with 0 and 0 when nothing does.
+    /// Called until the stream [has ended](Self::has_ended); a call that takes nothing and makes nothing says that it never will.
     ///
     /// # Errors
     /// When the input cannot be decoded. The input has been authenticated, so this is the builder's fault, or the history's.
@@ -27,6 +26,10 @@ pub trait RangeDecoder {
         output: &mut [u8],
         history: &mut dyn History,
     ) -> Result<(usize, usize), DecodeFailed>;
+
+    /// Whether the stream that was [started](Self::start) has come to the end that it states itself, with all of it made and every
+    /// byte of it taken.
+    fn has_ended(&self) -> bool;
 }
 
 /// What a range has made so far, for a decoder that does not hold its whole window. Offsets count what was made since
@@ -64,12 +67,36 @@ pub struct DecodeFailed;
 
 /// A decoder for [`Encoding::Deflate`](crate::wire::index::Encoding::Deflate): about 43 KiB, window included. Put it into a
 /// static or on the heap, not on a small stack.
-pub struct Inflate(InflateState);
+pub struct Inflate {
+    decompressor: DecompressorOxide,
+    /// The last bytes that were made.
+    window: [u8; INFLATE_WINDOW_BYTES],
+    /// Bytes that were made, and of these those that were given out.
+    made: u64,
+    given: u64,
+    is_last: bool,
+}
+
+/// The window of DEFLATE (RFC 1951, section 2).
+const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
 
 impl Inflate {
     /// A decoder that waits for its first range.
     pub fn new() -> Self {
-        Self(InflateState::new(DataFormat::Raw))
+        Self {
+            decompressor: DecompressorOxide::new(),
+            window: [0; _],
+            made: 0,
+            given: 0,
+            is_last: false,
+        }
+    }
+
+    /// What was made and not given out. It stands in one piece: more is made when nothing is left.
+    fn waiting(&self) -> &[u8] {
+        let bytes = (self.made - self.given) as usize;
+        let from = self.window.get(place(self.given)..).unwrap_or(&[]);
+        from.get(..bytes).unwrap_or(from)
     }
 }
 
@@ -81,7 +108,8 @@ impl Default for Inflate {
 
 impl RangeDecoder for Inflate {
     fn start(&mut self, _window_log: u8) {
-        self.0.reset_as(FullReset(DataFormat::Raw));
+        self.decompressor.init();
+        (self.made, self.given, self.is_last) = (0, 0, false);
     }
 
     fn decode(
@@ -90,14 +118,49 @@ impl RangeDecoder for Inflate {
         output: &mut [u8],
         _history: &mut dyn History,
     ) -> Result<(usize, usize), DecodeFailed> {
-        let result = inflate(&mut self.0, input, output, MZFlush::None);
-        match result.status {
-            Ok(MZStatus::Ok | MZStatus::StreamEnd) => {
-                Ok((result.bytes_consumed, result.bytes_written))
+        let (mut taken, mut made) = (0, 0);
+        loop {
+            let room = output.get_mut(made..).unwrap_or(&mut []);
+            let waiting = self.waiting();
+            let bytes = waiting.len().min(room.len());
+            if let (Some(room), Some(waiting)) = (room.get_mut(..bytes), waiting.get(..bytes)) {
+                room.copy_from_slice(waiting);
             }
-            _ => Err(DecodeFailed),
+            self.given += bytes as u64;
+            made += bytes;
+            if self.given < self.made || self.is_last || made == output.len() {
+                return Ok((taken, made));
+            }
+            let mut flags =
+                inflate_flags::TINFL_FLAG_HAS_MORE_INPUT | inflate_flags::TINFL_FLAG_IGNORE_ADLER32;
+            if self.made < INFLATE_WINDOW_BYTES as u64 {
+                // Then a distance that reaches to what nobody made is seen.
+                flags |= inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+            }
+            let left = input.get(taken..).unwrap_or(&[]);
+            let at = place(self.made);
+            let (status, bytes_taken, bytes_made) =
+                decompress(&mut self.decompressor, left, &mut self.window, at, flags);
+            taken += bytes_taken;
+            self.made += bytes_made as u64;
+            self.is_last = status == TINFLStatus::Done;
+            match status {
+                TINFLStatus::Done | TINFLStatus::HasMoreOutput => {}
+                TINFLStatus::NeedsMoreInput if bytes_made > 0 => {}
+                TINFLStatus::NeedsMoreInput => return Ok((taken, made)),
+                _ => return Err(DecodeFailed),
+            }
         }
     }
+
+    fn has_ended(&self) -> bool {
+        self.is_last && self.given == self.made
+    }
+}
+
+/// Where a byte stands in the window.
+const fn place(byte: u64) -> usize {
+    (byte % INFLATE_WINDOW_BYTES as u64) as usize
 }
 
 #[cfg(test)]
@@ -113,7 +176,7 @@ mod tests {
             decoder.start(0);
             let (mut input, mut made) = (stored.as_slice(), std::vec::Vec::new());
             let mut output = [0; 5000];
-            while made.len() < raw.len() {
+            while !decoder.has_ended() {
                 let (taken, written) = decoder.decode(input, &mut output, &mut NoHistory).unwrap();
                 input = &input[taken..];
                 made.extend_from_slice(&output[..written]);
@@ -123,5 +186,23 @@ mod tests {
         decoder.start(0);
         let bad = decoder.decode(&[0xff; 64], &mut [0; 64], &mut NoHistory);
         assert_eq!(bad, Err(DecodeFailed));
+    }
+
+    #[test]
+    fn a_stream_that_is_not_one_whole_stream_is_seen() {
+        let mut decoder = Inflate::new();
+        let mut verdict = |stored: &[u8]| {
+            decoder.start(0);
+            let decoded = decoder.decode(stored, &mut [0; 64], &mut NoHistory);
+            (decoded, decoder.has_ended())
+        };
+        let raw = miniz_oxide::deflate::compress_to_vec(b"abcabc", 6);
+        assert_eq!(verdict(&raw), (Ok((raw.len(), 6)), true));
+        let followed = [&raw[..], b"more"].concat();
+        assert_eq!(verdict(&followed), (Ok((raw.len(), 6)), true));
+        let cut = &raw[..raw.len() - 1];
+        assert!(!verdict(cut).1);
+        // A distance before the first byte.
+        assert_eq!(verdict(&[0b0000_0011, 0b0000_0010, 0]).0, Err(DecodeFailed));
     }
 }

@@ -11,6 +11,7 @@ use kit::{Bench, Way};
 use servers::Server;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 /// Bad bundles that the kit must have, so that agreeing says something.
 const BAD_MIN: usize = 60;
@@ -61,6 +62,73 @@ fn both_agents_make_the_same_of_what_they_fetch() {
     assert!(server.log().len() > good + bad, "the server was asked");
 }
 
+/// What is changed on a device before a command.
+type Change = fn(&Path) -> io::Result<()>;
+
+/// Changes to a device, and what both agents must make of a command then: its words, and its exit code.
+const AROUND: &[(Change, &[&str], i32)] = &[
+    (|_| Ok(()), &["status"], 0),
+    (|_| Ok(()), &["plan", "ftp://server/good.tseal"], 2),
+    (|_| Ok(()), &["plan", "missing.tseal"], 70),
+    (|_| Ok(()), &["plan", "/"], 70),
+    (
+        |device| fs::remove_file(device.join("first.pub")),
+        &["status"],
+        2,
+    ),
+    (
+        |device| fs::write(device.join("first.pub"), "no key\n"),
+        &["status"],
+        2,
+    ),
+    (
+        // One file, two keys: which of them counts is not for an agent to guess.
+        |device| {
+            let [one, other] = ["first.pub", "second.pub"].map(|key| fs::read(device.join(key)));
+            fs::write(device.join("first.pub"), [one?, other?].concat())
+        },
+        &["status"],
+        2,
+    ),
+    (
+        |device| {
+            let key = fs::read(device.join("first.pub"))?;
+            let text = [&b"The key of releases, \xe9.\n"[..], &key, b"\n\n"].concat();
+            fs::write(device.join("first.pub"), text)
+        },
+        &["status"],
+        0,
+    ),
+    (
+        |device| {
+            let text = fs::read_to_string(device.join("device.toml"))?;
+            let text = text.replace("\"firmware-b\"", "\"./firmware-a\"");
+            fs::write(device.join("device.toml"), text)
+        },
+        &["status"],
+        2,
+    ),
+    (
+        |device| fs::write(device.join("running-set"), "c\n"),
+        &["mark-good"],
+        2,
+    ),
+];
+
+#[test]
+fn both_agents_say_the_same_of_a_device_that_is_not_as_it_should_be() {
+    let small = support::minimal_with_commands();
+    let bench = Bench::new([support::programs().join("twinseal"), small]);
+    for (number, (change, words, code)) in AROUND.iter().enumerate() {
+        for agent in [0, 1] {
+            let device = bench.device(&format!("device-{number}-{agent}"));
+            change(&device).unwrap();
+            let found = bench.run(agent, &device, words, None);
+            assert_eq!(found, *code, "case {number}, {words:?}, agent {agent}");
+        }
+    }
+}
+
 #[test]
 fn each_build_of_the_small_agent_says_what_it_can_do() {
     for (program, says) in [
@@ -95,9 +163,9 @@ fn the_small_agent_needs_nobody_at_its_standard_streams() {
             .arg(bench.at("code"))
             .status();
         assert!(status.unwrap().success(), "{script}");
-        std::fs::read_to_string(bench.at("code")).unwrap()
+        fs::read_to_string(bench.at("code")).unwrap()
     };
-    let journal = || std::fs::read(base.join("state/journal")).unwrap();
+    let journal = || fs::read(base.join("state/journal")).unwrap();
     let before = journal();
     assert!(!before.is_empty());
     for streams in [">&-", "<&- >&- 2>&-"] {
@@ -107,6 +175,8 @@ fn the_small_agent_needs_nobody_at_its_standard_streams() {
         assert_eq!(closed, "0\n");
         assert!(journal() == before, "{streams}: nothing is written into it");
     }
+    let full = run("\"$1\" --device \"$2\" status >/dev/full; echo $? >\"$3\"");
+    assert_eq!(full, "50\n", "nobody has heard the answer");
     let left = run("{ sleep 1; \"$1\" --device \"$2\" status; echo $? >\"$3\"; } | true; wait");
     assert_eq!(left, "0\n", "141 is the signal of a broken pipe");
 }

@@ -82,7 +82,9 @@ pub(crate) fn open(path: &str, blob: &Blob, probe: bool) -> Result<OpenImage, St
 
 /// Opens the slot for reading; `None` when it has fewer bytes than are wanted.
 pub(crate) fn open_to_read(path: &str, bytes: u64) -> Result<Option<OwnedFd>, Errno> {
-    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // A pipe in the place of a slot is no slot, and nobody waits for its writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags, Mode::empty())?;
     let size = open_size_bytes(&file)?;
     Ok((size >= bytes).then_some(file))
 }

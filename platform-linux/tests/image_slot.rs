@@ -2,6 +2,7 @@
 
 mod support;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use support::*;
@@ -167,6 +168,34 @@ fn what_is_neither_device_nor_file_is_no_slot() {
                 "{target}"
             );
         }
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_pipe_in_the_place_of_a_slot() {
+    let slots = Slots::new();
+    let pipes = ["one", "other"].map(|name| slots.path(name).to_str().unwrap().to_owned());
+    for pipe in &pipes {
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, pipe.as_str(), FileType::Fifo, mode, 0).unwrap();
+    }
+    slots.with(|config| {
+        let images = [ImageSlot {
+            name: "fpga",
+            running: &pipes[0],
+            target: &pipes[1],
+        }];
+        let mut storage = LinuxStorage::open(LinuxConfig {
+            images: &images,
+            ..config
+        })
+        .unwrap();
+        assert_eq!(
+            storage.locate(&blob(Role::Image, b"x"), &manifest(1)),
+            Ok(Location::Absent)
+        );
+        let size = storage.image_slot_bytes("fpga");
+        assert_eq!(size.unwrap_err().fault, StorageFault::Code(15));
     });
 }
 

@@ -127,10 +127,16 @@ impl Bundle {
     /// file is read as a pipe: forwards only.
     ///
     /// # Errors
-    /// [`AgentError::Source`] when it cannot be opened, or would cost more than the terms allow.
+    /// [`AgentError::Source`] when it cannot be opened, or would cost more than the terms allow; [`AgentError::Address`] when it is an
+    /// address of something else.
     pub fn open(path: &Path, terms: &Terms<'_>) -> Result<Self, AgentError> {
-        if let Some(url) = path.to_str().filter(|path| is_url(path)) {
-            return Self::open_url(url, terms);
+        match path.to_str() {
+            Some(url) if is_url(url) => return Self::open_url(url, terms),
+            Some(url) if is_address(url) => {
+                let url = without_secrets(url);
+                return Err(AgentError::Address { url });
+            }
+            _ => {}
         }
         let standard_input = path == Path::new("-");
         let name = if standard_input {
@@ -292,6 +298,12 @@ fn without_secrets(url: &str) -> String {
     told().unwrap_or_else(|| url.to_owned())
 }
 
+/// Whether a source is an address of any kind, and no path.
+fn is_address(path: &str) -> bool {
+    let behind = path.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric());
+    behind.starts_with("://")
+}
+
 fn is_url(path: &str) -> bool {
     let scheme = |name: &str| {
         path.get(..name.len())
@@ -303,6 +315,17 @@ fn is_url(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_none_of_ours_or_a_path() {
+        assert!(is_url("HTTP://h/x") && is_url("https://h"));
+        for other in ["ftp://h/x", "://", "http2://h"] {
+            assert!(is_address(other) && !is_url(other), "{other}");
+        }
+        for path in ["http:/x", "a/ftp://x", "-", "./http://h"] {
+            assert!(!is_address(path) && !is_url(path), "{path}");
+        }
+    }
 
     #[test]
     fn an_address_is_told_without_name_and_password() {

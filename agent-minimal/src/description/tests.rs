@@ -124,10 +124,10 @@ fn what_is_not_known_stands_twice_or_cannot_be_is_named() {
         fault("[boot]\nvariables = \"v\""),
         DescriptionFault::VariablesWithoutLoader
     );
-    assert_eq!(
-        fault("[slots.f]\na = \"x\"\nb = \"x\""),
-        DescriptionFault::Shared
-    );
+    for other in ["x", "./x", "x/", "././x/"] {
+        let shared = fault(&format!("[slots.f]\na = \"x\"\nb = \"{other}\""));
+        assert_eq!(shared, DescriptionFault::Shared, "{other}");
+    }
     let long: String = "x".repeat(256);
     assert_eq!(
         fault(&format!("state = \"{long}\"")),

@@ -2,15 +2,28 @@
 
 use super::*;
 use miniz_oxide::deflate::compress_to_vec;
-use miniz_oxide::inflate::decompress_to_vec;
 use std::boxed::Box;
 use std::vec::Vec;
 use std::{fs, println};
 use twinseal_core::decode::NoHistory;
 
 /// Decodes as core does: `room` bytes at a time, and no more than `most` of the input.
-fn decode(mut stored: &[u8], room: usize, most: usize) -> Result<Vec<u8>, DecodeFailed> {
-    let mut decoder = Box::new(Inflate::new());
+fn decode(stored: &[u8], room: usize, most: usize) -> Result<Vec<u8>, DecodeFailed> {
+    decode_by(&mut *Box::new(Inflate::new()), stored, room, most)
+}
+
+/// The same by the decoder of the full agent.
+fn decode_by_another(stored: &[u8]) -> Result<Vec<u8>, DecodeFailed> {
+    let mut decoder = Box::new(twinseal_core::decode::Inflate::new());
+    decode_by(&mut *decoder, stored, 1 << 16, usize::MAX)
+}
+
+fn decode_by(
+    decoder: &mut dyn RangeDecoder,
+    mut stored: &[u8],
+    room: usize,
+    most: usize,
+) -> Result<Vec<u8>, DecodeFailed> {
     decoder.start(0);
     let (mut made, mut piece) = (Vec::new(), std::vec![0; room]);
     loop {
@@ -18,8 +31,11 @@ fn decode(mut stored: &[u8], room: usize, most: usize) -> Result<Vec<u8>, Decode
         let (taken, now) = decoder.decode(input, &mut piece, &mut NoHistory)?;
         stored = &stored[taken..];
         made.extend_from_slice(&piece[..now]);
+        if decoder.has_ended() {
+            return stored.is_empty().then_some(made).ok_or(DecodeFailed);
+        }
         if (taken, now) == (0, 0) {
-            return Ok(made);
+            return Err(DecodeFailed);
         }
     }
 }
@@ -86,10 +102,9 @@ fn a_stream_that_ends_early_is_refused_wherever_it_ends() {
                 "{end}"
             );
         }
-        let behind = [&stored[..], b"what follows is not looked at"].concat();
-        let mut made = decode(&behind, 4096, usize::MAX).unwrap();
-        made.truncate(raw.len());
-        assert!(made == raw);
+        assert!(decode(&stored, 4096, usize::MAX).unwrap() == raw);
+        let behind = [&stored[..], b"and more"].concat();
+        assert_eq!(decode(&behind, 4096, usize::MAX), Err(DecodeFailed));
     }
 }
 
@@ -133,7 +148,7 @@ fn what_was_changed_is_refused_or_decoded_as_another_one_does() {
                     stored[at] ^= 1 << random.below(8);
                 }
                 let ours = decode(&stored, 1 << 16, usize::MAX).ok();
-                let theirs = decompress_to_vec(&stored).ok();
+                let theirs = decode_by_another(&stored).ok();
                 assert!(
                     ours == theirs,
                     "{level}, ours {:?}, theirs {:?}: {stored:02x?}",
@@ -168,7 +183,7 @@ fn descriptions_at_the_limits_are_taken_and_those_beyond_refused() {
             Err(DecodeFailed),
             "{wrong:02x?}"
         );
-        assert!(decompress_to_vec(wrong).is_err(), "{wrong:02x?}");
+        assert!(decode_by_another(wrong).is_err(), "{wrong:02x?}");
     }
     let empty = [0b0000_0011, 0];
     assert_eq!(decode(&empty, 64, usize::MAX), Ok(Vec::new()));

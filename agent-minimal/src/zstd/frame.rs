@@ -5,17 +5,6 @@ use twinseal_core::decode::DecodeFailed;
 
 const MAGIC: u32 = 0xFD2F_B528;
 
-/// The magic numbers of frames that are passed over, but for their last four bits.
-const SKIPPABLE: u32 = 0x184D_2A50;
-
-/// What a range begins with, or goes on with after a frame.
-pub(super) enum Start {
-    /// A frame, behind a header of so many bytes.
-    Frame { frame: Frame, bytes: usize },
-    /// Bytes that are passed over.
-    Skippable { bytes: usize },
-}
-
 /// A frame.
 #[derive(Clone, Copy)]
 pub(super) struct Frame {
@@ -84,13 +73,10 @@ impl ContentBytes {
     }
 }
 
-impl Start {
-    pub fn read(input: &[u8]) -> Result<Self, DecodeFailed> {
+impl Frame {
+    /// What a range begins with, and the bytes of its header.
+    pub fn read(input: &[u8]) -> Result<(Self, usize), DecodeFailed> {
         let magic = number(input, 0, 4)? as u32;
-        if magic & !0xf == SKIPPABLE {
-            let bytes = number(input, 4, 4)? as usize + 8;
-            return Ok(Self::Skippable { bytes });
-        }
         let descriptor = *input.get(4).ok_or(DecodeFailed)?;
         if magic != MAGIC || descriptor & 0b1000 != 0 {
             return Err(DecodeFailed);
@@ -123,7 +109,7 @@ impl Start {
         if is_single {
             window_bytes = bytes;
         }
-        let frame = Frame {
+        let frame = Self {
             window_bytes,
             content_bytes: ContentBytes {
                 is_known: size_bytes > 0,
@@ -131,8 +117,7 @@ impl Start {
             },
             has_checksum: descriptor & 0b100 != 0,
         };
-        let bytes = at + size_bytes;
-        Ok(Self::Frame { frame, bytes })
+        Ok((frame, at + size_bytes))
     }
 }
 

@@ -6,7 +6,7 @@
 //! # Invariants
 //! - A frame that asks for a larger window than the manifest states, or than the format's limit, is refused. No length from outside makes
 //!   memory: what is older than a block is read from where it was written.
-//! - No dictionary, and no feature that RFC 8878 reserves.
+//! - One frame; no dictionary, and no feature that RFC 8878 reserves.
 //! - A checksum of a frame is passed over: whoever decodes a range compares the SHA-256 of what comes out.
 
 pub(crate) mod bits;
@@ -21,7 +21,7 @@ mod window;
 pub(crate) use sequences::values;
 
 use block::Blocks;
-use frame::{Block, BlockKind, Frame, Start};
+use frame::{Block, BlockKind, Frame};
 use literals::copy;
 use twinseal_core::decode::{DecodeFailed, History, RangeDecoder};
 use twinseal_core::wire::ZSTD_WINDOW_LOG_MAX;
@@ -39,11 +39,16 @@ pub struct Zstd {
     blocks: Blocks,
     /// Largest window of a frame.
     limit_bytes: u64,
-    /// Whether blocks follow, and of which frame.
-    in_frame: bool,
+    follows: Follows,
     frame: Frame,
-    /// Bytes that are to be passed over.
-    skip_bytes: usize,
+}
+
+/// What stands next in the range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    Frame,
+    Block,
+    Nothing,
 }
 
 impl Zstd {
@@ -54,20 +59,14 @@ impl Zstd {
             window: Window::new(),
             blocks: Blocks::new(),
             limit_bytes: 0,
-            in_frame: false,
+            follows: Follows::Frame,
             frame: Frame::NONE,
-            skip_bytes: 0,
         }
     }
 
-    /// Decodes what stands next: a frame's header, or a block and what follows the last one. Gives the bytes taken.
+    /// Decodes what stands next: the frame's header, or a block and what follows the last one. Gives the bytes taken.
     fn step(&mut self, input: &[u8], history: &mut dyn History) -> Result<usize, DecodeFailed> {
-        if self.skip_bytes > 0 {
-            let taken = self.skip_bytes.min(input.len());
-            self.skip_bytes -= taken;
-            return Ok(taken);
-        }
-        if !self.in_frame {
+        if self.follows == Follows::Frame {
             return self.begin(input);
         }
         let block = Block::read(input)?;
@@ -99,7 +98,7 @@ impl Zstd {
             if !self.frame.content_bytes.fits(made) {
                 return Err(DecodeFailed);
             }
-            self.in_frame = false;
+            self.follows = Follows::Nothing;
             taken += self.frame.checksum_bytes();
             input.get(..taken).ok_or(DecodeFailed)?;
         }
@@ -107,20 +106,14 @@ impl Zstd {
     }
 
     fn begin(&mut self, input: &[u8]) -> Result<usize, DecodeFailed> {
-        match Start::read(input)? {
-            Start::Skippable { bytes } => {
-                self.skip_bytes = bytes;
-                Ok(0)
-            }
-            Start::Frame { frame, bytes } if frame.window_bytes <= self.limit_bytes => {
-                self.window.begin_frame();
-                self.blocks.begin();
-                self.frame = frame;
-                self.in_frame = true;
-                Ok(bytes)
-            }
-            Start::Frame { .. } => Err(DecodeFailed),
+        let (frame, bytes) = Frame::read(input)?;
+        if frame.window_bytes > self.limit_bytes {
+            return Err(DecodeFailed);
         }
+        self.blocks.begin();
+        self.frame = frame;
+        self.follows = Follows::Block;
+        Ok(bytes)
     }
 }
 
@@ -134,8 +127,7 @@ impl RangeDecoder for Zstd {
     fn start(&mut self, window_log: u8) {
         let window_log = window_log.clamp(WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX);
         self.limit_bytes = 1 << window_log;
-        self.in_frame = false;
-        self.skip_bytes = 0;
+        self.follows = Follows::Frame;
         self.window.begin();
     }
 
@@ -149,17 +141,16 @@ impl RangeDecoder for Zstd {
         loop {
             // A block begins when all before it was given out by a call that has ended: it may reach back to it in the history.
             let made = self.window.give(output);
-            let left = input.get(taken..).unwrap_or(&[]);
-            if left.is_empty() && self.skip_bytes > 0 && taken == 0 {
-                return Err(DecodeFailed);
-            }
-            let has_ended = left.is_empty() && !self.in_frame;
             // Behind the first step, what is left of the input may be shorter than the next block.
-            if made > 0 || taken > 0 || output.is_empty() || has_ended {
+            if made > 0 || taken > 0 || output.is_empty() || self.follows == Follows::Nothing {
                 return Ok((taken, made));
             }
-            taken += self.step(left, history)?;
+            taken += self.step(input, history)?;
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.follows == Follows::Nothing && self.window.is_given()
     }
 }
 

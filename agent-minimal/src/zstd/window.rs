@@ -21,8 +21,6 @@ pub(super) struct Window {
     made: u64,
     given: u64,
     kept: u64,
-    /// Where the frame began.
-    frame: u64,
 }
 
 impl Window {
@@ -32,24 +30,22 @@ impl Window {
             made: 0,
             given: 0,
             kept: 0,
-            frame: 0,
         }
     }
 
     /// A new range begins; what was not given out is lost.
     pub const fn begin(&mut self) {
         (self.made, self.given, self.kept) = (0, 0, 0);
-        self.begin_frame();
     }
 
-    /// A new frame begins: no match reaches behind it.
-    pub const fn begin_frame(&mut self) {
-        self.frame = self.made;
-    }
-
-    /// Bytes of the frame that were made.
+    /// Bytes that were made.
     pub const fn made(&self) -> u64 {
-        self.made - self.frame
+        self.made
+    }
+
+    /// Whether all of them were given out.
+    pub const fn is_given(&self) -> bool {
+        self.given == self.made
     }
 
     /// Appends bytes: `fill` is given room for them, in pieces and in order, and fills each.
@@ -75,14 +71,14 @@ impl Window {
     /// Appends bytes that stand `distance` before, which may reach into themselves.
     ///
     /// # Errors
-    /// When so much of the frame is not there, or the history does not give it.
+    /// When so much is not there, or the history does not give it.
     pub fn append_earlier(
         &mut self,
         distance: u64,
         mut count: usize,
         history: &mut dyn History,
     ) -> Result<(), DecodeFailed> {
-        if distance == 0 || distance > self.made() {
+        if distance == 0 || distance > self.made {
             return Err(DecodeFailed);
         }
         // What was appended repeats what stood before it, so twice as much can be taken each time.

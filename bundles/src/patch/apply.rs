@@ -3,7 +3,7 @@
 use std::io;
 
 use sha2::{Digest, Sha256};
-use twinseal_core::decode::{DecodeFailed, History, Inflate, NoHistory, RangeDecoder};
+use twinseal_core::decode::{Inflate, RangeDecoder};
 use twinseal_core::patch::{PatchDecoder, PatchError, PatchFault};
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::wire::digest::BlobDigest;
@@ -11,7 +11,7 @@ use twinseal_core::wire::index::{Encoding, Range};
 
 use super::content::BaseContent;
 use crate::error::Error;
-use crate::read::{Bundle, ZstdDecoder};
+use crate::read::{Bundle, ZstdDecoder, decode_stream};
 
 /// Bytes that are decoded at once.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -54,13 +54,14 @@ pub fn check_alternative(
     let window_log = bundle.manifest().needs.zstd_window_log;
     for range in ranges {
         let stored = bundle.stored(range)?;
-        let mut as_it_is = AsItIs;
-        let decoder: &mut dyn RangeDecoder = match range.encoding {
-            Encoding::Stored => &mut as_it_is,
-            Encoding::Deflate => &mut *inflate,
-            Encoding::Zstd => &mut zstd,
+        let mut decoder: Option<&mut dyn RangeDecoder> = match range.encoding {
+            Encoding::Stored => None,
+            Encoding::Deflate => Some(&mut *inflate),
+            Encoding::Zstd => Some(&mut zstd),
         };
-        decoder.start(window_log);
+        if let Some(decoder) = &mut decoder {
+            decoder.start(window_log);
+        }
         let slice = match apply_range(&stored, decoder, range, base) {
             Ok(slice) => slice,
             Err(fault) => return Ok(Some(fault)),
@@ -76,24 +77,18 @@ pub fn check_alternative(
 
 fn apply_range(
     stored: &[u8],
-    decoder: &mut dyn RangeDecoder,
+    decoder: Option<&mut dyn RangeDecoder>,
     range: &Range,
     base: &BaseContent,
 ) -> Result<Vec<u8>, ApplyFault> {
     let mut patch = PatchDecoder::new(base.bytes(), range.raw_bytes);
     let mut slice = vec![0; range.raw_bytes as usize];
-    let mut pieces = vec![0; PIECE_BYTES];
-    let (mut input, mut made) = (stored, 0);
-    while !patch.is_over() {
-        let (taken, decoded) = decoder
-            .decode(input, &mut pieces, &mut NoHistory)
-            .map_err(|_| ApplyFault::Decode)?;
-        input = input.get(taken..).ok_or(ApplyFault::Decode)?;
-        let mut piece = pieces.get(..decoded).ok_or(ApplyFault::Decode)?;
-        if taken == 0 && decoded == 0 {
-            return Err(ApplyFault::Instructions(PatchFault::TooShort));
-        }
-        while !piece.is_empty() && !patch.is_over() {
+    let mut made = 0;
+    let mut follow = |mut piece: &[u8]| {
+        while !piece.is_empty() {
+            if patch.is_over() {
+                return Err(ApplyFault::Instructions(PatchFault::TooLong));
+            }
             let room = slice.get_mut(made..).unwrap_or_default();
             let read = |offset: u64, buffer: &mut [u8]| base.read_at(offset, buffer);
             let progress = patch
@@ -105,30 +100,16 @@ fn apply_range(
             made += progress.made;
             piece = piece.get(progress.taken..).unwrap_or_default();
         }
-        if !piece.is_empty() {
-            return Err(ApplyFault::Instructions(PatchFault::TooLong));
-        }
+        Ok(())
+    };
+    let wrong = || ApplyFault::Decode;
+    match decoder {
+        Some(decoder) => decode_stream(decoder, stored, &mut vec![0; PIECE_BYTES], wrong, follow)?,
+        None => follow(stored)?,
     }
-    Ok(slice)
-}
-
-/// Instructions that were not compressed.
-struct AsItIs;
-
-impl RangeDecoder for AsItIs {
-    fn start(&mut self, _window_log: u8) {}
-
-    fn decode(
-        &mut self,
-        input: &[u8],
-        output: &mut [u8],
-        _history: &mut dyn History,
-    ) -> Result<(usize, usize), DecodeFailed> {
-        let bytes = input.len().min(output.len());
-        let (Some(from), Some(to)) = (input.get(..bytes), output.get_mut(..bytes)) else {
-            return Err(DecodeFailed);
-        };
-        to.copy_from_slice(from);
-        Ok((bytes, bytes))
+    if patch.is_over() {
+        Ok(slice)
+    } else {
+        Err(ApplyFault::Instructions(PatchFault::TooShort))
     }
 }

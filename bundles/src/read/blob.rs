@@ -7,12 +7,12 @@ use std::io::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use twinseal_core::decode::{Inflate, NoHistory, RangeDecoder};
+use twinseal_core::decode::{Inflate, RangeDecoder};
 use twinseal_core::error::{BundleInvalid, Field, Part};
 use twinseal_core::verify::digest::VerityDigest;
 use twinseal_core::wire::index::{Encoding, Range};
 
-use super::{Bundle, IndexedBlob, PIECE_BYTES, ZstdDecoder, core};
+use super::{Bundle, IndexedBlob, PIECE_BYTES, ZstdDecoder, core, decode_stream};
 use crate::error::{Error, FileOperation};
 
 impl Bundle {
@@ -102,22 +102,18 @@ impl<'b> BlobReader<'b> {
                 stored_offset: range.stored_offset,
             })
         };
-        let (mut input, mut left) = (stored.as_slice(), range.raw_bytes as usize);
-        while left > 0 {
-            let room = left.min(self.output.len());
-            let room = self.output.get_mut(..room).unwrap_or(&mut []);
-            let (taken, made) = decoder
-                .decode(input, room, &mut NoHistory)
-                .map_err(|_| wrong())?;
-            if taken == 0 && made == 0 {
+        let mut made_bytes = 0;
+        let mut take = |made: &[u8]| {
+            made_bytes += made.len();
+            if made_bytes > range.raw_bytes as usize {
                 return Err(wrong());
             }
-            input = input.get(taken..).ok_or_else(wrong)?;
-            let made = room.get(..made).ok_or_else(wrong)?;
             self.digest.update(made);
-            out.write_all(made)
-                .map_err(FileOperation::Write.on(target))?;
-            left -= made.len();
+            out.write_all(made).map_err(FileOperation::Write.on(target))
+        };
+        decode_stream(decoder, &stored, &mut self.output, wrong, &mut take)?;
+        if made_bytes < range.raw_bytes as usize {
+            return Err(wrong());
         }
         Ok(())
     }

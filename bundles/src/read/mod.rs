@@ -10,7 +10,7 @@ mod blob;
 mod decode;
 mod name;
 
-pub use decode::ZstdDecoder;
+pub use decode::{ZstdDecoder, decode_stream};
 pub use name::{BlobName, find, image_slot};
 
 use std::fs::File;

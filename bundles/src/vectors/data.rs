@@ -95,6 +95,82 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
             with_first_range(&base.draft, &frame(&raw, 20)?, Encoding::Zstd),
         ),
         refused(
+            "zstd-window-at-once",
+            "a zstd frame that states its size asks for a larger window than the manifest states",
+            decodes,
+            with_first_range(
+                &base.draft,
+                &plain_frame(&raw, WINDOW_1_MIB, true),
+                Encoding::Zstd,
+            ),
+        ),
+        refused(
+            "zstd-block",
+            "a zstd block is longer than the window of its frame",
+            decodes,
+            with_first_range(
+                &base.draft,
+                &plain_frame(&raw, WINDOW_1_KIB, true),
+                Encoding::Zstd,
+            ),
+        ),
+        refused(
+            "zstd-unended",
+            "no block of a zstd frame is its last one",
+            decodes,
+            with_first_range(
+                &base.draft,
+                &plain_frame(&raw, WINDOW_4_KIB, false),
+                Encoding::Zstd,
+            ),
+        ),
+        refused(
+            "zstd-behind",
+            "a byte follows a zstd frame",
+            decodes,
+            with_first_range(
+                &base.draft,
+                &[&frame(&raw, 10)?[..], &[0]].concat(),
+                Encoding::Zstd,
+            ),
+        ),
+        refused("zstd-two-frames", "a range is two zstd frames", decodes, {
+            let (one, other) = raw.split_at(raw.len() / 2);
+            let both = [frame(one, 10)?, frame(other, 10)?].concat();
+            with_first_range(&base.draft, &both, Encoding::Zstd)
+        }),
+        refused(
+            "zstd-skippable",
+            "a zstd frame that is to be passed over stands before the other one",
+            decodes,
+            {
+                let skippable = b"\x50\x2a\x4d\x18\x04\0\0\0four";
+                let both = [&skippable[..], &frame(&raw, 10)?].concat();
+                with_first_range(&base.draft, &both, Encoding::Zstd)
+            },
+        ),
+        refused(
+            "deflate-behind",
+            "a byte follows a DEFLATE stream",
+            decodes,
+            with_first_range(
+                &deflate,
+                &[&deflated(&raw)[..], &[0]].concat(),
+                Encoding::Deflate,
+            ),
+        ),
+        refused(
+            "deflate-unended",
+            "no block of a DEFLATE stream is its last one",
+            decodes,
+            {
+                let length = raw.len() as u16;
+                let header = [length.to_le_bytes(), (!length).to_le_bytes()].concat();
+                let stream = [&[0][..], &header, &raw].concat();
+                with_first_range(&deflate, &stream, Encoding::Deflate)
+            },
+        ),
+        refused(
             "deflate-garbage",
             "a range is no DEFLATE stream",
             decodes,
@@ -106,18 +182,14 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
             decodes,
             {
                 let part = raw.get(..raw.len() - 1).unwrap_or(&[]);
-                with_first_range(
-                    &deflate,
-                    &miniz_oxide::deflate::compress_to_vec(part, 9),
-                    Encoding::Deflate,
-                )
+                with_first_range(&deflate, &deflated(part), Encoding::Deflate)
             },
         ),
     ])
 }
 
 /// The bytes of the first range, decoded.
-fn first_range(draft: &Draft) -> Vec<u8> {
+pub(super) fn first_range(draft: &Draft) -> Vec<u8> {
     let Some(Record::Range(range)) = draft.records.get(1) else {
         return Vec::new();
     };
@@ -126,7 +198,7 @@ fn first_range(draft: &Draft) -> Vec<u8> {
 }
 
 /// The draft with other stored bytes for its first range, everything about them right, signed.
-fn with_first_range(draft: &Draft, stored: &[u8], encoding: Encoding) -> Vec<u8> {
+pub(super) fn with_first_range(draft: &Draft, stored: &[u8], encoding: Encoding) -> Vec<u8> {
     let mut draft = draft.clone();
     let Some(Record::Range(old)) = draft.records.get(1).copied() else {
         return Vec::new();
@@ -155,6 +227,24 @@ fn with_first_range(draft: &Draft, stored: &[u8], encoding: Encoding) -> Vec<u8>
     draft.manifest.data_parts.iter_mut().for_each(shift);
     draft.manifest.needs.range_bytes = draft.manifest.needs.range_bytes.max(stored.len() as u32);
     draft.signed_by(&[&first_key()])
+}
+
+fn deflated(raw: &[u8]) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec(raw, 9)
+}
+
+/// Windows as they stand in a frame.
+const WINDOW_1_KIB: u8 = 0;
+const WINDOW_4_KIB: u8 = 2 << 3;
+const WINDOW_1_MIB: u8 = 10 << 3;
+
+/// A zstd frame that states its size, with one block that is stored as it is.
+fn plain_frame(raw: &[u8], window: u8, is_last: bool) -> Vec<u8> {
+    let bytes = raw.len() as u32;
+    let size = bytes.to_le_bytes();
+    let [low, middle, high, _] = (bytes << 3 | u32::from(is_last)).to_le_bytes();
+    let header = [0x28, 0xb5, 0x2f, 0xfd, 0b1000_0000, window];
+    [&header[..], &size, &[low, middle, high], raw].concat()
 }
 
 /// A zstd frame with this window, however little it holds: it is made as a stream whose length is not known in advance.

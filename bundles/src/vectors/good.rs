@@ -1,11 +1,16 @@
 //! Bundles that must be accepted: a reader that is too strict fails here.
 
+use std::io::{self, Write};
+
 use twinseal_core::wire::digest::BlobDigest;
 use twinseal_core::wire::index::{
     Alternative, BLOCK_BYTES, Encoding, METHOD_PATCH, Range, Record, Removed, Role,
 };
 use twinseal_core::wire::manifest::Route;
 
+use zstd::zstd_safe::CParameter;
+
+use super::data::{first_range, with_first_range};
 use super::draft::{Draft, Recipe};
 use super::{Base, Vector, accepted, first_key, second_key, strange_key};
 use crate::assemble::{Compression, full_route};
@@ -46,6 +51,16 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
             "good-parts",
             "the data is in several entries, as in a bundle over 8 GiB",
             parts.signed_by(&first),
+        ),
+        accepted(
+            "good-checksum",
+            "a zstd frame has a checksum, and it is wrong: nobody looks at it",
+            {
+                let raw = first_range(&base.draft);
+                let mut frame = frame_with_checksum(&raw).map_err(Error::Compress)?;
+                frame.iter_mut().rev().take(1).for_each(|last| *last ^= 1);
+                with_first_range(&base.draft, &frame, Encoding::Zstd)
+            },
         ),
         accepted(
             "good-two-signers",
@@ -91,6 +106,14 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
             image_only(base),
         ),
     ])
+}
+
+fn frame_with_checksum(raw: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3)?;
+    encoder.set_parameter(CParameter::WindowLog(10))?;
+    encoder.include_checksum(true)?;
+    encoder.write_all(raw)?;
+    encoder.finish()
 }
 
 fn strange(base: &Base<'_>) -> Vec<u8> {

@@ -193,8 +193,10 @@ impl Writing {
         };
         let mut sha256 = Sha256::new();
         let mut done = 0;
-        while done < range.raw_bytes {
-            let room = piece(output, u64::from(range.raw_bytes - done));
+        while !decoder.has_ended() {
+            let left = range.raw_bytes - done;
+            // When all is made, only the end of the stream may follow.
+            let room = piece(output, left.max(1).into());
             let mut history = Written {
                 storage,
                 start: range.raw_offset,
@@ -205,7 +207,7 @@ impl Writing {
                 .map_err(|DecodeFailed| history.failed.map_or(wrong.into(), Error::from))?;
             stored.pass(taken).ok_or(wrong)?;
             let made_bytes = room.get(..made).ok_or(wrong)?;
-            if made == 0 && taken == 0 {
+            if made as u64 > left.into() || (made == 0 && taken == 0 && !decoder.has_ended()) {
                 return Err(wrong.into());
             }
             if made > 0 {
@@ -216,6 +218,9 @@ impl Writing {
                 storage.write(range.raw_offset + u64::from(done), made_bytes)?;
                 done += made as u32;
             }
+        }
+        if done < range.raw_bytes || !stored.next(range)?.is_empty() {
+            return Err(wrong.into());
         }
         // Without a digest of its own the range gives its whole blob, whose digest is compared next.
         if !range.has_raw_sha256() || sha256.finalize().as_slice() == range.raw_sha256 {

@@ -138,7 +138,7 @@ impl<'r> PatchedRange<'r> {
         let wrong = BundleInvalid::RangeDecodes {
             stored_offset: self.range.stored_offset,
         };
-        loop {
+        while !decoder.has_ended() {
             let mut history = Kept {
                 storage,
                 start: self.history_start,
@@ -148,11 +148,16 @@ impl<'r> PatchedRange<'r> {
                 .decode(stored.next(self.range)?, instructions, &mut history)
                 .map_err(|DecodeFailed| history.failed.map_or(wrong.into(), Error::from))?;
             stored.pass(taken).ok_or(wrong)?;
-            if (taken, decoded) == (0, 0) {
-                return Ok(());
+            if (taken, decoded) == (0, 0) && !decoder.has_ended() {
+                return Err(wrong.into());
             }
             let piece = instructions.get(..decoded).ok_or(wrong)?;
             self.follow(piece, made, storage)?;
+        }
+        if stored.next(self.range)?.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong.into())
         }
     }
 

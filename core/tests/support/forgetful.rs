@@ -1,11 +1,13 @@
 //! A codec with a long memory whose decoder has none: it stands for a decoder of zstd that reads its window from the history.
 //!
-//! A step is 0, a length of two bytes and so many bytes; or 1, a length of two bytes and a distance of four: bytes that were made before.
+//! A step is 0, a length of two bytes and so many bytes; or 1, a length of two bytes and a distance of four: bytes that were made before;
+//! or 2, the end.
 
 use std::collections::HashMap;
 use twinseal_core::decode::{DecodeFailed, History, RangeDecoder};
 
 const HEAD_BYTES: usize = 3;
+const END: u8 = 2;
 const COPY_BYTES: usize = HEAD_BYTES + 4;
 const KEY_BYTES: usize = 32;
 const STEP_MAX_BYTES: usize = 60_000;
@@ -41,6 +43,7 @@ pub fn encode(raw: &[u8]) -> Vec<u8> {
         }
     }
     flush(&mut literals, &mut stored);
+    stored.push(END);
     stored
 }
 
@@ -53,11 +56,12 @@ pub struct Forgetful {
     distance: Option<u64>,
     /// Bytes that were read in the history.
     pub recalled: usize,
+    has_ended: bool,
 }
 
 impl RangeDecoder for Forgetful {
     fn start(&mut self, _window_log: u8) {
-        (self.made, self.left) = (0, 0);
+        (self.made, self.left, self.has_ended) = (0, 0, false);
     }
 
     fn decode(
@@ -69,6 +73,11 @@ impl RangeDecoder for Forgetful {
         let (mut taken, mut made) = (0, 0);
         while made < output.len() {
             if self.left == 0 {
+                if input.get(taken) == Some(&END) {
+                    self.has_ended = true;
+                    taken += 1;
+                    break;
+                }
                 let Some([kind, low, high]) = input.get(taken..taken + HEAD_BYTES) else {
                     break;
                 };
@@ -108,5 +117,9 @@ impl RangeDecoder for Forgetful {
         history.keep(self.made, &output[..made])?;
         self.made += made as u64;
         Ok((taken, made))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended
     }
 }

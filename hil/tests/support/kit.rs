@@ -77,8 +77,20 @@ impl Bench {
         assert_eq!(self.run(0, &base, &["select"], None), 0);
     }
 
+    /// A device of this name, as the bench provisioned it.
+    pub fn device(&self, name: &str) -> PathBuf {
+        let device = self.at(name);
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(self.at("base"))
+            .arg(&device)
+            .status();
+        assert!(copied.unwrap().success());
+        device
+    }
+
     /// Runs an agent on a device; gives its exit code.
-    fn run(&self, agent: usize, device: &Path, words: &[&str], input: Option<&Path>) -> i32 {
+    pub fn run(&self, agent: usize, device: &Path, words: &[&str], input: Option<&Path>) -> i32 {
         let mut command = Command::new(&self.agents[agent]);
         command
             .arg("--device")
@@ -96,13 +108,7 @@ impl Bench {
         name: &str,
         way: Way,
     ) -> (i32, BTreeMap<PathBuf, Vec<u8>>) {
-        let device = self.at(device);
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg(self.at("base"))
-            .arg(&device)
-            .status();
-        assert!(copied.unwrap().success());
+        let device = self.device(device);
         let bundle = self.at("kit").join(name);
         let source = match way {
             Way::File => bundle.display().to_string(),
