@@ -292,7 +292,9 @@ impl<'t> Web<'t> {
     fn ask(&mut self, first: u64, last: u64) -> Result<Head, NetProblem> {
         let request = self.text(first, last)?;
         if !self.is_connected {
-            let address = self.transport.address_of(self.target.host())?;
+            // Where a name has several addresses, one of them may be dead: the next try asks another one.
+            let turn = self.retry.tried;
+            let address = self.transport.address_of(self.target.host(), turn)?;
             self.transport.connect(address, self.target.port())?;
             self.is_connected = true;
         }

@@ -13,6 +13,7 @@ use heapless::Vec;
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, SendFlags, SocketType, connect, recv, send};
 use rustix::rand::{GetRandomFlags, getrandom};
+use smoltcp::config::DNS_MAX_RESULT_COUNT;
 use smoltcp::wire::{
     DnsFlags, DnsOpcode, DnsPacket, DnsQueryType, DnsQuestion, DnsRcode, DnsRecord, DnsRecordData,
     DnsRepr,
@@ -26,6 +27,9 @@ const FILE_MAX_BYTES: usize = 8 * 1024;
 
 /// Name servers that are asked (`MAXNS` of resolv.h).
 const SERVERS_MAX: usize = 3;
+
+/// Addresses of a name that are tried, as many as the other IP stack does.
+const ADDRESSES_MAX: usize = DNS_MAX_RESULT_COUNT;
 
 const PORT: u16 = 53;
 
@@ -47,12 +51,13 @@ enum Answer {
     Nothing,
 }
 
-/// The address of a server; what is an address already is not asked for.
+/// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it is.
 ///
 /// # Errors
 /// [`NetProblem`] when nobody knows the name, or nobody answers by `end`.
 pub fn address_of(
     host: &str,
+    turn: u32,
     end: Moment,
     attendant: &dyn Attendant,
 ) -> Result<Ipv4Addr, NetProblem> {
@@ -69,8 +74,8 @@ pub fn address_of(
         return Err(NetProblem::NoNameServer);
     }
     for server in servers.iter().cycle() {
-        let turn = Moment::now().after(TURN).min(end);
-        match ask(*server, &name, turn, attendant) {
+        let late = Moment::now().after(TURN).min(end);
+        match ask(*server, &name, turn, late, attendant) {
             Ok(Answer::Address(address)) => return Ok(address),
             Ok(Answer::NoSuchName) => return Err(NetProblem::NameUnknown),
             // One that refuses at once is not asked again at once.
@@ -145,6 +150,7 @@ fn name_of(host: &str) -> Option<Vec<u8, NAME_MAX_BYTES>> {
 fn ask(
     server: Ipv4Addr,
     name: &[u8],
+    turn: u32,
     end: Moment,
     attendant: &dyn Attendant,
 ) -> Result<Answer, NetProblem> {
@@ -162,7 +168,7 @@ fn ask(
         wait(&socket, PollFlags::IN, end, late, attendant)?;
         let came = recv(&socket, &mut message[..], RecvFlags::empty());
         let (bytes, _) = came.map_err(|_| NetProblem::NameSilent)?;
-        if let Some(answer) = answer(message.get(..bytes).unwrap_or_default(), number, name) {
+        if let Some(answer) = answer(message.get(..bytes).unwrap_or_default(), number, name, turn) {
             return Ok(answer);
         }
     }
@@ -188,7 +194,7 @@ fn question<'m>(
 }
 
 /// What a message answers; `None` when it is no answer to the question.
-fn answer(message: &[u8], number: u16, name: &[u8]) -> Option<Answer> {
+fn answer(message: &[u8], number: u16, name: &[u8], turn: u32) -> Option<Answer> {
     let packet = DnsPacket::new_checked(message).ok()?;
     let is_answer = packet.transaction_id() == number
         && packet.flags().contains(DnsFlags::RESPONSE)
@@ -208,16 +214,22 @@ fn answer(message: &[u8], number: u16, name: &[u8]) -> Option<Answer> {
             Answer::Nothing
         });
     }
+    let mut addresses = Vec::<Ipv4Addr, ADDRESSES_MAX>::new();
+    let mut nothing = Answer::NoSuchName;
     for _ in 0..packet.answer_record_count() {
         let Ok((behind, record)) = DnsRecord::parse(rest) else {
-            return Some(Answer::Nothing);
+            nothing = Answer::Nothing;
+            break;
         };
         if let DnsRecordData::A(address) = record.data {
-            return Some(Answer::Address(address));
+            // As many fit as are tried.
+            let _ = addresses.push(address);
         }
         rest = behind;
     }
-    Some(Answer::NoSuchName)
+    let which = turn.checked_rem(addresses.len() as u32);
+    let address = which.and_then(|which| addresses.get(which as usize));
+    Some(address.map_or(nothing, |one| Answer::Address(*one)))
 }
 
 #[cfg(test)]
@@ -269,8 +281,12 @@ mod tests {
     }
 
     fn address(message: &[u8]) -> Option<Ipv4Addr> {
+        address_in_turn(message, 0)
+    }
+
+    fn address_in_turn(message: &[u8], turn: u32) -> Option<Ipv4Addr> {
         let name = name_of("A.example").unwrap();
-        match answer(message, 0x1234, &name)? {
+        match answer(message, 0x1234, &name, turn)? {
             Answer::Address(address) => Some(address),
             Answer::NoSuchName => Some([0, 0, 0, 0].into()),
             Answer::Nothing => Some([255; 4].into()),
@@ -281,6 +297,11 @@ mod tests {
     fn answers_are_read_and_what_is_none_is_passed_over() {
         let found = message(0, &[(5, b"\x01b\xc0\x0e"), (1, &[10, 0, 0, 7])]);
         assert_eq!(address(&found), Some([10, 0, 0, 7].into()));
+        let several = message(0, &[(1, &[10, 0, 0, 7]), (1, &[10, 0, 0, 8])]);
+        for (turn, last) in [(0, 7), (1, 8), (2, 7)] {
+            let found = address_in_turn(&several, turn);
+            assert_eq!(found, Some([10, 0, 0, last].into()));
+        }
         assert_eq!(address(&message(0, &[])), Some([0; 4].into()));
         assert_eq!(address(&message(3, &[])), Some([0; 4].into()));
         assert_eq!(address(&message(2, &[])), Some([255; 4].into()));

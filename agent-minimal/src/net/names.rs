@@ -8,11 +8,12 @@ use smoltcp::socket::dns::{GetQueryResultError, Socket};
 use smoltcp::wire::{DnsQueryType, IpAddress};
 
 impl Stack<'_> {
-    /// The address of a server; what is an address already is not asked for.
+    /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it
+    /// is.
     ///
     /// # Errors
     /// [`NetProblem`] when nobody knows the name, or nobody answers.
-    pub fn resolve(&mut self, host: &str) -> Result<Ipv4Addr, NetProblem> {
+    pub fn resolve(&mut self, host: &str, turn: u32) -> Result<Ipv4Addr, NetProblem> {
         if let Some(address) = dotted(host) {
             return Ok(address);
         }
@@ -39,8 +40,11 @@ impl Stack<'_> {
                     return Err(NetProblem::NameFailed);
                 }
                 Ok(addresses) => {
-                    let address = addresses.iter().map(|IpAddress::Ipv4(one)| *one).next();
-                    return address.ok_or(NetProblem::NameUnknown);
+                    let which = turn.checked_rem(addresses.len() as u32);
+                    let address = which.and_then(|which| addresses.get(which as usize));
+                    return address
+                        .map(|IpAddress::Ipv4(one)| *one)
+                        .ok_or(NetProblem::NameUnknown);
                 }
             }
         }

@@ -15,6 +15,9 @@ use twinseal_minimal::net::{Attendant, Patience};
 /// The serving machine.
 pub const SERVER: &str = "10.77.0.1";
 
+/// An address at which nobody is.
+pub const DEAD: &str = "10.77.0.77";
+
 /// Another address of it, in a network to which only a router leads.
 pub const BEHIND_ROUTER: &str = "192.0.2.9";
 
@@ -150,13 +153,15 @@ pub fn start_nginx(folder: &Path) -> Running {
     nginx
 }
 
-/// Starts `dnsmasq`: addresses, and one name.
+/// Starts `dnsmasq`: addresses, a name, and one with two addresses.
 pub fn start_dnsmasq(folder: &Path) -> Running {
     let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
     let known = format!("--address=/updates.example/{SERVER}");
+    // What is named last is given first: an address at which nobody is.
+    let several = [SERVER, DEAD].map(|address| format!("--address=/several.example/{address}"));
     let servers = [
         // Several are in the order in which they are to be used; at the other one nobody is.
-        format!("--dhcp-option=option:router,{SERVER},10.77.0.77"),
+        format!("--dhcp-option=option:router,{SERVER},{DEAD}"),
         format!("--dhcp-option=option:dns-server,{SERVER}"),
     ];
     start(&[
@@ -173,7 +178,10 @@ pub fn start_dnsmasq(folder: &Path) -> Running {
         "--bind-interfaces",
         "--dhcp-range=10.77.0.50,10.77.0.60,1h",
         "--dhcp-authoritative",
+        "--no-round-robin",
         &known,
+        &several[0],
+        &several[1],
         &leases,
         &servers[0],
         &servers[1],

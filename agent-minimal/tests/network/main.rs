@@ -57,6 +57,9 @@ fn dhcp_names_and_ranges_of_the_servers_of_others() {
             let far = Url::parse(&format!("http://{}/b.tseal", lab::BEHIND_ROUTER)).unwrap();
             assert!(read_all(stack, &far, bundle.len(), 100_000) == Ok(bundle.clone()));
             assert_eq!(listener.heard("try"), 0, "nothing had to be tried again");
+            let several = Url::parse("http://several.example/b.tseal").unwrap();
+            assert_eq!(Web::open(stack, &several).err(), None);
+            assert_eq!(listener.heard("the server cannot be reached"), 1);
             let unknown = Url::parse("http://nobody.example/b.tseal").unwrap();
             assert_eq!(
                 Web::open(stack, &unknown).err(),
@@ -256,6 +259,8 @@ fn names_and_ranges_of_the_servers_of_others_through_the_kernel() {
         assert!(read == Ok(Ok(bundle)));
         assert_eq!(listener.heard("try"), 0, "nothing had to be tried again");
         assert_eq!(get("alias.example", "b.tseal"), Ok(None));
+        assert_eq!(get("several.example", "b.tseal"), Ok(None));
+        assert_eq!(listener.heard("the server cannot be reached, at byte 0"), 1);
         lab::put(
             "/etc/resolv.conf",
             &format!("nameserver {SERVER}\n"),
@@ -273,7 +278,7 @@ fn names_and_ranges_of_the_servers_of_others_through_the_kernel() {
             get("updates.example:9", ""),
             Ok(Some(NetProblem::NotReached))
         );
-        assert_eq!(listener.heard("the server cannot be reached, at byte 0"), 3);
+        assert_eq!(listener.heard("the server cannot be reached, at byte 0"), 4);
         lab::put("/etc/resolv.conf", "nameserver 10.77.0.77\n", folder.path());
         assert_eq!(get("updates.example", ""), Ok(Some(NetProblem::NameSilent)));
         lab::put("/etc/resolv.conf", "# nobody\n", folder.path());
