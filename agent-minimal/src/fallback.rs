@@ -22,8 +22,10 @@ use twinseal_platform_linux::read_front;
 /// What a refusal does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The firmware is told to boot this set.
+    /// The firmware is told to boot this set, which was committed.
     Other(Set),
+    /// The same for one that is on trial.
+    Trial(Set),
     /// The firmware does what it does: a trial's default set is its default too.
     Restart,
     /// The other set may not start either, as far as is known: there is the recovery.
@@ -42,9 +44,13 @@ where
     let Some(Loaded::Record(record)) = loaded else {
         return Next::Recover;
     };
-    let on_trial = record.trial().is_some_and(|trial| trial.set == set);
-    if on_trial && !is_over {
+    let on_trial = record.trial().map(|trial| trial.set);
+    if on_trial == Some(set) && !is_over {
         return Next::Restart;
+    }
+    if on_trial == Some(set.other()) {
+        // The power failed between arming it and telling the firmware.
+        return Next::Trial(set.other());
     }
     if record.is_bad(set.other()) {
         return Next::Recover;
@@ -59,9 +65,10 @@ where
 /// that was refused already, and is refused again, sent the device to one that did not get as far as its own `/init`.
 pub fn try_once(next: Next, state: &str, set: Set) -> Next {
     match next {
-        Next::Other(_) if Set::BOTH.iter().any(|set| was_refused(state, *set)) => Next::Recover,
+        Next::Restart => Next::Restart,
+        _ if Set::BOTH.iter().any(|set| was_refused(state, *set)) => Next::Recover,
         // Where that is not kept, two sets would send the device to each other for ever.
-        Next::Other(_) if !note_refusal(state, set) => Next::Recover,
+        Next::Other(_) | Next::Trial(_) if !note_refusal(state, set) => Next::Recover,
         next => next,
     }
 }
@@ -269,6 +276,9 @@ mod tests {
         let record = record_with_trial_of_b();
         let front_of_a = front(&release);
         assert_eq!(next(&record, Set::B, false, &front_of_a), Next::Restart);
+        // It waits, and the set that had to tell the firmware is refused.
+        let waits = next(&record, Set::A, false, &front_of_a);
+        assert_eq!(waits, Next::Trial(Set::B));
         // The record of that trial committed something else in A than what lies there.
         assert_eq!(next(&record, Set::B, true, &front_of_a), Next::Recover);
         assert_ne!(Sha256::digest(&release).as_slice(), MANIFEST);
@@ -321,7 +331,10 @@ mod tests {
         let other = Next::Other(Set::B);
         assert_eq!(try_once(Next::Restart, path, Set::A), Next::Restart);
         assert_eq!(try_once(Next::Recover, path, Set::A), Next::Recover);
-        assert_eq!(try_once(other, path, Set::A), other);
+        for other in [other, Next::Trial(Set::B)] {
+            forget_refusals(path);
+            assert_eq!(try_once(other, path, Set::A), other);
+        }
         // Set B was refused, or the firmware could not start it at all and came back to A.
         assert_eq!(try_once(Next::Other(Set::A), path, Set::B), Next::Recover);
         assert_eq!(try_once(other, path, Set::A), Next::Recover);

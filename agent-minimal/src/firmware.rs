@@ -44,7 +44,6 @@ pub fn boot_next(devices: &Devices<'_>, set: Set) -> bool {
 }
 
 /// The same for a set that was just installed.
-#[cfg(feature = "net")]
 pub fn try_next(devices: &Devices<'_>, set: Set) -> bool {
     order_next(devices, set, SystemdBootLoader::try_once)
 }

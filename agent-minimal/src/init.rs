@@ -116,9 +116,12 @@ pub fn run(process: &dyn Process) -> ! {
         Next::Other(set) if firmware::boot_next(&known.devices, set) => {
             wait_and_restart("restarting, the other set is next")
         }
+        Next::Trial(set) if firmware::try_next(&known.devices, set) => {
+            wait_and_restart("restarting, the set on trial is next")
+        }
         Next::Restart => {}
-        Next::Other(_) | Next::Recover if refusal.is_past_initramfs() => {}
-        Next::Other(_) | Next::Recover => {
+        _ if refusal.is_past_initramfs() => {}
+        _ => {
             // Before it, too: the power may fail while it waits for a server, and the next start then tries the sets again.
             start_over();
             recover(&line, &known, known.rebuilt(&refusal), process);
