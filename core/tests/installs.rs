@@ -6,7 +6,9 @@ use support::*;
 use twinseal_core::error::{BundleInvalid, Error, PolicyRefused, StorageFault};
 use twinseal_core::source::{Seekable, Stream};
 use twinseal_core::storage::Space;
-use twinseal_core::wire::index::Encoding;
+use twinseal_core::wire::digest::BlobDigest;
+use twinseal_core::wire::index::{Encoding, Record, Role};
+use twinseal_core::wire::manifest::PayloadKind;
 
 #[test]
 fn a_fresh_device_gets_everything() {
@@ -316,6 +318,61 @@ fn a_medium_that_loses_a_bit_is_found_out() {
         );
         assert!(!device.bootable);
     }
+}
+
+/// Nobody has compared an image of many ranges as a whole before it is read back. That it is not what its name says may be the medium's
+/// fault or the builder's.
+#[test]
+fn whose_fault_it_is_that_an_image_is_not_what_its_name_says_is_found_out() {
+    let release = Release::sealed(1);
+    let bundle = release.build();
+    let wrong = BlobDigest::sha256([0xff; 32]);
+    let contradictory = release.build_with(
+        |records| {
+            for record in records {
+                if let Record::Blob(blob) = record
+                    && blob.role == Role::Image
+                {
+                    assert!(blob.ranges > 1);
+                    blob.digest = wrong;
+                }
+            }
+        },
+        |manifest| {
+            for payload in &mut manifest.payloads {
+                if let PayloadKind::Image { .. } = payload.kind {
+                    payload.digest = wrong;
+                }
+            }
+        },
+    );
+    let options = Options::default();
+    let mut device = Device::new();
+    let refused = install(&contradictory, &mut device, &options).unwrap_err();
+    let expected = BundleInvalid::BlobDigest { digest: wrong };
+    assert_eq!(refused, Error::from(expected));
+    assert!(!device.bootable);
+    // All of it is bad, or what the second look reads first.
+    for bad_image_reads in [100, 4] {
+        let mut device = Device {
+            bad_image_reads,
+            ..Device::new()
+        };
+        let refused = install(&bundle, &mut device, &options).unwrap_err();
+        assert!(
+            matches!(refused, Error::Storage(error) if error.fault == StorageFault::ReadBack),
+            "{refused:?}"
+        );
+        assert!(!device.bootable);
+    }
+    // It was a fault of the first look alone: looked at once more, all of it is right.
+    let mut device = Device {
+        bad_image_reads: 1,
+        ..Device::new()
+    };
+    let done = install(&bundle, &mut device, &options).unwrap();
+    assert_holds(&device, &release);
+    assert_eq!(done.tally.present_bytes, 0, "it was written");
 }
 
 #[test]

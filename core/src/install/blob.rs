@@ -27,6 +27,8 @@ pub(super) struct Writing {
     left: u64,
     /// The running digest. An image of many ranges that will be read back needs none: its digest is taken from the medium.
     digest: Option<VerityDigest>,
+    /// All of it was written, and the medium gave back something else: every range must be there.
+    is_doubted: bool,
 }
 
 impl Writing {
@@ -40,7 +42,25 @@ impl Writing {
             patch: None,
             left,
             digest: (!from_medium).then(VerityDigest::new),
+            is_doubted: false,
         }
+    }
+
+    /// A blob that is written, whose ranges are compared one by one.
+    pub fn doubted(blob: Blob) -> Self {
+        Self {
+            blob,
+            way: Way::Whole,
+            patch: None,
+            left: blob.size,
+            digest: Some(VerityDigest::new()),
+            is_doubted: true,
+        }
+    }
+
+    /// Whether a range that is not there is the medium's fault.
+    pub const fn is_doubted(&self) -> bool {
+        self.is_doubted
     }
 
     /// Whether nothing of it was left, so that every range will be asked for.
@@ -105,7 +125,9 @@ impl Writing {
         };
         if there {
             self.digest = digest;
-            session.count_present(u64::from(range.raw_bytes));
+            if !self.is_doubted {
+                session.count_present(u64::from(range.raw_bytes));
+            }
         }
         Ok(there)
     }

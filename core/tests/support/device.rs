@@ -31,6 +31,8 @@ pub struct Device {
     pub changes: u32,
     /// Flips a bit of what is read back after `settle`.
     pub bad_medium: bool,
+    /// Flips a bit in so many reads of an image after `settle`.
+    pub bad_image_reads: u32,
     pub settled: bool,
     /// So many objects wait to be brought to the medium together; 0: none does.
     pub batch: usize,
@@ -198,7 +200,11 @@ impl Storage for Device {
         Ok((self.bytes().len() as u64).min(blob.size))
     }
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let spoil = (self.bad_medium || (self.bad_batch && self.draining)) && self.settled;
+        let is_image = self.open.as_ref().is_some_and(|open| open.1 == Role::Image);
+        let bad_image = is_image && self.settled && self.bad_image_reads > 0;
+        self.bad_image_reads -= u32::from(bad_image);
+        let spoil =
+            (self.bad_medium || (self.bad_batch && self.draining)) && self.settled || bad_image;
         let bytes = self.bytes();
         let from = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(from.ok_or(failure(StorageOperation::Read, StorageFault::Short))?);

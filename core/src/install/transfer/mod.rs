@@ -35,7 +35,7 @@ pub(super) struct Transfer {
     seams: Seams,
     blob: Option<Current>,
     task: Task,
-    /// The first record after that of the blob, if it is fetched by a patch.
+    /// The first record after that of the blob, if it is fetched by a patch, or is an image that may be doubted.
     blob_start: Option<Walk>,
     /// Alternatives of the blob that were passed.
     alternatives: u16,
@@ -391,7 +391,8 @@ impl Transfer {
         self.blobs += 1;
         self.looked_up += 1;
         (self.alternatives, self.given_up, self.fetched_bytes) = (0, 0, 0);
-        self.blob_start = (way != Way::Whole).then(|| self.walk.again());
+        let may_come_again = way != Way::Whole || blob.role == Role::Image;
+        self.blob_start = may_come_again.then(|| self.walk.again());
         if blob.role != Role::Object {
             publishing::drain(session, storage)?;
         }
@@ -465,6 +466,11 @@ impl Transfer {
         let audit = match &mut self.blob {
             Some(Current::Write(writing)) if writing.way() == Way::Whole => {
                 if !writing.has_range(session, &range, storage)? {
+                    if writing.is_doubted() {
+                        let failed = blob::read_back_failed(writing.blob());
+                        storage.discard()?;
+                        return Err(failed.into());
+                    }
                     self.ask_whole(range, Purpose::Data);
                     return Ok(());
                 }
