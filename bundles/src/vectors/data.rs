@@ -15,16 +15,12 @@ use super::{Base, Vector, first_key, flip, refused};
 use crate::assemble::Compression;
 use crate::error::Error;
 
+/// What a range is refused for that does not decode to what the index says.
+const DECODES: BundleInvalid = BundleInvalid::RangeDecodes { stored_offset: 0 };
+
 pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
-    let deflate = Recipe {
-        compression: Compression::Deflate,
-        ..Recipe::new(base.image)
-    }
-    .draft()?;
-    let decodes = BundleInvalid::RangeDecodes { stored_offset: 0 };
     let digest = BlobDigest::sha256([0xff; 32]);
-    let raw = first_range(&base.draft);
-    Ok(vec![
+    let mut all = vec![
         refused(
             "data-damaged",
             "a byte of the data was changed",
@@ -61,7 +57,7 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
         refused(
             "range-digest",
             "a range decodes to bytes of another digest",
-            decodes,
+            DECODES,
             base.with_draft(|draft| {
                 ranges_mut(&mut draft.records)
                     .filter(|range| range.has_raw_sha256())
@@ -69,121 +65,107 @@ pub(super) fn vectors(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
                     .for_each(|range| flip(&mut range.raw_sha256, 0));
             }),
         ),
-        refused(
+    ];
+    all.extend(streams_of_zstd(base)?);
+    all.extend(streams_of_deflate(base)?);
+    Ok(all)
+}
+
+/// What is not one whole frame of zstd, or not the one that the index says.
+fn streams_of_zstd(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
+    let raw = first_range(&base.draft);
+    let wrong = |name, what, stored: &[u8]| {
+        let bundle = with_first_range(&base.draft, stored, Encoding::Zstd);
+        refused(name, what, DECODES, bundle)
+    };
+    let whole = frame(&raw, 10)?;
+    let short = frame(raw.get(..raw.len() - 1).unwrap_or(&[]), 10)?;
+    let (one, other) = raw.split_at(raw.len() / 2);
+    Ok(vec![
+        wrong(
             "zstd-garbage",
             "a range is no zstd frame",
-            decodes,
-            with_first_range(
-                &base.draft,
-                b"\xff\xff\xff\xff and no frame",
-                Encoding::Zstd,
-            ),
+            b"\xff\xff\xff\xff and no frame",
         ),
-        refused(
-            "zstd-short",
-            "a zstd frame ends before the range",
-            decodes,
-            {
-                let part = raw.get(..raw.len() - 1).unwrap_or(&[]);
-                with_first_range(&base.draft, &frame(part, 10)?, Encoding::Zstd)
-            },
-        ),
-        refused(
+        wrong("zstd-short", "a zstd frame ends before the range", &short),
+        wrong(
             "zstd-window",
             "a zstd frame asks for a larger window than the manifest states",
-            decodes,
-            with_first_range(&base.draft, &frame(&raw, 20)?, Encoding::Zstd),
+            &frame(&raw, 20)?,
         ),
-        refused(
+        wrong(
             "zstd-window-at-once",
             "a zstd frame that states its size asks for a larger window than the manifest states",
-            decodes,
-            with_first_range(
-                &base.draft,
-                &plain_frame(&raw, WINDOW_1_MIB, true),
-                Encoding::Zstd,
-            ),
+            &plain_frame(&raw, WINDOW_1_MIB, true),
         ),
-        refused(
+        wrong(
             "zstd-block",
             "a zstd block is longer than the window of its frame",
-            decodes,
-            with_first_range(
-                &base.draft,
-                &plain_frame(&raw, WINDOW_1_KIB, true),
-                Encoding::Zstd,
-            ),
+            &plain_frame(&raw, WINDOW_1_KIB, true),
         ),
-        refused(
+        wrong(
             "zstd-unended",
             "no block of a zstd frame is its last one",
-            decodes,
-            with_first_range(
-                &base.draft,
-                &plain_frame(&raw, WINDOW_4_KIB, false),
-                Encoding::Zstd,
-            ),
+            &plain_frame(&raw, WINDOW_4_KIB, false),
         ),
-        refused(
+        wrong(
             "zstd-behind",
             "a byte follows a zstd frame",
-            decodes,
-            with_first_range(
-                &base.draft,
-                &[&frame(&raw, 10)?[..], &[0]].concat(),
-                Encoding::Zstd,
-            ),
+            &[&whole[..], &[0]].concat(),
         ),
-        refused("zstd-two-frames", "a range is two zstd frames", decodes, {
-            let (one, other) = raw.split_at(raw.len() / 2);
-            let both = [frame(one, 10)?, frame(other, 10)?].concat();
-            with_first_range(&base.draft, &both, Encoding::Zstd)
-        }),
-        refused(
+        wrong(
+            "zstd-two-frames",
+            "a range is two zstd frames",
+            &[frame(one, 10)?, frame(other, 10)?].concat(),
+        ),
+        wrong(
             "zstd-skippable",
             "a zstd frame that is to be passed over stands before the other one",
-            decodes,
-            {
-                let skippable = b"\x50\x2a\x4d\x18\x04\0\0\0four";
-                let both = [&skippable[..], &frame(&raw, 10)?].concat();
-                with_first_range(&base.draft, &both, Encoding::Zstd)
-            },
+            &[&b"\x50\x2a\x4d\x18\x04\0\0\0four"[..], &whole].concat(),
         ),
-        refused(
-            "deflate-behind",
-            "a byte follows a DEFLATE stream",
-            decodes,
-            with_first_range(
-                &deflate,
-                &[&deflated(&raw)[..], &[0]].concat(),
-                Encoding::Deflate,
-            ),
-        ),
-        refused(
-            "deflate-unended",
-            "no block of a DEFLATE stream is its last one",
-            decodes,
-            {
-                let length = raw.len() as u16;
-                let header = [length.to_le_bytes(), (!length).to_le_bytes()].concat();
-                let stream = [&[0][..], &header, &raw].concat();
-                with_first_range(&deflate, &stream, Encoding::Deflate)
-            },
-        ),
-        refused(
+    ])
+}
+
+/// The same of DEFLATE.
+fn streams_of_deflate(base: &Base<'_>) -> Result<Vec<Vector>, Error> {
+    let deflate = Recipe {
+        compression: Compression::Deflate,
+        ..Recipe::new(base.image)
+    }
+    .draft()?;
+    let raw = first_range(&base.draft);
+    let wrong = |name, what, stored: &[u8]| {
+        let bundle = with_first_range(&deflate, stored, Encoding::Deflate);
+        refused(name, what, DECODES, bundle)
+    };
+    let deflated = |raw: &[u8]| miniz_oxide::deflate::compress_to_vec(raw, 9);
+    let length = raw.len() as u16;
+    let not_the_last = [
+        &[0],
+        &length.to_le_bytes()[..],
+        &(!length).to_le_bytes(),
+        &raw,
+    ];
+    Ok(vec![
+        wrong(
             "deflate-garbage",
             "a range is no DEFLATE stream",
-            decodes,
-            with_first_range(&deflate, &[0xff; 40], Encoding::Deflate),
+            &[0xff; 40],
         ),
-        refused(
+        wrong(
             "deflate-short",
             "a DEFLATE stream ends before the range",
-            decodes,
-            {
-                let part = raw.get(..raw.len() - 1).unwrap_or(&[]);
-                with_first_range(&deflate, &deflated(part), Encoding::Deflate)
-            },
+            &deflated(raw.get(..raw.len() - 1).unwrap_or(&[])),
+        ),
+        wrong(
+            "deflate-unended",
+            "no block of a DEFLATE stream is its last one",
+            &not_the_last.concat(),
+        ),
+        wrong(
+            "deflate-behind",
+            "a byte follows a DEFLATE stream",
+            &[&deflated(&raw)[..], &[0]].concat(),
         ),
     ])
 }
@@ -227,10 +209,6 @@ pub(super) fn with_first_range(draft: &Draft, stored: &[u8], encoding: Encoding)
     draft.manifest.data_parts.iter_mut().for_each(shift);
     draft.manifest.needs.range_bytes = draft.manifest.needs.range_bytes.max(stored.len() as u32);
     draft.signed_by(&[&first_key()])
-}
-
-fn deflated(raw: &[u8]) -> Vec<u8> {
-    miniz_oxide::deflate::compress_to_vec(raw, 9)
 }
 
 /// Windows as they stand in a frame.

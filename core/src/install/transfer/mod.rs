@@ -4,8 +4,11 @@
 //! A published blob is whole, synced and read back. Of the blob that was open, and of those that wait to be published together
 //! (`publishing.rs`), an unpublished part may be left; the next install checks it range by range and goes on from there.
 
+mod copying;
 mod other_way;
 mod publishing;
+
+use copying::Copied;
 
 use super::blob::{self, Writing};
 use super::data::{self, Seams};
@@ -16,9 +19,9 @@ use super::runs::LookAhead;
 use super::stored::Stored;
 use super::walk::{Step, Walk};
 use super::ways::{self, Choice, Way};
-use super::{Ahead, Need, Purpose, Request, Session, State, staying};
+use super::{Ahead, Need, Purpose, Request, Session, State};
 use crate::error::{Error, Misuse};
-use crate::storage::{Location, RunningObject, Storage};
+use crate::storage::{Location, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::wire::digest::BlobDigest;
 use crate::wire::index::{Alternative, Blob, Encoding, Range, Role};
@@ -86,15 +89,6 @@ enum Task {
         digest: VerityDigest,
         over: Over,
     },
-}
-
-/// What became of a piece of a copy.
-#[derive(PartialEq, Eq)]
-enum Copied {
-    /// It is written, or the blob is fetched instead.
-    On,
-    /// It is damaged, and the route does not say how to fetch the blob.
-    Lost,
 }
 
 impl Task {
@@ -426,36 +420,6 @@ impl Transfer {
         Ok(())
     }
 
-    /// An object stays: it is there, or is copied from the running set.
-    fn stay<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-        object: &RunningObject,
-    ) -> Result<Went, Error> {
-        let present = session.present.contains(self.looked_up);
-        self.looked_up += 1;
-        let manifest = session.manifest()?;
-        let blob = staying::as_blob(object, manifest);
-        let location = if present {
-            Location::Target
-        } else {
-            locate(&blob, manifest, storage)?
-        };
-        match location {
-            Location::Target => {
-                session.count_present(blob.size);
-                Ok(Went::On)
-            }
-            Location::Running => {
-                storage.open(&blob, manifest)?;
-                self.task = Task::copy_of(blob);
-                Ok(Went::Far)
-            }
-            Location::Absent => Ok(Went::ToLost(blob)),
-        }
-    }
-
     /// A range that stores the current blob whole: asked for, found in the target set, only checked, or passed over.
     fn whole_range<S: Storage>(
         &mut self,
@@ -511,51 +475,5 @@ impl Transfer {
         }
         self.alternatives = self.alternatives.saturating_add(1);
         Ok(())
-    }
-
-    /// Copies one piece from the running set; a copy that cannot be read or is not what its name says is fetched instead.
-    fn copy<S: Storage>(
-        &mut self,
-        session: &mut Session<'_>,
-        storage: &mut S,
-        blob: Blob,
-        done: u64,
-        mut digest: VerityDigest,
-    ) -> Result<Copied, Error> {
-        let piece = blob::piece(session.workspace.output, blob.size - done);
-        let readable = storage.read_running(&blob, done, piece).is_ok();
-        if readable {
-            digest.update(piece);
-            storage.write(done, piece)?;
-            session.tally.written_bytes += piece.len() as u64;
-            session.tally.copied_bytes += piece.len() as u64;
-        }
-        let done = done + piece.len() as u64;
-        if readable && done < blob.size {
-            self.task = Task::Copy { blob, done, digest };
-            return Ok(Copied::On);
-        }
-        if readable && digest.finish() == blob.digest {
-            self.settle(session, storage, blob, Over::Copy)?;
-            return Ok(Copied::On);
-        }
-        session.tally.damaged_blobs += 1;
-        storage.discard()?;
-        if blob.ranges == 0 && session.followed.running_base().is_some() {
-            return Ok(Copied::Lost);
-        }
-        let manifest = session
-            .manifest
-            .as_ref()
-            .ok_or(Misuse::InstallerFailed)?
-            .value();
-        storage.open(&blob, manifest)?;
-        self.blob = Some(Current::Write(Writing::new(
-            blob,
-            Way::Whole,
-            0,
-            session.config.read_back,
-        )));
-        Ok(Copied::On)
     }
 }
