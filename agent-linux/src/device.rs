@@ -185,7 +185,7 @@ impl Device {
         };
         let says = fs::read_to_string(file)
             .map_err(|error| unknown(RunningSetProblem::Unreadable(error)))?;
-        match says.trim_end() {
+        match says.trim_ascii_end() {
             "a" => Ok(Set::A),
             "b" => Ok(Set::B),
             _ => Err(unknown(RunningSetProblem::Content)),

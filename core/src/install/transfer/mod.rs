@@ -20,7 +20,7 @@ use super::stored::Stored;
 use super::walk::{Step, Walk};
 use super::ways::{self, Choice, Way};
 use super::{Ahead, Need, Purpose, Request, Session, State};
-use crate::error::{Error, Misuse};
+use crate::error::{BundleInvalid, Error, Misuse};
 use crate::storage::{Location, Storage};
 use crate::verify::digest::VerityDigest;
 use crate::wire::digest::BlobDigest;
@@ -218,9 +218,17 @@ impl Transfer {
             if writing.patch().is_some() {
                 session.tally.patch_bytes += bytes;
             }
-            let outcome = writing.take_range(session, &range, &mut stored, storage)?;
-            if outcome == Outcome::BaseDamaged {
-                self.give_up(session, storage)?;
+            match writing.take_range(session, &range, &mut stored, storage) {
+                Ok(Outcome::Written) => {}
+                Ok(Outcome::BaseDamaged) => self.give_up(session, storage)?,
+                Err(error) => {
+                    use BundleInvalid::{Patch, RangeDecodes};
+                    // What was written may be right although its stream is not; it must not help the next try.
+                    if let Error::BundleInvalid(RangeDecodes { .. } | Patch { .. }) = error {
+                        storage.discard()?;
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(State::Transfer(self))
