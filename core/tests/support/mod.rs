@@ -2,11 +2,13 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 mod device;
+mod draft;
 pub mod forgetful;
 mod release;
 mod run;
 
 pub use device::*;
+pub use draft::*;
 pub use release::*;
 pub use run::*;
 
