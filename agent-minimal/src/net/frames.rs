@@ -7,6 +7,7 @@
 //! # Invariants
 //! - A TCP or UDP packet whose checksum is wrong is dropped, as on any host.
 
+use core::ops::Range;
 use core::time::Duration;
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
@@ -15,6 +16,10 @@ use twinseal_platform_linux::network::PacketSocket;
 
 /// A frame on the cable: the Ethernet header and 1,500 bytes. What is sent is no longer.
 pub const SEND_MAX_BYTES: usize = 14 + 1500;
+
+/// The same with 644 bytes, which nearly every way carries: with less, the DHCP client would ask for shorter answers than there may be
+/// (RFC 2132, section 9.10).
+pub const SEND_SHORT_BYTES: usize = 14 + 644;
 
 /// Longest frame that comes in: the Ethernet header, a VLAN tag, and the longest IP packet.
 pub const RECEIVE_MAX_BYTES: usize = 14 + 4 + 65_535;
@@ -29,6 +34,32 @@ pub struct Wire<'m> {
     receive: &'m mut [u8; RECEIVE_MAX_BYTES],
     send: &'m mut [u8; SEND_MAX_BYTES],
     failed: Option<i32>,
+    /// Longest frame, by which the other end of a connection is told how much to put into one.
+    frame_bytes: usize,
+    router: Option<Router>,
+}
+
+/// A router outside the network of the interface's address, as beside an address without a network (`/32`). The IP stack takes no
+/// word of one, so it knows it by an address inside.
+#[derive(Clone, Copy, Debug)]
+pub struct Router {
+    /// What the IP stack calls it.
+    pub inside: [u8; 4],
+    /// What it is called.
+    pub real: [u8; 4],
+}
+
+/// Where ARP over Ethernet has the sender's and the target's address of IPv4.
+const ARP_SENDER: Range<usize> = 28..32;
+const ARP_TARGET: Range<usize> = 38..42;
+
+/// Renames one end of an ARP packet; leaves any other frame alone.
+fn rename(frame: &mut [u8], place: Range<usize>, from: [u8; 4], to: [u8; 4]) {
+    let is_arp = frame.get(12..22) == Some(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1][..])
+        || frame.get(12..22) == Some(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2][..]);
+    if let Some(name) = frame.get_mut(place).filter(|name| is_arp && **name == from) {
+        name.copy_from_slice(&to);
+    }
 }
 
 impl<'m> Wire<'m> {
@@ -43,7 +74,19 @@ impl<'m> Wire<'m> {
             receive,
             send,
             failed: None,
+            frame_bytes: SEND_MAX_BYTES,
+            router: None,
         }
+    }
+
+    /// Names a router for the IP stack.
+    pub const fn name_router(&mut self, router: Option<Router>) {
+        self.router = router;
+    }
+
+    /// Short frames only, for a way on which longer ones are lost or cut into fragments.
+    pub const fn shorten(&mut self) {
+        self.frame_bytes = SEND_SHORT_BYTES;
     }
 
     /// Waits until a frame is there, or the time is over.
@@ -86,10 +129,14 @@ impl Device for Wire<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
         let length = self.next_length()?;
+        if let Some(Router { inside, real }) = self.router {
+            rename(self.receive.get_mut(..length)?, ARP_SENDER, real, inside);
+        }
         let received = Received(self.receive.get(..length)?);
         let sending = Sending {
             socket: &self.socket,
             frame: self.send,
+            router: self.router,
             failed: &mut self.failed,
         };
         Some((received, sending))
@@ -99,6 +146,7 @@ impl Device for Wire<'_> {
         Some(Sending {
             socket: &self.socket,
             frame: self.send,
+            router: self.router,
             failed: &mut self.failed,
         })
     }
@@ -106,7 +154,7 @@ impl Device for Wire<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = SEND_MAX_BYTES;
+        capabilities.max_transmission_unit = self.frame_bytes;
         capabilities.checksum.tcp = Checksum::Tx;
         capabilities.checksum.udp = Checksum::Tx;
         capabilities
@@ -128,6 +176,7 @@ impl RxToken for Received<'_> {
 pub struct Sending<'t> {
     socket: &'t PacketSocket,
     frame: &'t mut [u8; SEND_MAX_BYTES],
+    router: Option<Router>,
     failed: &'t mut Option<i32>,
 }
 
@@ -137,6 +186,9 @@ impl TxToken for Sending<'_> {
         let length = length.min(SEND_MAX_BYTES);
         let (frame, _) = self.frame.split_at_mut(length);
         let result = f(frame);
+        if let Some(Router { inside, real }) = self.router {
+            rename(frame, ARP_TARGET, inside, real);
+        }
         // A frame that the interface does not take now is lost like one on the way: it is sent again.
         if let Err(errno) = self.socket.send(frame) {
             *self.failed = Some(errno.raw_os_error());

@@ -52,8 +52,8 @@ pub struct Head {
     pub location: Option<String<LOCATION_MAX_BYTES>>,
     /// Whether the connection serves another request.
     pub stays_open: bool,
-    /// Whether the body is coded in some way.
-    pub is_coded: bool,
+    /// In which way the body is coded, if it is.
+    pub coded: Option<NetProblem>,
 }
 
 /// Takes bytes of a head up to its end; gives how many were taken, and whether no more are needed. A full `head` that has no end
@@ -92,19 +92,26 @@ impl Head {
             Err(_) => return Err(NetProblem::HeadUnreadable),
         }
         let headers = &*response.headers;
-        let says = |name, word: &str| {
-            value(headers, name).is_some_and(|text| text.eq_ignore_ascii_case(word))
-        };
+        // A list of words, in one header or several (RFC 9110, section 7.6.1).
+        let closes = headers
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case("connection"))
+            .flat_map(|header| header.value.split(|byte| *byte == b','))
+            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"));
         Ok(Self {
             status: response.code.ok_or(NetProblem::HeadUnreadable)?,
             range: value(headers, "content-range").and_then(content_range),
             length: value(headers, "content-length").and_then(number),
             validator: validator(headers),
             location: value(headers, "location").and_then(|text| String::try_from(text).ok()),
-            stays_open: response.version == Some(1) && !says("connection", "close"),
-            is_coded: value(headers, "transfer-encoding").is_some()
-                || value(headers, "content-encoding")
-                    .is_some_and(|text| !text.eq_ignore_ascii_case("identity")),
+            stays_open: response.version == Some(1) && !closes,
+            coded: if value(headers, "transfer-encoding").is_some() {
+                Some(NetProblem::Chunked)
+            } else {
+                value(headers, "content-encoding")
+                    .filter(|text| !text.eq_ignore_ascii_case("identity"))
+                    .map(|_| NetProblem::Compressed)
+            },
         })
     }
 }
@@ -188,13 +195,30 @@ mod tests {
             (206, Some(range), Some(5))
         );
         assert_eq!(head.validator.as_deref(), Some("\"a-1\""));
-        assert!(head.stays_open && !head.is_coded && head.location.is_none());
+        assert!(head.stays_open && head.coded.is_none() && head.location.is_none());
         let head = Head::parse(b"HTTP/1.0 302 Found\nLocation: /x\nETag: W/\"1\"\n\n").unwrap();
         assert_eq!(head.location.as_deref(), Some("/x"));
         assert_eq!((head.validator, head.stays_open), (None, false));
         let coded = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: Close\r\n\r\n";
         let head = Head::parse(coded).unwrap();
-        assert!(head.is_coded && !head.stays_open);
+        assert_eq!(
+            (head.coded, head.stays_open),
+            (Some(NetProblem::Chunked), false)
+        );
+        let of = |headers: &str| {
+            let text = format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n");
+            let head = Head::parse(text.as_bytes()).unwrap();
+            (head.coded, head.stays_open)
+        };
+        let compressed = Some(NetProblem::Compressed);
+        assert_eq!(of("Content-Encoding: gzip"), (compressed, true));
+        assert_eq!(of("Content-Encoding: identity"), (None, true));
+        assert_eq!(of("Connection: Upgrade, close"), (None, false));
+        assert_eq!(
+            of("Connection: Upgrade\r\nconnection: CLOSE"),
+            (None, false)
+        );
+        assert_eq!(of("Connection: close-by"), (None, true));
     }
 
     #[test]

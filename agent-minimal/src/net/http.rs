@@ -18,7 +18,7 @@ use heapless::String;
 use twinseal_core::source::{Source, SourceError};
 
 /// Longest request: the longest address and the longest validator fit in.
-pub const REQUEST_MAX_BYTES: usize = 1280;
+pub const REQUEST_MAX_BYTES: usize = 2304;
 
 /// First window of a row of reads.
 const WINDOW_MIN_BYTES: u64 = 64 * 1024;
@@ -258,7 +258,9 @@ impl<'t> Web<'t> {
             .take()
             .is_none_or(|running| running.stays_open && running.end == Some(running.position));
         self.is_connected &= is_read_whole && self.transport.is_connected();
-        let last = position.saturating_add(window_bytes).saturating_sub(1);
+        let end = position.saturating_add(window_bytes);
+        // Not every server takes an end that lies behind the bundle's.
+        let last = end.min(self.bytes().unwrap_or(end)).saturating_sub(1);
         let mut leads = 0;
         loop {
             let head = self.ask(position, last)?;
@@ -316,10 +318,10 @@ impl<'t> Web<'t> {
 
     fn text(&self, first: u64, last: u64) -> Result<String<REQUEST_MAX_BYTES>, NetProblem> {
         let mut text = String::new();
-        let (host, port, path) = (self.target.host(), self.target.port(), self.target.path());
+        let (server, path) = (self.target.authority(), self.target.path());
         let written = write!(
             text,
-            "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: twinseal/{}\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: twinseal/{}\r\n\
              Accept-Encoding: identity\r\nRange: bytes={first}-{last}\r\n",
             env!("CARGO_PKG_VERSION")
         );
@@ -350,8 +352,8 @@ impl<'t> Web<'t> {
             416 if self.about.is_some() || position == 0 => return self.past_the_end(),
             other => return Err(NetProblem::Status(other)),
         };
-        if head.is_coded {
-            return Err(NetProblem::Chunked);
+        if let Some(problem) = head.coded {
+            return Err(problem);
         }
         self.know(About {
             bytes,

@@ -3,53 +3,23 @@
 //! Addresses are IPv4, and a name is asked for as it stands: neither search lists nor other options are followed.
 
 use super::clock::Moment;
+use super::dns::{ASK_AGAIN, Answer, MESSAGE_MAX_BYTES, PORT, Query, SERVERS_MAX, TURN, name_of};
 use super::dotted::dotted;
 use super::kernel::{socket, wait};
 use super::{Attendant, NetProblem};
+use crate::clock::sleep;
 use crate::files;
 use core::net::{Ipv4Addr, SocketAddrV4};
-use core::time::Duration;
 use heapless::Vec;
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, SendFlags, SocketType, connect, recv, send};
 use rustix::rand::{GetRandomFlags, getrandom};
-use smoltcp::config::DNS_MAX_RESULT_COUNT;
-use smoltcp::wire::{
-    DnsFlags, DnsOpcode, DnsPacket, DnsQueryType, DnsQuestion, DnsRcode, DnsRecord, DnsRecordData,
-    DnsRepr,
-};
 
 const HOSTS: &str = "/etc/hosts";
 const SERVERS: &str = "/etc/resolv.conf";
 
 /// Most of either file that is read.
 const FILE_MAX_BYTES: usize = 8 * 1024;
-
-/// Name servers that are asked (`MAXNS` of resolv.h).
-const SERVERS_MAX: usize = 3;
-
-/// Addresses of a name that are tried, as many as the other IP stack does.
-const ADDRESSES_MAX: usize = DNS_MAX_RESULT_COUNT;
-
-const PORT: u16 = 53;
-
-/// One server is waited for so long, then the next one is asked.
-const TURN: Duration = Duration::from_secs(3);
-
-/// Longest message without extensions (RFC 1035, section 2.3.4).
-const MESSAGE_MAX_BYTES: usize = 512;
-
-/// Longest name in a message, and longest label.
-const NAME_MAX_BYTES: usize = 255;
-const LABEL_MAX_BYTES: usize = 63;
-
-/// What a server says.
-enum Answer {
-    Address(Ipv4Addr),
-    NoSuchName,
-    /// It cannot tell, or this is no answer to the question.
-    Nothing,
-}
 
 /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it is.
 ///
@@ -73,15 +43,20 @@ pub fn address_of(
     if servers.is_empty() {
         return Err(NetProblem::NoNameServer);
     }
-    for server in servers.iter().cycle() {
+    for (asked, server) in servers.iter().cycle().enumerate() {
+        let query = Query {
+            number: number(),
+            name: &name,
+            turn,
+            is_plain: asked / servers.len() % 2 == 1,
+        };
         let late = Moment::now().after(TURN).min(end);
-        match ask(*server, &name, turn, late, attendant) {
+        match ask(*server, &query, late, attendant) {
             Ok(Answer::Address(address)) => return Ok(address),
             Ok(Answer::NoSuchName) => return Err(NetProblem::NameUnknown),
-            // One that refuses at once is not asked again at once.
             Ok(Answer::Nothing) | Err(_) if Moment::now() < end => {
                 attendant.alive();
-                crate::clock::sleep(Duration::from_millis(100));
+                sleep(ASK_AGAIN);
             }
             Ok(Answer::Nothing) | Err(_) => break,
         }
@@ -132,35 +107,16 @@ fn servers_in(text: &str) -> Vec<Ipv4Addr, SERVERS_MAX> {
     servers
 }
 
-/// A name as it stands in a message: labels behind their lengths. `None` when it can be none.
-fn name_of(host: &str) -> Option<Vec<u8, NAME_MAX_BYTES>> {
-    let mut name = Vec::new();
-    for label in host.trim_end_matches('.').split('.') {
-        if label.is_empty() || label.len() > LABEL_MAX_BYTES {
-            return None;
-        }
-        name.push(label.len() as u8).ok()?;
-        name.extend_from_slice(label.as_bytes()).ok()?;
-    }
-    name.push(0).ok()?;
-    Some(name)
-}
-
 /// Asks one server once.
 fn ask(
     server: Ipv4Addr,
-    name: &[u8],
-    turn: u32,
+    query: &Query<'_>,
     end: Moment,
     attendant: &dyn Attendant,
 ) -> Result<Answer, NetProblem> {
     let socket = socket(SocketType::DGRAM)?;
-    let mut number = [0; 2];
-    // A kernel older than 5.6 does not know the flag; a wrong answer costs no more than a bundle that is refused.
-    let _ = getrandom(&mut number, GetRandomFlags::INSECURE);
-    let number = u16::from_ne_bytes(number);
     let mut message = [0; MESSAGE_MAX_BYTES];
-    let question = question(number, name, &mut message).ok_or(NetProblem::NameUnknown)?;
+    let question = query.message(&mut message).ok_or(NetProblem::NameUnknown)?;
     connect(&socket, &SocketAddrV4::new(server, PORT)).map_err(|_| NetProblem::NameSilent)?;
     send(&socket, question, SendFlags::NOSIGNAL).map_err(|_| NetProblem::NameSilent)?;
     loop {
@@ -168,68 +124,17 @@ fn ask(
         wait(&socket, PollFlags::IN, end, late, attendant)?;
         let came = recv(&socket, &mut message[..], RecvFlags::empty());
         let (bytes, _) = came.map_err(|_| NetProblem::NameSilent)?;
-        if let Some(answer) = answer(message.get(..bytes).unwrap_or_default(), number, name, turn) {
+        if let Some(answer) = query.answer(message.get(..bytes).unwrap_or_default()) {
             return Ok(answer);
         }
     }
 }
 
-fn question<'m>(
-    number: u16,
-    name: &[u8],
-    message: &'m mut [u8; MESSAGE_MAX_BYTES],
-) -> Option<&'m [u8]> {
-    let query = DnsRepr {
-        transaction_id: number,
-        opcode: DnsOpcode::Query,
-        flags: DnsFlags::RECURSION_DESIRED,
-        question: DnsQuestion {
-            name,
-            type_: DnsQueryType::A,
-        },
-    };
-    let message = message.get_mut(..query.buffer_len())?;
-    query.emit(&mut DnsPacket::new_checked(&mut *message).ok()?);
-    Some(message)
-}
-
-/// What a message answers; `None` when it is no answer to the question.
-fn answer(message: &[u8], number: u16, name: &[u8], turn: u32) -> Option<Answer> {
-    let packet = DnsPacket::new_checked(message).ok()?;
-    let is_answer = packet.transaction_id() == number
-        && packet.flags().contains(DnsFlags::RESPONSE)
-        && packet.question_count() == 1;
-    if !is_answer {
-        return None;
-    }
-    let (mut rest, asked) = DnsQuestion::parse(packet.payload()).ok()?;
-    if !asked.name.eq_ignore_ascii_case(name) || asked.type_ != DnsQueryType::A {
-        return None;
-    }
-    if packet.rcode() != DnsRcode::NoError {
-        let is_unknown = packet.rcode() == DnsRcode::NXDomain;
-        return Some(if is_unknown {
-            Answer::NoSuchName
-        } else {
-            Answer::Nothing
-        });
-    }
-    let mut addresses = Vec::<Ipv4Addr, ADDRESSES_MAX>::new();
-    let mut nothing = Answer::NoSuchName;
-    for _ in 0..packet.answer_record_count() {
-        let Ok((behind, record)) = DnsRecord::parse(rest) else {
-            nothing = Answer::Nothing;
-            break;
-        };
-        if let DnsRecordData::A(address) = record.data {
-            // As many fit as are tried.
-            let _ = addresses.push(address);
-        }
-        rest = behind;
-    }
-    let which = turn.checked_rem(addresses.len() as u32);
-    let address = which.and_then(|which| addresses.get(which as usize));
-    Some(address.map_or(nothing, |one| Answer::Address(*one)))
+fn number() -> u16 {
+    let mut number = [0; 2];
+    // A kernel older than 5.6 does not know the flag; a wrong answer costs no more than a bundle that is refused.
+    let _ = getrandom(&mut number, GetRandomFlags::INSECURE);
+    u16::from_ne_bytes(number)
 }
 
 #[cfg(test)]
@@ -252,71 +157,5 @@ mod tests {
         );
         let all = [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last));
         assert_eq!(servers, all);
-    }
-
-    #[test]
-    fn names_are_coded_and_what_is_none_is_refused() {
-        assert_eq!(name_of("a.example").unwrap(), b"\x01a\x07example\x00");
-        assert_eq!(name_of("a.example.").unwrap(), b"\x01a\x07example\x00");
-        let long = "x".repeat(64);
-        for wrong in ["", ".", "a..b", &long, &"a.".repeat(128)] {
-            assert_eq!(name_of(wrong), None, "{wrong}");
-        }
-    }
-
-    /// An answer of so many records of a type.
-    fn message(rcode: u8, records: &[(u16, &[u8])]) -> std::vec::Vec<u8> {
-        let name = name_of("a.example").unwrap();
-        let mut bytes = std::vec![0x12, 0x34, 0x81, 0x80 | rcode, 0, 1, 0, records.len() as u8];
-        bytes.extend([0; 4]);
-        bytes.extend_from_slice(&name);
-        bytes.extend([0, 1, 0, 1]);
-        for (kind, data) in records {
-            bytes.extend([0xc0, 12]);
-            bytes.extend(kind.to_be_bytes());
-            bytes.extend([0, 1, 0, 0, 0, 60, 0, data.len() as u8]);
-            bytes.extend_from_slice(data);
-        }
-        bytes
-    }
-
-    fn address(message: &[u8]) -> Option<Ipv4Addr> {
-        address_in_turn(message, 0)
-    }
-
-    fn address_in_turn(message: &[u8], turn: u32) -> Option<Ipv4Addr> {
-        let name = name_of("A.example").unwrap();
-        match answer(message, 0x1234, &name, turn)? {
-            Answer::Address(address) => Some(address),
-            Answer::NoSuchName => Some([0, 0, 0, 0].into()),
-            Answer::Nothing => Some([255; 4].into()),
-        }
-    }
-
-    #[test]
-    fn answers_are_read_and_what_is_none_is_passed_over() {
-        let found = message(0, &[(5, b"\x01b\xc0\x0e"), (1, &[10, 0, 0, 7])]);
-        assert_eq!(address(&found), Some([10, 0, 0, 7].into()));
-        let several = message(0, &[(1, &[10, 0, 0, 7]), (1, &[10, 0, 0, 8])]);
-        for (turn, last) in [(0, 7), (1, 8), (2, 7)] {
-            let found = address_in_turn(&several, turn);
-            assert_eq!(found, Some([10, 0, 0, last].into()));
-        }
-        assert_eq!(address(&message(0, &[])), Some([0; 4].into()));
-        assert_eq!(address(&message(3, &[])), Some([0; 4].into()));
-        assert_eq!(address(&message(2, &[])), Some([255; 4].into()));
-        for end in 0..found.len() {
-            let cut = address(&found[..end]);
-            assert!(
-                cut.is_none() || cut == Some([255; 4].into()),
-                "{end}: {cut:?}"
-            );
-        }
-        let mut other = found.clone();
-        other[0] ^= 1;
-        assert_eq!(address(&other), None, "of another question");
-        let mut asks = found;
-        asks[2] &= 0x7f;
-        assert_eq!(address(&asks), None, "no answer");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - [`http`]: [`Web`], the bundle as a source for core; [`head`]: what an answer says before its body; [`url`], [`dotted`]: addresses;
 //! - [`transport`]: what it needs of a network; [`pace`], [`patience`]: how long each wait may take; [`problem`]: what went wrong, in words;
-//! - `stack`: the interface, its address, and one turn of everything; `connection`: TCP; `names`: DNS; `frames`: frames and their
+//! - `stack`: the interface, its address, and one turn of everything; `connection`: TCP; `names`: DNS ([`dns`]: its messages); `frames`: frames and their
 //!   checksums; `setting`: an address from the command line; [`clock`]: time;
 //! - `kernel`: the kernel's sockets; `lookup`: names on a running system.
 //!
@@ -18,6 +18,7 @@
 pub mod clock;
 #[cfg(feature = "net")]
 pub mod connection;
+pub mod dns;
 pub mod dotted;
 #[cfg(feature = "net")]
 pub mod frames;

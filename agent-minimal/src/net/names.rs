@@ -1,11 +1,13 @@
 //! From a server's name to its address.
 
 use super::clock::Moment;
+use super::dns::{ASK_AGAIN, Answer, PORT, QUESTION_MAX_BYTES, Query, TURN, name_of};
 use super::dotted::dotted;
+use super::stack::random;
 use super::{NetProblem, Stack};
 use core::net::Ipv4Addr;
-use smoltcp::socket::dns::{GetQueryResultError, Socket};
-use smoltcp::wire::{DnsQueryType, IpAddress};
+use smoltcp::socket::udp::Socket;
+use smoltcp::wire::IpAddress;
 
 impl Stack<'_> {
     /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it
@@ -17,36 +19,71 @@ impl Stack<'_> {
         if let Some(address) = dotted(host) {
             return Ok(address);
         }
-        if !self.has_name_server() {
-            return Err(NetProblem::NoNameServer);
-        }
+        let name = name_of(host).ok_or(NetProblem::NameUnknown)?;
         let end = Moment::now().after(self.patience.name);
-        let resolver = self.sockets.get_mut::<Socket<'_>>(self.dns);
-        let query = resolver
-            .start_query(self.interface.context(), host, DnsQueryType::A)
-            .map_err(|_| NetProblem::NameUnknown)?;
+        let mut problem = NetProblem::NameSilent;
+        let mut asked = 0;
         loop {
-            let turned = self.turn_in_vain(end, NetProblem::NameSilent);
-            let resolver = self.sockets.get_mut::<Socket<'_>>(self.dns);
-            if let Err(problem) = turned {
-                resolver.cancel_query(query);
+            // A lease that is renewed meanwhile may name other servers, or none.
+            let servers = self.name_servers.len();
+            let server = self.name_servers.first().copied();
+            let server = server.ok_or(NetProblem::NoNameServer)?;
+            let query = Query {
+                number: random() as u16,
+                name: &name,
+                turn,
+                is_plain: asked / servers % 2 == 1,
+            };
+            asked += 1;
+            match self.ask(server, &query, Moment::now().after(TURN).min(end))? {
+                Some(Answer::Address(address)) => return Ok(address),
+                Some(Answer::NoSuchName) => return Err(NetProblem::NameUnknown),
+                Some(Answer::Nothing) => {
+                    problem = NetProblem::NameFailed;
+                    let again = Moment::now().after(ASK_AGAIN);
+                    while self.waits(again)? {}
+                }
+                None => {}
+            }
+            if Moment::now() >= end {
                 return Err(problem);
             }
-            match resolver.get_query_result(query) {
-                Err(GetQueryResultError::Pending) => {}
-                Err(GetQueryResultError::Failed) => {
-                    // Silence, too, and a server that cannot say now.
-                    self.ask_another_server();
-                    return Err(NetProblem::NameFailed);
-                }
-                Ok(addresses) => {
-                    let which = turn.checked_rem(addresses.len() as u32);
-                    let address = which.and_then(|which| addresses.get(which as usize));
-                    return address
-                        .map(|IpAddress::Ipv4(one)| *one)
-                        .ok_or(NetProblem::NameUnknown);
+            self.ask_another_server();
+        }
+    }
+
+    /// Asks one server once; `None` when it does not answer by `end`.
+    fn ask(
+        &mut self,
+        server: IpAddress,
+        query: &Query<'_>,
+        end: Moment,
+    ) -> Result<Option<Answer>, NetProblem> {
+        let port = self.port();
+        let mut message = [0; QUESTION_MAX_BYTES];
+        let question = query.message(&mut message).ok_or(NetProblem::NameUnknown)?;
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
+        // What was asked before, and what came for it, is forgotten.
+        socket.close();
+        let sent = socket.bind(port).is_ok() && socket.send_slice(question, (server, PORT)).is_ok();
+        while sent && self.waits(end)? {
+            let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
+            while let Ok((bytes, from)) = socket.recv() {
+                let is_asked = from.endpoint.addr == server && from.endpoint.port == PORT;
+                if let Some(answer) = query.answer(bytes).filter(|_| is_asked) {
+                    return Ok(Some(answer));
                 }
             }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the next thing to happen; `false` when `end` has passed.
+    fn waits(&mut self, end: Moment) -> Result<bool, NetProblem> {
+        match self.turn_in_vain(end, NetProblem::NameSilent) {
+            Ok(()) => Ok(true),
+            Err(NetProblem::NameSilent) => Ok(false),
+            Err(problem) => Err(problem),
         }
     }
 }

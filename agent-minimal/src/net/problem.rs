@@ -31,7 +31,7 @@ pub enum NetProblem {
     TooSlow,
     /// The answer did not begin in time.
     HeadSilent,
-    /// The headers of an answer do not end.
+    /// The headers of an answer are too long, or do not end.
     HeadTooLong,
     /// The answer is not HTTP/1.1.
     HeadUnreadable,
@@ -47,6 +47,8 @@ pub enum NetProblem {
     Answer,
     /// The answer comes in chunks, without a length.
     Chunked,
+    /// The answer is compressed, or coded in another way.
+    Compressed,
     /// The attendant was called away.
     CalledAway,
 }
@@ -88,22 +90,25 @@ impl fmt::Display for NetProblem {
             }
             Self::NameSilent => "no name server answers",
             Self::NameFailed => "no name server gives an address of the server",
-            Self::NameUnknown => "the server's name is not known",
+            Self::NameUnknown => "the server's name is not known, or has no address of IPv4",
             Self::NotReached => "the server cannot be reached",
             Self::Cut => "the connection was cut",
             Self::Silent => "the server sends nothing any more",
             Self::TooSlow => "the server sends too little",
             Self::HeadSilent => "the server does not answer",
-            Self::HeadTooLong => "the headers of the server's answer do not end",
+            Self::HeadTooLong => "the headers of the server's answer are too long",
             Self::HeadUnreadable => "the server does not speak HTTP/1.1",
             Self::Redirects => "the server sends from one address to the next",
             Self::RedirectUnusable => {
-                "the server sends to another address, which is not of the form http://SERVER/PATH"
+                "the server sends to another address, which is not of the form http://SERVER/PATH, or too long"
             }
             Self::Changed => "the bundle was replaced while it was read",
             Self::Answer => "the server's answer does not fit what it was asked for",
             Self::Chunked => {
                 "the server sends the bundle without a length; it must serve it as a file"
+            }
+            Self::Compressed => {
+                "the server compresses the bundle, which nobody asked it for; it must serve it as it is"
             }
             Self::CalledAway => "the network waits: other disks are there than before",
         };

@@ -5,20 +5,21 @@
 //! - An address that is lost is used no more; whoever waits for something then waits in vain, and is told.
 
 use super::clock::Moment;
+use super::dns::{MESSAGE_MAX_BYTES, QUESTION_MAX_BYTES, SERVERS_MAX};
 use super::dotted::is_somebodys;
-use super::frames::{RECEIVE_MAX_BYTES, SEND_MAX_BYTES, Wire};
+use super::frames::{RECEIVE_MAX_BYTES, Router, SEND_MAX_BYTES, Wire};
 use super::{Attendant, NetProblem, Patience, Setting};
 use crate::clock::sleep;
 use core::net::Ipv4Addr;
+use core::slice;
 use core::time::Duration;
 use heapless::Vec;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
-use smoltcp::config::DNS_MAX_SERVER_COUNT;
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet, SocketStorage,
 };
-use smoltcp::socket::{dhcpv4, dns, tcp};
+use smoltcp::socket::{dhcpv4, tcp, udp};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr};
 use twinseal_platform_linux::network::{self, Interfaces, PacketSocket};
 
@@ -63,7 +64,9 @@ pub struct Buffers {
     window: [u8; WINDOW_BYTES],
     out: [u8; OUT_BYTES],
     lease: [u8; LEASE_MAX_BYTES],
-    queries: [Option<dns::DnsQuery>; 1],
+    names_in: [u8; MESSAGE_MAX_BYTES],
+    names_out: [u8; QUESTION_MAX_BYTES],
+    names_marks: [udp::PacketMetadata; 2],
 }
 
 impl Buffers {
@@ -76,7 +79,9 @@ impl Buffers {
             window: [0; _],
             out: [0; _],
             lease: [0; _],
-            queries: [const { None }; _],
+            names_in: [0; _],
+            names_out: [0; _],
+            names_marks: [udp::PacketMetadata::EMPTY; _],
         }
     }
 }
@@ -96,10 +101,11 @@ pub struct Stack<'m> {
     pub(super) interface: Interface,
     pub(super) sockets: SocketSet<'m>,
     pub(super) tcp: SocketHandle,
-    pub(super) dns: SocketHandle,
+    pub(super) names: SocketHandle,
     dhcp: Option<SocketHandle>,
     wire: Wire<'m>,
-    name_servers: Vec<IpAddress, DNS_MAX_SERVER_COUNT>,
+    pub(super) name_servers: Vec<IpAddress, SERVERS_MAX>,
+    has_router: bool,
     has_received: bool,
     next_port: u16,
     /// How long to wait for what.
@@ -126,6 +132,10 @@ impl<'m> Stack<'m> {
         let name = found.name.as_str();
         let socket = PacketSocket::open(&found).map_err(link)?;
         let mut wire = Wire::new(socket, &mut buffers.receive, &mut buffers.send);
+        // The way there may lose long frames, or cut them into pieces, of which this IP stack makes nothing.
+        if round % 4 >= 2 {
+            wire.shorten();
+        }
         let mut config = Config::new(EthernetAddress(found.address).into());
         config.random_seed = random();
         let interface = Interface::new(config, &mut wire, Moment::now().into());
@@ -134,14 +144,20 @@ impl<'m> Stack<'m> {
             tcp::SocketBuffer::new(&mut buffers.window[..]),
             tcp::SocketBuffer::new(&mut buffers.out[..]),
         );
+        let [mark_in, mark_out] = &mut buffers.names_marks;
+        let names = udp::Socket::new(
+            udp::PacketBuffer::new(slice::from_mut(mark_in), &mut buffers.names_in[..]),
+            udp::PacketBuffer::new(slice::from_mut(mark_out), &mut buffers.names_out[..]),
+        );
         let mut stack = Self {
             interface,
             tcp: sockets.add(connection),
-            dns: sockets.add(dns::Socket::new(&[], &mut buffers.queries[..])),
+            names: sockets.add(names),
             dhcp: None,
             sockets,
             wire,
             name_servers: Vec::new(),
+            has_router: false,
             has_received: false,
             next_port: PORTS_FROM | (random() & 0x3fff) as u16,
             patience,
@@ -156,7 +172,13 @@ impl<'m> Stack<'m> {
             } => stack.take(address, gateway, name_server.as_slice()),
         }
         if let Some(IpCidr::Ipv4(address)) = stack.interface.ip_addrs().first() {
+            let address = address.address();
             attendant.say(format_args!("the address on {name} is {address}"));
+        }
+        if !stack.has_router {
+            attendant.say(format_args!(
+                "nobody names a router: only servers of this network can be reached"
+            ));
         }
         Ok(stack)
     }
@@ -186,6 +208,8 @@ impl<'m> Stack<'m> {
     }
 
     fn take(&mut self, address: Ipv4Cidr, gateway: Option<Ipv4Addr>, name_servers: &[Ipv4Addr]) {
+        let (address, gateway, router) = reach(address, gateway);
+        self.wire.name_router(router);
         self.interface.update_ip_addrs(|addresses| {
             addresses.clear();
             // There is room for two.
@@ -194,36 +218,25 @@ impl<'m> Stack<'m> {
         let routes = self.interface.routes_mut();
         routes.remove_default_ipv4_route();
         // The IP stack takes no packet for one that is nobody's.
-        if let Some(gateway) = gateway.filter(|gateway| is_somebodys(*gateway)) {
+        let gateway = gateway.filter(|gateway| is_somebodys(*gateway));
+        if let Some(gateway) = gateway {
             // There is room for two.
             let _ = routes.add_default_ipv4_route(gateway);
         }
+        self.has_router = gateway.is_some();
         self.name_servers = name_servers
             .iter()
             .filter(|server| is_somebodys(**server))
-            .take(DNS_MAX_SERVER_COUNT)
+            .take(SERVERS_MAX)
             .map(|server| IpAddress::Ipv4(*server))
             .collect();
-        self.ask_first_server();
-    }
-
-    fn ask_first_server(&mut self) {
-        self.sockets
-            .get_mut::<dns::Socket<'_>>(self.dns)
-            .update_servers(&self.name_servers);
-    }
-
-    /// Whether anybody is there to ask for names.
-    pub(super) fn has_name_server(&self) -> bool {
-        !self.name_servers.is_empty()
     }
 
     /// The name server that was asked first is asked last from now on.
     pub(super) fn ask_another_server(&mut self) {
         // A lease that was renewed while the name was asked for may name no server any more.
-        let asked = usize::from(self.has_name_server());
+        let asked = usize::from(!self.name_servers.is_empty());
         self.name_servers.rotate_left(asked);
-        self.ask_first_server();
     }
 
     /// Says that bytes of the bundle came: from now on it is not left for another disk.
@@ -313,6 +326,26 @@ impl<'m> Stack<'m> {
     }
 }
 
+/// How the IP stack reaches a router. Beside an address without a network (`/32`) the router is outside of it: the other address of the
+/// same pair stands for it then.
+const fn reach(
+    address: Ipv4Cidr,
+    gateway: Option<Ipv4Addr>,
+) -> (Ipv4Cidr, Option<Ipv4Addr>, Option<Router>) {
+    let own = address.address();
+    match gateway {
+        Some(real) if address.prefix_len() == 32 && real.to_bits() != own.to_bits() => {
+            let inside = Ipv4Addr::from_bits(own.to_bits() ^ 1);
+            let router = Router {
+                inside: inside.octets(),
+                real: real.octets(),
+            };
+            (Ipv4Cidr::new(own, 31), Some(inside), Some(router))
+        }
+        _ => (address, gateway, None),
+    }
+}
+
 /// Brings all Ethernet interfaces up and waits until one has a carrier.
 fn with_carrier(
     round: usize,
@@ -349,7 +382,7 @@ fn with_carrier(
 }
 
 /// A number that nobody can guess; early in a boot, one that is hard to. It only starts sequence numbers and ports.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
     // A kernel older than 5.6 does not know the flag; then all start at the same number.
     let _ = getrandom(&mut bytes, GetRandomFlags::INSECURE);

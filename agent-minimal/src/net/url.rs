@@ -9,7 +9,7 @@ use core::fmt;
 use heapless::String;
 
 /// Longest path that is asked for, with what follows its `?`. Stops a redirect that fills memory.
-pub const PATH_MAX_BYTES: usize = 512;
+pub const PATH_MAX_BYTES: usize = 1536;
 
 /// Longest name of a server (RFC 1035, section 2.3.4).
 pub const HOST_MAX_BYTES: usize = 253;
@@ -43,7 +43,7 @@ impl Url {
             Some((host, port)) => (host, port_of(port)?),
             None => (server, 80),
         };
-        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         (!host.is_empty() && host.bytes().all(is_host)).then_some(())?;
         Some(Self {
             host: String::try_from(host).ok()?,
@@ -62,6 +62,11 @@ impl Url {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The server as `Host` names it: without the port that everybody knows (RFC 9110, section 4.2.3).
+    pub const fn authority(&self) -> Authority<'_> {
+        Authority(self)
     }
 
     /// What the server is asked for.
@@ -112,13 +117,23 @@ impl Url {
     }
 }
 
+/// The server of an address, and its port where that is not 80.
+#[derive(Debug)]
+pub struct Authority<'u>(&'u Url);
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.host)?;
+        match self.0.port {
+            80 => Ok(()),
+            port => write!(f, ":{port}"),
+        }
+    }
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", self.host)?;
-        if self.port != 80 {
-            write!(f, ":{}", self.port)?;
-        }
-        f.write_str(&self.path)
+        write!(f, "{SCHEME}{}{}", self.authority(), self.path)
     }
 }
 
@@ -171,6 +186,10 @@ mod tests {
             ("10.0.2.2", 80, "/")
         );
         assert_eq!(url("http://a?b").path(), "/?b");
+        assert_eq!(full.authority().to_string(), "updates.example:8080");
+        let usual = url("http://my_host:80/x");
+        assert_eq!(usual.authority().to_string(), "my_host");
+        assert_eq!(usual.to_string(), "http://my_host/x");
     }
 
     #[test]

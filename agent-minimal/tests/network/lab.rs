@@ -88,6 +88,16 @@ pub fn give_address() {
     }
 }
 
+/// Has the cable lose what is longer than so many bytes of IP.
+pub fn lose_frames_beyond(bytes: &str) {
+    // What the other end would leave to its hardware to cut up comes cut up.
+    ip(&["link", "set", "server", "gso_max_segs", "1"]);
+    let status = Command::new("ip")
+        .args(["link", "set", "client", "mtu", bytes])
+        .status();
+    assert!(status.unwrap().success());
+}
+
 /// Puts a text in the place of a file of this machine, for this test alone: its mounts are its own.
 pub fn put(path: &str, text: &str, folder: &Path) {
     let name = path.replace('/', "-");

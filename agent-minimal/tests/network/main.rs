@@ -25,9 +25,26 @@ fn with_stack<T>(
     listener: &Listener,
     work: impl FnOnce(&mut Stack<'_>) -> T,
 ) -> Result<T, NetProblem> {
-    let mut buffers = Box::new(Buffers::new());
-    let mut storage = Storage::default();
-    let mut stack = Stack::open(&mut buffers, &mut storage, setting, 0, patience, listener)?;
+    in_round(0, setting, patience, listener, work)
+}
+
+/// The same in one of the rounds of a recovery.
+fn in_round<T>(
+    round: usize,
+    setting: Setting,
+    patience: Patience,
+    listener: &Listener,
+    work: impl FnOnce(&mut Stack<'_>) -> T,
+) -> Result<T, NetProblem> {
+    let (mut buffers, mut storage) = (Box::new(Buffers::new()), Storage::default());
+    let mut stack = Stack::open(
+        &mut buffers,
+        &mut storage,
+        setting,
+        round,
+        patience,
+        listener,
+    )?;
     Ok(work(&mut stack))
 }
 
@@ -63,7 +80,7 @@ fn dhcp_names_and_ranges_of_the_servers_of_others() {
             let unknown = Url::parse("http://nobody.example/b.tseal").unwrap();
             assert_eq!(
                 Web::open(stack, &unknown).err(),
-                Some(NetProblem::NameFailed)
+                Some(NetProblem::NameUnknown)
             );
             let missing = Url::parse("http://updates.example/c.tseal").unwrap();
             assert_eq!(
@@ -158,6 +175,50 @@ fn no_cable_no_address_and_no_server_are_told_apart() {
         lab::ip(&["link", "delete", "server"]);
         let none = with_stack(fixed(), hasty, &listener, |_| ());
         assert_eq!(none, Err(NetProblem::NoInterface));
+    });
+}
+
+#[test]
+fn a_router_outside_of_the_network_and_a_way_that_loses_long_frames_are_coped_with() {
+    let name = "a_router_outside_of_the_network_and_a_way_that_loses_long_frames_are_coped_with";
+    in_network(name, || {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = content(200_000);
+        fs::create_dir(folder.path().join("www")).unwrap();
+        fs::write(folder.path().join("www/b.tseal"), &bundle).unwrap();
+        let _web = start_nginx(folder.path());
+        let listener = Listener::default();
+        // As some providers give addresses: a network of one, and the way to everybody else is beside it.
+        lab::ip(&["route", "add", "10.99.9.9/32", "dev", "server"]);
+        let alone = Setting::parse(&format!("10.99.9.9/32,{SERVER}")).unwrap();
+        for server in [SERVER, lab::BEHIND_ROUTER] {
+            let url = Url::parse(&format!("http://{server}/b.tseal")).unwrap();
+            let read = with_stack(alone, patience(), &listener, |stack| {
+                read_all(stack, &url, bundle.len(), 50_000)
+            });
+            assert_eq!(read, Ok(Ok(bundle.clone())), "{server}");
+        }
+        assert_eq!(listener.heard("the address on client is 10.99.9.9"), 2);
+        assert_eq!(listener.heard("try"), 0);
+        // Frames of more than 700 bytes are lost, and nobody is told.
+        lab::lose_frames_beyond("700");
+        let url = Url::parse(&format!("http://{SERVER}/b.tseal")).unwrap();
+        let hasty = Patience {
+            tries: 1,
+            ..patience()
+        };
+        let of_round = |round| {
+            in_round(round, fixed(), hasty, &listener, |stack| {
+                read_all(stack, &url, bundle.len(), 50_000)
+            })
+        };
+        for round in [0, 1] {
+            let lost = of_round(round);
+            assert!(matches!(lost, Ok(Err(_))), "round {round}: {lost:?}");
+        }
+        for round in [2, 3] {
+            assert_eq!(of_round(round), Ok(Ok(bundle.clone())), "round {round}");
+        }
     });
 }
 
