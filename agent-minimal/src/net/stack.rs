@@ -56,7 +56,7 @@ const ROUTERS_OPTION: u8 = 3;
 /// Ports that are given to nobody (RFC 6335, section 6): connections start there.
 const PORTS_FROM: u16 = 49_152;
 
-/// The large buffers of a [`Stack`]: about 134 KiB.
+/// The large buffers of a [`Stack`]: about 137 KiB.
 #[derive(Debug)]
 pub struct Buffers {
     receive: [u8; RECEIVE_MAX_BYTES],
