@@ -10,6 +10,7 @@
 #[path = "../../../bundles/src/pe/synthetic.rs"]
 mod synthetic;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ pub fn programs() -> &'static Path {
             .unwrap();
         // As tests of the whole workspace have them: for the programs alone, what they are made of would be built again with fewer
         // features. Tests of a package that are built bring its programs, so one of each is enough.
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = from_a_shell(env!("CARGO"));
         cargo.args(["test", "--quiet", "--workspace", "--no-run"]);
         cargo.args(["--test", "reads_from_web", "--test", "build"]);
         cargo
@@ -80,6 +81,19 @@ pub fn programs() -> &'static Path {
         build_minimal(folder);
         folder.to_owned()
     })
+}
+
+/// A program that builds, as if a shell had started it. Some build scripts ask for what cargo tells the tests that it runs, so all that
+/// depends on them would be built again, and put in the place of programs that other tests are running.
+fn from_a_shell(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let of_cargo = name.as_encoded_bytes();
+        if of_cargo.starts_with(b"CARGO_PKG_") || of_cargo.starts_with(b"CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Builds the `/init` as devices have it, and puts it beside the others.
@@ -99,7 +113,7 @@ pub fn minimal_with_commands() -> PathBuf {
 /// Builds a program by the script that does it for devices: it stands without the standard library.
 pub fn device_program(name: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut script = Command::new(workspace.join("scripts/device-programs.sh"));
+    let mut script = from_a_shell(workspace.join("scripts/device-programs.sh"));
     let built = script.arg(name).status().unwrap().success();
     assert!(built, "{name} does not build");
     workspace.join("target/device/bin").join(name)
