@@ -157,7 +157,7 @@ fn an_answer_that_is_compressed_on_the_way_is_refused() {
     let server = Server::new(content(5, 300_000));
     server.set(|plan| plan.tag = "\"one\"\r\nContent-Encoding: gzip");
     let error = open(&server.url).err().expect("an answer of other bytes");
-    assert_eq!(problem_of(&error), Some(&HttpProblem::Answer));
+    assert_eq!(problem_of(&error), Some(&HttpProblem::Compressed));
 }
 
 #[test]
@@ -209,10 +209,33 @@ fn a_status_that_gives_no_bytes_is_said() {
     let open = |server: &Server| open(&server.url).map(|_| ()).unwrap_err();
     server.set(|plan| plan.status = 404);
     assert_eq!(problem_of(&open(&server)), Some(&HttpProblem::Status(404)));
-    assert_eq!(server.requests().len(), 1);
+    assert_eq!(server.requests().len(), 2, "with its head and with bytes");
     server.set(|plan| plan.status = 503);
     assert_eq!(problem_of(&open(&server)), Some(&HttpProblem::Status(503)));
-    assert_eq!(server.requests().len(), 5, "it may pass");
+    assert_eq!(server.requests().len(), 6, "it may pass");
+}
+
+#[test]
+fn a_server_that_tells_nothing_without_bytes_is_asked_for_bytes() {
+    for status in [400, 403, 404, 405, 410, 501] {
+        let bytes = content(11, 100_000);
+        let server = Server::new(bytes.clone());
+        server.set(|plan| plan.head_status = status);
+        let read = read(&mut server.open(), 0, bytes.len());
+        assert_eq!(read, Ok(bytes), "{status}");
+    }
+}
+
+/// The link is as good as before: what such a server counts is requests, so they do not become more and smaller.
+#[test]
+fn a_server_that_counts_requests_is_asked_in_as_large_pieces_as_before() {
+    let bytes = content(12, 3_000_000);
+    let server = Server::new(bytes.clone());
+    server.set(|plan| plan.refuses_each = 4);
+    assert_eq!(read(&mut server.open(), 0, bytes.len()), Ok(bytes.clone()));
+    let requests = server.requests().len();
+    // In pieces of 48 KiB they would be more than 80.
+    assert!(requests < 40, "{requests}");
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub struct Plan {
     /// Never answers a connection any more.
     pub silent: bool,
     pub status: u16,
+    /// The status of an answer to `HEAD`, where it is another.
+    pub head_status: u16,
+    /// One request in so many is one too many, and refused; 0: none is.
+    pub refuses_each: usize,
     /// A field of each answer that has no bytes.
     pub field: &'static str,
     /// Connection and `Range` of each request; `HEAD` has none.
@@ -57,6 +61,8 @@ impl Server {
             silent: false,
             status: 206,
             field: "",
+            head_status: 0,
+            refuses_each: 0,
             requests: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,10 +149,16 @@ impl Server {
         if plan.silent {
             return (String::new(), Vec::new());
         }
-        if plan.status >= 400 {
+        let counts = plan.refuses_each > 0;
+        let status = match plan.requests.len() {
+            number if counts && number.is_multiple_of(plan.refuses_each) => 503,
+            _ if is_head => plan.status.max(plan.head_status),
+            _ => plan.status,
+        };
+        if status >= 400 {
             let head = format!(
-                "HTTP/1.1 {} No\r\nContent-Length: 0\r\n{}\r\n",
-                plan.status, plan.field
+                "HTTP/1.1 {status} No\r\nContent-Length: 0\r\n{}\r\n",
+                plan.field
             );
             return (head, Vec::new());
         }

@@ -123,8 +123,9 @@ impl<'t> Web<'t> {
             self.running = None;
             self.is_connected = false;
             let patience = self.transport.patience();
-            // An address that the server sent to may have expired.
-            let has_moved = matches!(problem, NetProblem::Status(_)) && self.target != self.url;
+            // An address that the server sent to, and that gave bytes, may have expired.
+            let gave = self.about.is_some() && self.target != self.url;
+            let has_moved = gave && matches!(problem, NetProblem::Status(_));
             let may_pass = problem.may_pass() || has_moved;
             if self.ended || !may_pass || !self.retry.is_left(patience) {
                 return Err(problem);

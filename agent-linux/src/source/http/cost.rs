@@ -85,10 +85,9 @@ impl Http {
                 self.about = Some(about);
                 Ok(())
             }
-            StatusCode::BAD_REQUEST
-            | StatusCode::FORBIDDEN
-            | StatusCode::METHOD_NOT_ALLOWED
-            | StatusCode::NOT_IMPLEMENTED => Ok(()),
+            // What is served need not be told about: then the answer that has bytes says what there is.
+            StatusCode::NOT_IMPLEMENTED => Ok(()),
+            other if other.is_client_error() && other != StatusCode::TOO_MANY_REQUESTS => Ok(()),
             other => Err(self.refusal(other, headers).into()),
         }
     }

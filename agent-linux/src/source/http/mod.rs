@@ -451,7 +451,7 @@ impl Http {
         let status = answer.status();
         let headers = answer.headers();
         if headers.contains_key(header::CONTENT_ENCODING) {
-            return Err(HttpProblem::Answer.into());
+            return Err(HttpProblem::Compressed.into());
         }
         let (start, end, bytes, ranges) = match status {
             StatusCode::PARTIAL_CONTENT => {

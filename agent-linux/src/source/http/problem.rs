@@ -52,6 +52,8 @@ pub enum HttpProblem {
         /// Most bytes that this run may spend.
         budget: u64,
     },
+    /// An answer is compressed, or coded in another way.
+    Compressed,
     /// An answer does not fit the request.
     Answer,
 }
@@ -100,6 +102,9 @@ impl fmt::Display for HttpProblem {
             Self::BudgetNeedsRanges { budget } => write!(
                 f,
                 "the server has no ranges, so the whole bundle would come, and the budget leaves {budget} bytes"
+            ),
+            Self::Compressed => f.write_str(
+                "the server compresses the bundle, which nobody asked it for; it must serve it as it is",
             ),
             Self::Answer => f.write_str("the server's answer does not fit the range that was asked for"),
         }

@@ -81,10 +81,11 @@ impl Http {
             if self.about.as_ref().is_some_and(|about| !about.ranges) {
                 return Err(HttpProblem::NoRanges.into());
             }
-            // A cut in the middle says nothing against going on at once.
-            let pause = match (is_worth_it, tried) {
-                (true, _) => Duration::ZERO,
-                (false, tried) => self.patience.pause * 2u32.saturating_pow(tried),
+            // A cut in the middle says nothing against going on at once; a refusal does.
+            let pause = if is_worth_it && !is_refusal(&error) {
+                Duration::ZERO
+            } else {
+                self.patience.pause * 2u32.saturating_pow(tried)
             };
             let pause = with_chance(pause.max(wanted.unwrap_or_default()), chance());
             let open = self.account.line().check_open_after(pause);
@@ -105,13 +106,21 @@ impl Http {
     /// rest of the answer may have been on its way.
     fn break_off(&mut self, error: &io::Error) {
         self.running = None;
-        self.window_bytes = WINDOW_BYTES;
-        self.window_max_bytes = WINDOW_BYTES;
+        // A server that counts requests is not helped by more of them.
+        if !is_refusal(error) {
+            self.window_bytes = WINDOW_BYTES;
+            self.window_max_bytes = WINDOW_BYTES;
+        }
         let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
         if !is_cut && problem_of(error).is_none() && !is_unsent(error) {
             self.account.lose();
         }
     }
+}
+
+/// Whether the server answered, and said no.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(problem_of(error), Some(HttpProblem::Status(_)))
 }
 
 /// A number that no other device has, nor this one at its next try: keys of hash maps are from the kernel's random numbers.
