@@ -21,6 +21,10 @@ const TICKETS_BYTES: u64 = 2048;
 /// Handshakes are reckoned in steps of this.
 const HANDSHAKE_STEP_BYTES: u64 = 1024;
 
+/// Heads of a request and its answer are reckoned in steps of this: what caches tell in them (`Age`, numbers of requests) has not always
+/// the same length, and two runs shall forecast the same.
+const HEADS_STEP_BYTES: u64 = 256;
+
 /// What went over the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -114,7 +118,8 @@ impl Http {
         } else {
             0
         };
-        self.heads_bytes = sent + head_bytes(headers) + (range + validator) as u64 + records;
+        let heads = sent + head_bytes(headers) + (range + validator) as u64 + records;
+        self.heads_bytes = heads.next_multiple_of(HEADS_STEP_BYTES);
     }
 
     /// What all of it costs: it is asked what is there, and then for the whole.
