@@ -7,9 +7,9 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use support::Board;
 use support::bundle::{Release, key};
-use twinseal::cli::{BundleArguments, InitArguments, InstallArguments, SelectArguments, SetName};
+use support::{Board, install_of};
+use twinseal::cli::{InitArguments, SelectArguments, SetName};
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::held::Held;
@@ -78,19 +78,7 @@ impl Machine {
     }
 
     fn install(&self, number: u64) -> Result<(), AgentError> {
-        let arguments = InstallArguments {
-            no_firmware_check: false,
-            bundle: BundleArguments {
-                source: self.bundle(number),
-                budget: None,
-                no_audit: false,
-                max_rate: None,
-                window: None,
-            },
-            no_read_back: false,
-            attempts: None,
-            no_trial: false,
-        };
+        let arguments = install_of(self.bundle(number));
         update::install_bundle(&self.device(), &arguments, &mut sink())
     }
 

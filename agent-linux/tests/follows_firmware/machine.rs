@@ -1,13 +1,13 @@
 //! A machine: its agent is the real one, its firmware and its initramfs are models.
 
-use crate::support::Board;
 use crate::support::bundle::{Release, key};
+use crate::support::{Board, install_of};
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use twinseal::cli::{BundleArguments, InstallArguments, SelectArguments};
+use twinseal::cli::SelectArguments;
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::held::{Held, facts};
@@ -143,6 +143,14 @@ impl Machine {
         machine
     }
 
+    /// The same, with release 2 on trial in set b.
+    pub fn trying() -> Self {
+        let machine = Self::new();
+        machine.install(2).unwrap();
+        assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+        machine
+    }
+
     pub fn device(&self) -> Device {
         let mut device = Device::open(Some(&self.board.path("device.toml"))).unwrap();
         let variables = self.variables.clone();
@@ -226,19 +234,7 @@ impl Machine {
 
     pub fn install_release(&self, release: &Release) -> Result<(), AgentError> {
         let file = self.board.bundle(&release.bundle(&[&key(1)]));
-        let arguments = InstallArguments {
-            no_firmware_check: false,
-            bundle: BundleArguments {
-                source: file.into(),
-                budget: None,
-                no_audit: false,
-                max_rate: None,
-                window: None,
-            },
-            no_read_back: false,
-            attempts: None,
-            no_trial: false,
-        };
+        let arguments = install_of(file);
         update::install_bundle(&self.device(), &arguments, &mut sink())
     }
 

@@ -11,9 +11,7 @@ use twinseal_core::boot::Set;
 
 /// Set b is the default set, the firmware refuses it, and set a runs, after one restart more.
 fn staying() -> Machine {
-    let machine = Machine::new();
-    machine.install(2).unwrap();
-    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    let machine = Machine::trying();
     good(&machine.device(), &mut sink()).unwrap();
     machine.refuses.set(Some(Set::B));
     assert_eq!(machine.boot_until_it_rests(), [Set::A, Set::A]);
@@ -186,9 +184,7 @@ fn rollback_has_a_refused_set_started_again() {
 
 #[test]
 fn a_device_that_stays_needs_a_restart_only_for_a_trial() {
-    let machine = Machine::new();
-    machine.install(2).unwrap();
-    assert_eq!(machine.boot_until_it_rests(), [Set::B]);
+    let machine = Machine::trying();
     good(&machine.device(), &mut sink()).unwrap();
     machine.refuses.set(Some(Set::B));
     assert_eq!(machine.boot(), Set::A);

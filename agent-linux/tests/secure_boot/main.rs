@@ -12,10 +12,10 @@ mod synthetic;
 use lab::{DATABASE, Lab, read};
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::Board;
 use support::bundle::{Release, key};
+use support::{Board, install_of};
 use synthetic::Synthetic;
-use twinseal::cli::{BundleArguments, InstallArguments};
+use twinseal::cli::InstallArguments;
 use twinseal::device::Device;
 use twinseal::error::AgentError;
 use twinseal::loader::Follower;
@@ -271,17 +271,8 @@ impl Machine {
         };
         let source = self.board.bundle(&release.bundle(&[&key(1)]));
         let arguments = InstallArguments {
-            bundle: BundleArguments {
-                source: source.into(),
-                budget: None,
-                no_audit: false,
-                max_rate: None,
-                window: None,
-            },
-            no_read_back: false,
-            attempts: None,
-            no_trial: false,
             no_firmware_check,
+            ..install_of(source)
         };
         let mut device = Device::open(Some(&self.board.path("device.toml"))).unwrap();
         device.loader = Follower::with(Box::new(|| Ok(Box::new(Order))));

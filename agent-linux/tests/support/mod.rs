@@ -12,6 +12,24 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
+use twinseal::cli::{BundleArguments, InstallArguments};
+
+/// What `install` is told when nobody says more than the bundle.
+pub fn install_of(source: impl Into<PathBuf>) -> InstallArguments {
+    InstallArguments {
+        bundle: BundleArguments {
+            source: source.into(),
+            budget: None,
+            no_audit: false,
+            max_rate: None,
+            window: None,
+        },
+        no_read_back: false,
+        attempts: None,
+        no_trial: false,
+        no_firmware_check: false,
+    }
+}
 
 /// A device in a folder that is removed at the end.
 pub struct Board {

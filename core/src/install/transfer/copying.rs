@@ -27,16 +27,9 @@ impl Transfer {
         storage: &mut S,
         object: &RunningObject,
     ) -> Result<Went, Error> {
-        let present = session.present.contains(self.looked_up);
-        self.looked_up += 1;
         let manifest = session.manifest()?;
         let blob = staying::as_blob(object, manifest);
-        let location = if present {
-            Location::Target
-        } else {
-            locate(&blob, manifest, storage)?
-        };
-        match location {
+        match self.find(session, storage, &blob)? {
             Location::Target => {
                 session.count_present(blob.size);
                 Ok(Went::On)
@@ -48,6 +41,21 @@ impl Transfer {
             }
             Location::Absent => Ok(Went::ToLost(blob)),
         }
+    }
+
+    /// Where the next blob of the route is, or object that stays: what was found before is not looked for again.
+    pub(super) fn find<S: Storage>(
+        &mut self,
+        session: &Session<'_>,
+        storage: &mut S,
+        blob: &Blob,
+    ) -> Result<Location, Error> {
+        let present = session.present.contains(self.looked_up);
+        self.looked_up += 1;
+        if present {
+            return Ok(Location::Target);
+        }
+        locate(blob, session.manifest()?, storage)
     }
 
     /// Copies one piece from the running set; a copy that cannot be read or is not what its name says is fetched instead.

@@ -14,7 +14,7 @@ use super::blob::{self, Writing};
 use super::data::{self, Seams};
 use super::other_data::OtherData;
 use super::patched::Outcome;
-use super::planning::{locate, read_block};
+use super::planning::read_block;
 use super::runs::LookAhead;
 use super::stored::Stored;
 use super::walk::{Step, Walk};
@@ -388,10 +388,8 @@ impl Transfer {
         storage: &mut S,
         blob: Blob,
     ) -> Result<(), Error> {
-        let present = session.present.contains(self.looked_up);
         let way = session.ways.of(self.blobs);
         self.blobs += 1;
-        self.looked_up += 1;
         (self.alternatives, self.given_up, self.fetched_bytes) = (0, 0, 0);
         let may_come_again = way != Way::Whole || blob.role == Role::Image;
         self.blob_start = may_come_again.then(|| self.walk.again());
@@ -399,12 +397,7 @@ impl Transfer {
             publishing::drain(session, storage)?;
         }
         let manifest = session.manifest()?;
-        let location = if present {
-            Location::Target
-        } else {
-            locate(&blob, manifest, storage)?
-        };
-        match location {
+        match self.find(session, storage, &blob)? {
             Location::Target => {
                 session.count_present(blob.size);
                 self.blob = Some(Current::Settled {
