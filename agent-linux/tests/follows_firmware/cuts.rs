@@ -57,17 +57,13 @@ fn every_cut_of_an_install_over_a_pending_trial_is_repaired() {
 
 #[test]
 fn every_cut_of_a_verdict_is_repaired() {
-    let running_trial = || {
-        let machine = Machine::trying();
-        machine
-    };
     type Verdict = fn(&Device, &mut Outlet) -> Result<(), AgentError>;
     let verdicts: [(Verdict, Set); 3] =
         [(good, Set::B), (bad, Set::A), (verdict::roll_back, Set::A)];
     let mut tried = 0;
     for (verdict, ends_in) in verdicts {
         tried += at_every_call(
-            running_trial,
+            Machine::trying,
             |machine| verdict(&machine.device(), &mut sink()),
             |machine, what| {
                 let last = *machine.boot_until_it_rests().last().unwrap();
