@@ -1,5 +1,5 @@
 # The two commands of the README, and the few others that people type. Everything else is in ci.sh and scripts/.
-.PHONY: demo test mcu minimal aarch64 bench bench-bytes soak clean
+.PHONY: demo test mcu minimal aarch64 armv7 bench bench-bytes soak clean
 
 # From nothing to "v2 committed, v3 rolled back". BOARD names the board; `files` needs no virtual machine, but root.
 BOARD ?= uefi
@@ -12,7 +12,7 @@ demo:
 # Every check, with what it needs installed first. The last line of ci.sh counts them. The appliance is made beside the first ones; a check
 # that takes it waits for it.
 test:
-	@scripts/deps.sh test demo board mcu aarch64 reference
+	@scripts/deps.sh test demo board mcu aarch64 armv7 reference
 	@scripts/reference-composefs.sh
 	@{ scripts/appliance.sh && scripts/appliance.sh general; } & ./ci.sh; status=$$?; wait; exit $$status
 
@@ -32,10 +32,11 @@ minimal:
 	@for program in twinseal-minimal twinseal-minimal-commands twinseal-minimal-fetch; do \
 	    scripts/footprint.sh target/device/bin/$$program || exit 1; done
 
-# Both agents for 64-bit ARM devices: target/aarch64/bin. They are tried here under emulation: target/aarch64/emulated.
-aarch64:
-	@scripts/deps.sh aarch64
-	@scripts/aarch64.sh
+# Both agents for ARM devices of 64 bits or of 32: target/aarch64/bin, target/armv7/bin. They run here under emulation
+# (target/aarch64/emulated), and as a device on a virtual board: twinseal-hil run scenarios --board uefi-aarch64.
+aarch64 armv7:
+	@scripts/deps.sh $@
+	@scripts/cross.sh $@
 
 # Speed, memory and bytes against others, as ratios in one run.
 bench:

@@ -18,10 +18,10 @@ logs="$cache/ci"
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0 left_out=0
 
-checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo aarch64 mcu board)
+checks=(fmt clippy no-std build test devices docs deny fuzz-smoke demo aarch64 armv7 mcu board)
 # Of these, what builds in folders of its own. All checks together run them beside the others: much of either waits, for a medium,
 # a clock, or the one thread of a linker.
-beside=(fuzz-smoke no-std aarch64)
+beside=(fuzz-smoke no-std aarch64 armv7)
 # What keeps the whole machine busy, last and alone.
 alone=board
 
@@ -133,14 +133,35 @@ check_demo() { scripts/deps.sh demo && scripts/appliance.sh && host_programs && 
 
 # Both agents for a 64-bit ARM device, under emulation: the whole life of an appliance, and each fifth bundle of the conformance kit.
 check_aarch64() {
-  local log="$logs/aarch64-tests.log" emulated="$PWD/target/aarch64/emulated" status=0
-  scripts/deps.sh demo aarch64 && scripts/appliance.sh && scripts/aarch64.sh --quick || return 1
-  host_programs || return 1
-  TWINSEAL_AGENTS="$emulated" cargo test --locked --workspace --test agents_agree both_agents >"$log" 2>&1 || status=1
+  local status=0
+  scripts/deps.sh demo board aarch64 && on_arm aarch64 || status=1
+  $programs/twinseal-hil demo --board files --device-programs target/aarch64/emulated --out "$cache/ci/demo-aarch64" && return "$status"
+}
+
+check_armv7() {
+  local program
+  scripts/deps.sh demo board armv7 && on_arm armv7 || return 1
+  for program in twinseal-minimal twinseal-minimal-commands twinseal-minimal-fetch; do
+    scripts/footprint.sh "target/armv7/bin/$program" -armv7 || return 1
+  done
+}
+
+# What is shown of the virtual board on ARM: that it boots sealed, updates, goes back, refuses what was changed, and recovers.
+readonly ARM_SCENARIOS=(good-update trial-sick attack-flip-object recover-over-network)
+
+# on_arm ARCHITECTURE: both agents under emulation on bundles of the kit, and as the appliance of a virtual board.
+on_arm() {
+  local architecture=$1 status=0 scenarios log="$logs/$1-tests.log" board_log="$logs/$1-board.log"
+  scripts/appliance.sh && scripts/appliance.sh "$architecture" && scripts/cross.sh "$architecture" --quick && host_programs || return 1
+  TWINSEAL_AGENTS="$PWD/target/$architecture/emulated" cargo test --locked --workspace --test agents_agree both_agents >"$log" 2>&1 || status=1
   cat "$log"
   count_tests "$log"
   [ "$tests_passed" -gt 0 ] || { echo "no test of the agents ran"; return 1; }
-  $programs/twinseal-hil demo --board files --device-programs "$emulated" --out "$cache/ci/demo-aarch64" && return "$status"
+  mapfile -t scenarios < <(printf 'scenarios/%s.toml\n' "${ARM_SCENARIOS[@]}")
+  $programs/twinseal-hil run "${scenarios[@]}" --board "uefi-$architecture" --jobs 1 --patience 3 --out "$cache/ci/board-$architecture" \
+      >"$board_log" 2>&1 || status=1
+  cat "$board_log"
+  count_scenarios "$board_log" && return "$status"
 }
 
 # The virtual board: its own tests, every scenario, and a slice of the power cuts that `make soak` makes more of.
@@ -197,6 +218,21 @@ run() {
 }
 
 if [ "${1:-}" = --list ]; then printf '%s\n' "${checks[@]}"; exit 0; fi
+
+# What all checks write on a clean clone, and what they need in any case, in MiB.
+readonly WRITTEN_MIB=13000 SPARE_MIB=3000
+
+# room: ends here, with what to do, when the disk is too small: a full one ends in a compiler's crash instead.
+room() {
+  local free made needed
+  free=$(df --output=avail -BM . | tail -n 1 | tr -dc 0-9)
+  made=$(du -scm target "$cache" hil/firmware/target 2>/dev/null | tail -n 1 | cut -f 1)
+  needed=$((WRITTEN_MIB - made > SPARE_MIB ? WRITTEN_MIB - made : SPARE_MIB))
+  [ "$free" -ge "$needed" ] && return
+  echo "ci.sh: all checks need $needed MiB more on this disk, which has $free. Free some, target/debug of earlier builds for example, or run single checks: ./ci.sh --list" >&2
+  exit 2
+}
+
 # others: the checks that are in neither list.
 others() { printf '%s\n' "${checks[@]}" | grep -vxF -f <(printf '%s\n' "${beside[@]}" "$alone"); }
 
@@ -220,7 +256,7 @@ run_all() {
 for name in "$@"; do
   printf '%s\n' "${checks[@]}" | grep -qx -- "$name" || { echo "ci.sh: there is no check named $name; ./ci.sh --list names them" >&2; exit 2; }
 done
-if [ $# = 0 ]; then run_all; fi
+if [ $# = 0 ]; then room; run_all; fi
 for name in "$@"; do run "$name"; done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -17,6 +17,10 @@
 # With the argument `general` it makes, in .cache/appliance-general/, what a board with Debian's general kernel needs besides: its
 # vmlinuz, kernel-version, modules/ and light/rootfs.tar. The kernel for clouds, which all others have, knows no USB.
 #
+# With `aarch64` or `armv7` it makes the same for a board with a 64-bit or a 32-bit ARM processor, in .cache/appliance-aarch64/ or
+# .cache/appliance-armv7/, and with it that board's boot stub, systemd-boot and firmware (AAVMF_CODE.fd, AAVMF_VARS.fd): with Secure
+# Boot on 64-bit ARM; Debian has none with it for 32 bits.
+#
 # The same packages give the same bytes. Needs: scripts/deps.sh demo, a Debian machine, 0.8 GB in .cache, and root, or
 # the package uidmap and a range of user numbers in /etc/subuid.
 # Takes a minute or two the first time; nothing when it is all made. `rm -r .cache/appliance` makes it anew.
@@ -42,35 +46,47 @@ readonly ROOT_MODULES="$initrd_modules $light_modules loop autofs4 tun"
 # Most of what the kernel for clouds has inside is a module of the general one. USB is what a recovery is to find a stick with.
 readonly GENERAL_INITRD_MODULES="sha256-ssse3 virtio_pci virtio_blk crc32c-generic ext4 i6300esb efivarfs erofs overlay"
 readonly GENERAL_RECOVERY_MODULES="xhci_pci usb_storage sd_mod"
+# The same on ARM, where the bus is in the kernel. That of 32-bit ARM has no driver for the board's watchdog.
+readonly AARCH64_INITRD_MODULES="sha2-ce virtio_blk crc32c-generic ext4 i6300esb efivarfs erofs overlay"
+readonly ARMV7_INITRD_MODULES="sha256-arm virtio_blk crc32c-generic ext4 efivarfs erofs overlay"
 # What v3 lacks. Only libcurl uses it.
 readonly PRUNED='/usr/lib/x86_64-linux-gnu/libnghttp2.so.*'
 # No file in the root is younger than this (2026-06-01).
 export SOURCE_DATE_EPOCH=1780272000
 
-general=
-case ${1:-} in
+# other: what else than the appliance itself is made. boot_parts: the files of systemd's boot programs, where they are wanted.
+other=${1:-} emulator= apt=appliance-boot boot_parts="linuxx64.efi.stub systemd-bootx64.efi"
+case $other in
     "") ;;
     general)
-        general=1
-        kernel_package=linux-image-amd64
+        kernel_package=linux-image-amd64 boot_parts=
         initrd_modules=$GENERAL_INITRD_MODULES ;;
-    *) fail "'$1' is not known. Usage: $0 [general]" ;;
+    aarch64)
+        kernel_package=linux-image-arm64 boot_parts="linuxaa64.efi.stub systemd-bootaa64.efi"
+        initrd_modules=$AARCH64_INITRD_MODULES
+        apt_architecture=arm64 emulator=qemu-aarch64 firmware_package=qemu-efi-aarch64 firmware_code=AAVMF_CODE.secboot.fd ;;
+    armv7)
+        kernel_package=linux-image-armmp-lpae boot_parts="linuxarm.efi.stub systemd-bootarm.efi"
+        initrd_modules=$ARMV7_INITRD_MODULES
+        apt_architecture=armhf emulator=qemu-arm firmware_package=qemu-efi-arm firmware_code=AAVMF32_CODE.fd ;;
+    *) fail "'$other' is not known. Usage: $0 [general|aarch64|armv7]" ;;
 esac
-recovery_modules="$light_modules ${general:+$GENERAL_RECOVERY_MODULES}"
-out=$cache/appliance${general:+-general}
+apt+=${apt_architecture:+-$apt_architecture}
+recovery_modules="$light_modules ${other:+$GENERAL_RECOVERY_MODULES}"
+out=$cache/appliance${other:+-$other}
 work=$out.new
 
 kernel() {
-    local package unpacked=$work/kernel version
-    apt_private appliance-boot $BOOT_SUITE
-    package=$(apt-cache -c "$cache/apt/appliance-boot/apt.conf" depends $kernel_package | awk '$1 == "Depends:" { print $2; exit }')
-    unpack appliance-boot "$unpacked" "$package" busybox-static
-    [[ -n $general ]] || unpack appliance-boot "$unpacked" systemd-boot-efi
+    local package part unpacked=$work/kernel version
+    apt_private $apt $BOOT_SUITE
+    package=$(apt-cache -c "$cache/apt/$apt/apt.conf" depends $kernel_package | awk '$1 == "Depends:" { print $2; exit }')
+    unpack $apt "$unpacked" "$package" busybox-static
+    [[ -z $boot_parts ]] || unpack $apt "$unpacked" systemd-boot-efi
     version=$(basename "$unpacked"/boot/vmlinuz-*)
     version=${version#vmlinuz-}
     echo "$version" >"$work/kernel-version"
     cp "$unpacked/boot/vmlinuz-$version" "$work/vmlinuz"
-    [[ -n $general ]] || cp "$unpacked/usr/lib/systemd/boot/efi"/{linuxx64.efi.stub,systemd-bootx64.efi} "$work/"
+    for part in $boot_parts; do cp "$unpacked/usr/lib/systemd/boot/efi/$part" "$work/"; done
     [[ -d $unpacked/usr/lib/modules ]] || { mkdir -p "$unpacked/usr/lib"; mv "$unpacked/lib/modules" "$unpacked/usr/lib/"; }
     rm -rf "${unpacked:?}/lib"
     ln -s usr/lib "$unpacked/lib"
@@ -100,7 +116,7 @@ modules() {
     modules_to recovery-modules $recovery_modules
     cp "$work"/recovery-modules/*.ko "$work/modules/"
     grep -vxF -f "$work/modules/order" "$work/recovery-modules/order" >"$work/modules/recovery"
-    [[ -z $general ]] || return 0
+    [[ -z $other ]] || return 0
 
     modules_of $ROOT_MODULES >"$work/root-modules-list"
     while read -r path; do
@@ -132,7 +148,7 @@ light() {
     cp -r "$work/light-modules" "$tree/usr/lib/modules"
     busybox=$(find "$work/kernel" -path '*bin/busybox' -type f)
     install -m 755 "$busybox" "$tree/usr/bin/busybox"
-    for name in $("$busybox" --list); do
+    for name in $($emulator "$busybox" --list); do
         [[ $name == busybox || $name == init ]] || ln -s busybox "$tree/usr/bin/$name"
     done
     ln -s usr/bin "$tree/bin"
@@ -158,6 +174,16 @@ firmware() {
     cp -L "$unpacked"/usr/share/OVMF/OVMF_{CODE_4M.secboot,VARS_4M}.fd "$work/ovmf/"
     cp -r "$unpacked/usr/lib/python3/dist-packages/virt" "$work/tools/python/"
     install -m 755 "$scripts/appliance/virt-fw-vars" "$work/tools/"
+}
+
+# The firmware of an ARM board. Its two flashes are as large as QEMU's, and nearly all zeros.
+arm_firmware() {
+    local unpacked=$work/firmware folder
+    unpack $apt "$unpacked" $firmware_package
+    folder=$unpacked/usr/share/AAVMF
+    cp --sparse=always "$folder/$firmware_code" "$work/AAVMF_CODE.fd"
+    cp --sparse=always "$folder/${firmware_code%%_*}_VARS.fd" "$work/AAVMF_VARS.fd"
+    rm -r "$unpacked"
 }
 
 # Unpacked, not installed: installing would start a server on this machine, or write a boot loader to its disk.
@@ -229,7 +255,7 @@ upgrades() {
     return 1
 }
 
-finish_general() {
+finish_other() {
     rm -rf "$work"/{kernel,light-modules,recovery-modules,initrd-modules}
     finished
 }
@@ -249,7 +275,7 @@ finished() {
 
 made=$(recipe $(find "$scripts/appliance" -type f | sort))
 is_made "$out" "$made" && exit 0
-need mmdebstrap=mmdebstrap mmtarfilter=mmdebstrap xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
+need ${emulator:+$emulator=qemu-user} mmdebstrap=mmdebstrap mmtarfilter=mmdebstrap xz=xz-utils depmod=kmod modprobe=kmod sha256sum=coreutils
 if ((EUID != 0)); then
     need newuidmap=uidmap
     grep -q "^$(id -un):" /etc/subuid || fail "without root, user $(id -un) needs a range in /etc/subuid and /etc/subgid: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
@@ -259,11 +285,12 @@ one_at_a_time
 is_made "$out" "$made" && exit 0
 rm -rf "$work"
 mkdir "$work"
-if [[ -n $general ]]; then
-    step "the general kernel of $BOOT_SUITE" kernel
+if [[ $other ]]; then
+    step "the $other kernel of $BOOT_SUITE" kernel
     step "its modules" modules
     step "the light root with them" light
-    step "taking away what is not needed" finish_general
+    [[ -z ${firmware_package:-} ]] || step "firmware" arm_firmware
+    step "taking away what is not needed" finish_other
     exit 0
 fi
 step "kernel, boot stub, systemd-boot and busybox of $BOOT_SUITE" kernel

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs, with apt, the programs that a purpose needs; does nothing when they are all there.
 #
-#   scripts/deps.sh [demo|board|mcu|test|bench|nostd|aarch64|reference]...     (default: demo)
+#   scripts/deps.sh [demo|board|mcu|test|bench|nostd|aarch64|armv7|reference]...     (default: demo)
 #
 # Needs: a Debian machine and, only when something is missing, root. Without root it prints what is missing and the
 # command to type, and ends with status 2. Takes 0.1 s when all is present, otherwise up to a minute. The Rust toolchain is
@@ -21,8 +21,9 @@ readonly BENCH="$DEMO bsdiff casync erofs-utils hyperfine rauc squashfs-tools sw
 readonly NOSTD="build-essential debian-archive-keyring"
 # The microcontroller: what builds its firmware, its keys, and its web server where there is no nginx. QEMU is below.
 readonly MCU="$NOSTD binutils busybox-static openssl util-linux"
-# Programs for 64-bit ARM devices, and what runs them here.
+# Programs for ARM devices, of 64 bits and of 32, and what runs them here. QEMU for their boards is below.
 readonly AARCH64="$NOSTD gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+readonly ARMV7="$NOSTD gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user"
 readonly REFERENCE="debian-archive-keyring"
 
 wanted=() qemu=
@@ -35,8 +36,9 @@ for purpose in "${@:-demo}"; do
         bench) wanted+=($BENCH) ;;
         nostd) wanted+=($NOSTD) ;;
         aarch64) wanted+=($AARCH64) ;;
+        armv7) wanted+=($ARMV7) ;;
         reference) wanted+=($REFERENCE) ;;
-        *) fail "'$purpose' is not a purpose; the purposes are demo, board, mcu, test, bench, nostd, aarch64 and reference." ;;
+        *) fail "'$purpose' is not a purpose; the purposes are demo, board, mcu, test, bench, nostd, aarch64, armv7 and reference." ;;
     esac
 done
 

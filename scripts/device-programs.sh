@@ -10,6 +10,7 @@
 # Takes a minute and a half the first time. Needs the Rust toolchain and a C compiler.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/small-options.sh"
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 # build NAME PROGRAM PROFILE FLAGS CARGO-ARGUMENT...
@@ -34,17 +35,7 @@ only=${1:-}
 if [[ -z $only || $only == twinseal ]]; then
     step "twinseal, static" build twinseal twinseal shipped "-C target-feature=+crt-static"
 fi
-# Its code stands at a fixed address, and nothing in it is ever unwound. What else keeps it small: docs/decisions/0051-compiler-options-for-size.md.
-bare="-C relocation-model=static -C force-unwind-tables=no -Z location-detail=none -Z fmt-debug=none"
-for option in max-store-memcpy=1 max-store-memset=1 enable-machine-outliner=always hot-cold-split \
-    inline-max-stacksize=320 inline-threshold=50 inline-instr-cost=12 jump-threading-threshold=12 min-jump-table-entries=8 \
-    enable-load-pre=0 disable-machine-licm disable-machine-cse x86-cmov-converter=0 tail-merge-size=2 disable-block-placement \
-    split-spill-mode=size greedy-reverse-local-assignment; do
-    bare+=" -C llvm-args=-$option"
-done
-bare+=" -Z mir-opt-level=1 -C link-arg=-Wl,--icf=all"
-bare+=' --cfg sha2_backend_soft="compact"'
-# The toolchain is pinned, so options that are not stable are those of one compiler.
+bare=$(small_options x86_64)
 export RUSTC_BOOTSTRAP=1
 if [[ -z $only || $only == small || $only == twinseal-minimal ]]; then
     step "twinseal-minimal, without a C library" build twinseal-minimal twinseal-minimal minimal "$bare" \

@@ -86,8 +86,8 @@ apt_sources() {
     done
 }
 
-# apt_private NAME SUITE...: makes the private apt NAME (lists, cache and sources of its own) in $cache/apt/NAME.
-# Use it with: apt-get -c "$cache/apt/NAME/apt.conf" ...
+# apt_private NAME SUITE...: makes the private apt NAME (lists, cache and sources of its own) in $cache/apt/NAME, for the machine's own
+# architecture or that in $apt_architecture. Use it with: apt-get -c "$cache/apt/NAME/apt.conf" ...
 apt_private() {
     local dir=$cache/apt/$1
     shift
@@ -108,6 +108,9 @@ Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::Retries "2";
 CONF
+    if [[ ${apt_architecture:-} ]]; then
+        printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$apt_architecture" "$apt_architecture" >>"$dir/apt.conf"
+    fi
     if ! cmp -s "$dir/sources.list.new" "$dir/sources.list" || [[ ! -f $dir/updated ]]; then
         mv "$dir/sources.list.new" "$dir/sources.list"
         apt-get -q -c "$dir/apt.conf" update

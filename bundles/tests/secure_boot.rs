@@ -82,8 +82,18 @@ fn pair() -> &'static Pair {
 
 /// An unsigned UKI of synthetic parts.
 fn example_uki() -> Vec<u8> {
-    let stub = Synthetic::default().build();
+    uki_for(synthetic::AMD64)
+}
+
+/// The same for another machine.
+fn uki_for(machine: u16) -> Vec<u8> {
+    let stub = Synthetic {
+        machine,
+        ..Synthetic::default()
+    }
+    .build();
     let linux = Synthetic {
+        machine,
         sections: vec![(".text", vec![0x90; 9001])],
         ..Synthetic::default()
     }
@@ -154,6 +164,45 @@ fn sbverify_accepts_keys_of_2048_to_4096_bits() {
             "RSA-{size}"
         );
     }
+}
+
+/// The form of a PE file for 32-bit processors has its signature elsewhere.
+#[test]
+fn sbverify_accepts_a_uki_for_32_bit_arm_and_sbsign_hashes_it_alike() {
+    let directory = directory("narrow");
+    let (uki, pair) = (uki_for(synthetic::ARM32), pair());
+    let signed = authenticode::sign(&uki, &pair.key, &pair.certificate).unwrap();
+    assert!(sbverify(&directory, &signed, &pair.certificate));
+    assert_eq!(authenticode::strip_signatures(&signed).unwrap(), uki);
+    for (name, content) in [
+        ("uki.efi", uki.as_slice()),
+        ("db.key", pair.key.as_bytes()),
+        ("db.crt", pair.certificate.as_bytes()),
+    ] {
+        write(&directory, name, content);
+    }
+    succeed(
+        &directory,
+        "sbsign",
+        &[
+            "--key",
+            "db.key",
+            "--cert",
+            "db.crt",
+            "--output",
+            "theirs.efi",
+            "uki.efi",
+        ],
+    );
+    let theirs = std::fs::read(directory.join("theirs.efi")).unwrap();
+    assert_eq!(authenticode::strip_signatures(&theirs).unwrap(), uki);
+    assert_eq!(
+        authenticode::image_digest(&theirs).unwrap(),
+        authenticode::image_digest(&signed).unwrap()
+    );
+    let mut changed = signed;
+    changed[uki.len() - 1] ^= 1;
+    assert!(!sbverify(&directory, &changed, &pair.certificate));
 }
 
 #[test]

@@ -116,16 +116,17 @@ pub struct RunArguments {
     /// Where twinseal-bundle is. Default: the folder of twinseal-hil itself.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
-    /// Where the static programs of a device are; scripts/device-programs.sh makes them.
-    #[arg(long, value_name = "DIR", default_value = "target/device/bin")]
-    pub device_programs: PathBuf,
+    /// Where the static programs of a device are; scripts/device-programs.sh makes them, and scripts/cross.sh those for ARM.
+    /// Default: target/device/bin, for an ARM board target/aarch64/bin or target/armv7/bin.
+    #[arg(long, value_name = "DIR")]
+    pub device_programs: Option<PathBuf>,
     /// Multiply every limit by this, where the machine has much else to do.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub patience: u32,
     /// Where the firmware of the microcontroller is; scripts/mcu.sh makes it.
     #[arg(long, value_name = "DIR", default_value = "target/mcu/bin")]
     pub firmware: PathBuf,
-    /// The QEMU to use. Default: qemu-system-x86_64, for the microcontroller qemu-system-arm.
+    /// The QEMU to use. Default: that of the board's processor.
     #[arg(long, value_name = "PROGRAM")]
     pub qemu: Option<PathBuf>,
 }
@@ -190,7 +191,9 @@ impl RunArguments {
             out: self.out,
             inputs: self.inputs,
             programs: self.programs.unwrap_or(own_folder),
-            device_programs: self.device_programs,
+            device_programs: self
+                .device_programs
+                .unwrap_or_else(|| self.board.device_programs()),
             patience: self.patience,
             firmware: self.firmware,
             qemu: self.qemu.unwrap_or_else(|| self.board.qemu()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use twinseal_hil::boards::uefi::variables::{self, Certificates};
-use twinseal_hil::boards::uefi::{Parts, Uefi, UefiError, qemu};
+use twinseal_hil::boards::uefi::{Parts, Processor, Uefi, UefiError, qemu};
 use twinseal_hil::command::Runner;
 use twinseal_hil::disk::DiskError;
 use twinseal_hil::scenario::Loader;
@@ -82,7 +82,7 @@ impl StandIn {
             exchange: self.at("kek.crt"),
             signer: self.at("db.crt"),
         };
-        let program = variables::find_program(&self.inputs).unwrap();
+        let program = variables::find_program(&self.inputs.join("tools")).unwrap();
         variables::make(
             &self.runner,
             &program,
@@ -132,6 +132,7 @@ impl StandIn {
 
     fn board(&self, server_port: Option<u16>) -> Uefi {
         let parts = Parts {
+            processor: Processor::X86_64,
             qemu: "qemu-system-x86_64".into(),
             firmware: self.inputs.join("ovmf/OVMF_CODE_4M.secboot.fd"),
             own: env!("CARGO_BIN_EXE_twinseal-hil").into(),
@@ -146,6 +147,7 @@ impl StandIn {
         let (disk, variables, new) = (self.at("disk.img"), self.at("vars.fd"), self.at("new.fd"));
         let (key, certificate) = (self.at("stranger.key"), self.at("stranger.crt"));
         let scene = Scene {
+            processor: Processor::X86_64,
             runner: &self.runner,
             disk: &disk,
             variables: &variables,

@@ -16,13 +16,16 @@ use twinseal_core::error::StorageError;
 const PE_OFFSET_FIELD: u64 = 0x3c;
 /// From the PE signature: the optional header.
 const OPTIONAL_OFFSET: u64 = 24;
-/// `IMAGE_NT_OPTIONAL_HDR64_MAGIC`: UKIs are 64-bit.
-const PE32_PLUS_MAGIC: u16 = 0x020b;
-// Offsets in the optional header of PE32+.
+/// `IMAGE_NT_OPTIONAL_HDR32_MAGIC`, and where the data directories are in that optional header.
+const PE32: (u16, u64) = (0x010b, 96);
+/// `IMAGE_NT_OPTIONAL_HDR64_MAGIC`, and the same there.
+const PE32_PLUS: (u16, u64) = (0x020b, 112);
+// Offsets in the optional header.
 const SIZE_OF_HEADERS: u64 = 60;
 const CHECKSUM: u64 = 64;
-const DIRECTORY_COUNT: u64 = 108;
-const CERTIFICATE_ENTRY: u64 = 144;
+/// From the data directories: their number, and the fifth.
+const DIRECTORY_COUNT_BYTES: u64 = 4;
+const CERTIFICATE_ENTRY: u64 = 4 * 8;
 /// Data directories that a file needs so that the fifth, the certificate table, exists.
 const DIRECTORIES_NEEDED: u32 = 5;
 const SECTION_HEADER_BYTES: u64 = 40;
@@ -44,7 +47,7 @@ const PKCS_SIGNED_DATA: u16 = 0x0002;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageFault {
     /// Its signatures or its magic number are missing.
-    #[error("it is no 64-bit PE file")]
+    #[error("it is no PE file")]
     NotPe,
     /// A header, a section or the certificate table is not inside the file.
     #[error("its headers name bytes that it does not have")]
@@ -183,10 +186,14 @@ impl Layout {
         }
         let pe = u64::from(file.u32(PE_OFFSET_FIELD)?);
         let optional = pe + OPTIONAL_OFFSET;
-        if file.bytes(pe)? != *b"PE\0\0" || file.u16(optional)? != PE32_PLUS_MAGIC {
+        if file.bytes(pe)? != *b"PE\0\0" {
             return Err(ImageFault::NotPe.into());
         }
-        if file.u32(optional + DIRECTORY_COUNT)? < DIRECTORIES_NEEDED {
+        let magic = file.u16(optional)?;
+        let forms = [PE32, PE32_PLUS];
+        let form = forms.iter().find(|(known, _)| *known == magic);
+        let directories = optional + form.ok_or(ImageFault::NotPe)?.1;
+        if file.u32(directories - DIRECTORY_COUNT_BYTES)? < DIRECTORIES_NEEDED {
             return Err(ImageFault::NotPe.into());
         }
         let section_table = optional + u64::from(file.u16(pe + 20)?);
@@ -204,7 +211,7 @@ impl Layout {
             }
         }
         sections.sort_by_key(|section| section.start);
-        let entry = optional + CERTIFICATE_ENTRY;
+        let entry = directories + CERTIFICATE_ENTRY;
         Ok(Self {
             checksum: optional + CHECKSUM,
             certificate_entry: entry,

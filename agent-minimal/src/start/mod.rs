@@ -16,10 +16,13 @@ use twinseal_minimal::process::{Process, panicked, run};
 #[cfg(target_arch = "aarch64")]
 #[path = "aarch64.rs"]
 mod machine;
+#[cfg(target_arch = "arm")]
+#[path = "arm.rs"]
+mod machine;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64.rs"]
 mod machine;
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "arm", target_arch = "x86_64")))]
 compile_error!("twinseal-minimal has no entry point for this architecture yet");
 
 /// Words that are handed on to another program. The kernel gives its first process at most 34 (`MAX_INIT_ARGS` of Linux's

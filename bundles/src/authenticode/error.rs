@@ -30,7 +30,7 @@ pub enum AuthenticodeError {
 /// Why an image cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// Not a PE32+ file.
+    /// Not a PE file.
     #[error("the image cannot be signed: {0}")]
     Pe(PeError),
     /// It has a signature, and a second one is never added silently.

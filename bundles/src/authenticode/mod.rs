@@ -71,7 +71,7 @@ pub fn attach(
 ///
 /// # Errors
 ///
-/// [`AuthenticodeError::Image`], when `pe` is no PE32+ file or tools would not agree on its digest.
+/// [`AuthenticodeError::Image`], when `pe` is no PE file or tools would not agree on its digest.
 pub fn image_digest(pe: &[u8]) -> Result<[u8; 32], AuthenticodeError> {
     Ok(Signable::parse(pe)?.digest())
 }

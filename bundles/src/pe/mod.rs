@@ -1,8 +1,8 @@
-//! PE32+ headers: the part of the format that a UKI and its signature need.
+//! PE headers: the part of the format that a UKI and its signature need.
 //!
 //! A view over the bytes of a UEFI executable: where its header fields and its section table are, checked once, and
-//! the sections read out of it. Field offsets are those of Microsoft's "PE Format" specification; only the 64-bit
-//! form (PE32+) is read, because every stub and kernel that twinseal seals is one.
+//! the sections read out of it. Field offsets are those of Microsoft's "PE Format" specification, of both its forms: PE32+ for
+//! 64-bit processors, and PE32.
 //!
 //! # Invariants
 //!
@@ -25,16 +25,19 @@ pub(crate) const SECTION_HEADER_BYTES: usize = 40;
 const PE_OFFSET_FIELD: usize = 0x3c;
 /// `PE\0\0` and the COFF file header behind it.
 const COFF_BYTES: usize = 24;
+/// `IMAGE_NT_OPTIONAL_HDR32_MAGIC`.
+const PE32_MAGIC: u16 = 0x010b;
 /// `IMAGE_NT_OPTIONAL_HDR64_MAGIC`.
 const PE32_PLUS_MAGIC: u16 = 0x020b;
 /// Optional header up to and including `NumberOfRvaAndSizes`; the data directories follow.
-const OPTIONAL_FIXED_BYTES: usize = 112;
+const PE32_FIXED_BYTES: usize = 96;
+const PE32_PLUS_FIXED_BYTES: usize = 112;
 /// Data directories that a file needs so that the fifth, the certificate table, exists.
 const DIRECTORIES_NEEDED: u32 = 5;
-/// Place of the certificate table's directory entry in the optional header: the fifth.
-const CERTIFICATE_ENTRY: usize = OPTIONAL_FIXED_BYTES + 4 * CERTIFICATE_ENTRY_BYTES;
 /// One data directory: two 32-bit fields.
-const CERTIFICATE_ENTRY_BYTES: usize = 8;
+const DIRECTORY_BYTES: usize = 8;
+/// Bytes of the directories before the certificate table's.
+const DIRECTORIES_BEFORE_BYTES: usize = 4 * DIRECTORY_BYTES;
 
 // Field offsets in the COFF header, counted from the PE signature.
 const MACHINE: usize = 4;
@@ -42,7 +45,7 @@ const SECTION_COUNT: usize = 6;
 const SYMBOL_TABLE: usize = 12;
 const OPTIONAL_SIZE: usize = 20;
 
-// Field offsets in the optional header.
+// Field offsets in the optional header, the same in both forms.
 const SIZE_OF_INITIALIZED_DATA: usize = 8;
 const SECTION_ALIGNMENT: usize = 32;
 const FILE_ALIGNMENT: usize = 36;
@@ -50,9 +53,10 @@ const SIZE_OF_IMAGE: usize = 56;
 const SIZE_OF_HEADERS: usize = 60;
 const CHECKSUM: usize = 64;
 const DLL_CHARACTERISTICS: usize = 70;
-const DIRECTORY_COUNT: usize = 108;
+/// From the directories back to their number.
+const DIRECTORY_COUNT_BYTES: usize = 4;
 
-/// Why bytes cannot be read as a PE32+ executable.
+/// Why bytes cannot be read as a PE executable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeError {
     /// No `MZ` at the start, or no `PE\0\0` where the DOS header says.
@@ -60,11 +64,11 @@ pub enum PeError {
         "this is not a PE file: its MZ or PE signature is missing; give a UEFI executable, not compressed"
     )]
     NotPe,
-    /// A 32-bit or unknown optional header.
+    /// An unknown optional header.
     #[error(
-        "this PE file has optional header magic {magic:#06x}, and only PE32+ (0x020b) can be used; give the 64-bit build"
+        "this PE file has optional header magic {magic:#06x}, and only PE32 (0x010b) and PE32+ (0x020b) are known; give a UEFI executable"
     )]
-    NotPe32Plus {
+    UnknownForm {
         /// The magic number that was found.
         magic: u16,
     },
@@ -199,7 +203,7 @@ pub(crate) struct Fields {
     pub(crate) certificate_entry: usize,
 }
 
-/// A PE32+ file whose headers have been checked.
+/// A PE file whose headers have been checked.
 #[derive(Debug, Clone)]
 pub struct PeImage<'a> {
     bytes: &'a [u8],
@@ -213,7 +217,7 @@ impl<'a> PeImage<'a> {
     ///
     /// # Errors
     ///
-    /// [`PeError`], when the file is no PE32+ file or its headers are not all there.
+    /// [`PeError`], when the file is no PE file or its headers are not all there.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PeError> {
         if bytes.get(..2) != Some(b"MZ".as_slice()) {
             return Err(PeError::NotPe);
@@ -223,19 +227,26 @@ impl<'a> PeImage<'a> {
             return Err(PeError::NotPe);
         }
         let optional = coff + COFF_BYTES;
-        let magic = read_u16(bytes, optional, "optional header")?;
-        if magic != PE32_PLUS_MAGIC {
-            return Err(PeError::NotPe32Plus { magic });
-        }
-        let count = read_u32(bytes, optional + DIRECTORY_COUNT, "optional header")?;
+        let fixed_bytes = match read_u16(bytes, optional, "optional header")? {
+            PE32_MAGIC => PE32_FIXED_BYTES,
+            PE32_PLUS_MAGIC => PE32_PLUS_FIXED_BYTES,
+            magic => return Err(PeError::UnknownForm { magic }),
+        };
+        let directories = optional + fixed_bytes;
+        let count = read_u32(
+            bytes,
+            directories - DIRECTORY_COUNT_BYTES,
+            "optional header",
+        )?;
         let optional_size = usize::from(read_u16(bytes, coff + OPTIONAL_SIZE, "COFF header")?);
-        if count < DIRECTORIES_NEEDED || optional_size < CERTIFICATE_ENTRY + CERTIFICATE_ENTRY_BYTES
-        {
+        let needed_bytes = fixed_bytes + DIRECTORIES_BEFORE_BYTES + DIRECTORY_BYTES;
+        if count < DIRECTORIES_NEEDED || optional_size < needed_bytes {
             return Err(PeError::TooFewDirectories { count });
         }
         let sections = read_section_table(bytes, coff, optional + optional_size)?;
         let section_table_end = optional + optional_size + sections.len() * SECTION_HEADER_BYTES;
-        let headers = read_headers(bytes, coff, optional, section_table_end)?;
+        let fields = Fields::at(coff, optional, directories);
+        let headers = read_headers(bytes, coff, optional, fields, section_table_end)?;
         let size_of_headers = headers.size_of_headers as usize;
         if section_table_end > size_of_headers || size_of_headers > bytes.len() {
             return Err(PeError::HeadersMisplaced);
@@ -243,7 +254,7 @@ impl<'a> PeImage<'a> {
         Ok(Self {
             bytes,
             headers,
-            fields: Fields::at(coff, optional),
+            fields,
             sections,
         })
     }
@@ -308,7 +319,7 @@ impl<'a> PeImage<'a> {
 }
 
 impl Fields {
-    fn at(coff: usize, optional: usize) -> Self {
+    fn at(coff: usize, optional: usize, directories: usize) -> Self {
         Self {
             section_count: coff + SECTION_COUNT,
             size_of_initialized_data: optional + SIZE_OF_INITIALIZED_DATA,
@@ -316,7 +327,7 @@ impl Fields {
             size_of_headers: optional + SIZE_OF_HEADERS,
             checksum: optional + CHECKSUM,
             dll_characteristics: optional + DLL_CHARACTERISTICS,
-            certificate_entry: optional + CERTIFICATE_ENTRY,
+            certificate_entry: directories + DIRECTORIES_BEFORE_BYTES,
         }
     }
 }
@@ -355,11 +366,13 @@ fn read_headers(
     bytes: &[u8],
     coff: usize,
     optional: usize,
+    fields: Fields,
     section_table_end: usize,
 ) -> Result<Headers, PeError> {
     let field = |offset| read_u32(bytes, optional + offset, "optional header");
-    let certificate_start = u64::from(field(CERTIFICATE_ENTRY)?);
-    let certificate_length = u64::from(field(CERTIFICATE_ENTRY + 4)?);
+    let entry = |offset| read_u32(bytes, fields.certificate_entry + offset, "optional header");
+    let certificate_start = u64::from(entry(0)?);
+    let certificate_length = u64::from(entry(4)?);
     Ok(Headers {
         machine: read_u16(bytes, coff + MACHINE, "COFF header")?,
         symbol_table: read_u32(bytes, coff + SYMBOL_TABLE, "COFF header")?,

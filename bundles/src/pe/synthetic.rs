@@ -1,4 +1,4 @@
-//! A tiny PE32+ file for tests: real headers, a few sections, no code that could run.
+//! A tiny PE file for tests: real headers, a few sections, no code that could run.
 
 /// `IMAGE_FILE_MACHINE_AMD64`.
 pub const AMD64: u16 = 0x8664;
@@ -8,6 +8,12 @@ pub const AMD64: u16 = 0x8664;
     reason = "not every test that shares this file uses both machines"
 )]
 pub const ARM64: u16 = 0xaa64;
+/// `IMAGE_FILE_MACHINE_THUMB`: its files are PE32, all others here PE32+.
+#[allow(
+    dead_code,
+    reason = "not every test that shares this file uses all machines"
+)]
+pub const ARM32: u16 = 0x01c2;
 
 /// `IMAGE_DLLCHARACTERISTICS_NX_COMPAT`.
 pub const NX_COMPAT: u16 = 0x0100;
@@ -57,11 +63,18 @@ impl Synthetic {
         set(&mut file, 0x40, b"PE\0\0");
         set(&mut file, 0x44, &self.machine.to_le_bytes());
         set(&mut file, 0x46, &(self.sections.len() as u16).to_le_bytes());
-        set(&mut file, 0x54, &240_u16.to_le_bytes());
+        let narrow = self.machine == ARM32;
+        let fixed_bytes = if narrow { 96 } else { 112 };
+        let directories_bytes = 16 * 8;
+        let optional_bytes = fixed_bytes + directories_bytes;
+        set(&mut file, 0x54, &(optional_bytes as u16).to_le_bytes());
         set(&mut file, 0x56, &0x022e_u16.to_le_bytes());
         let optional = 0x58;
-        set(&mut file, optional, &0x020b_u16.to_le_bytes());
-        set(&mut file, optional + 24, &0x1_4000_0000_u64.to_le_bytes());
+        let magic = if narrow { 0x010b_u16 } else { 0x020b };
+        set(&mut file, optional, &magic.to_le_bytes());
+        if !narrow {
+            set(&mut file, optional + 24, &0x1_4000_0000_u64.to_le_bytes());
+        }
         set(&mut file, optional + 32, &(PAGE as u32).to_le_bytes());
         set(&mut file, optional + 36, &(FILE as u32).to_le_bytes());
         set(
@@ -75,11 +88,11 @@ impl Synthetic {
             optional + 70,
             &self.dll_characteristics.to_le_bytes(),
         );
-        set(&mut file, optional + 108, &16_u32.to_le_bytes());
+        set(&mut file, optional + fixed_bytes - 4, &16_u32.to_le_bytes());
         let mut address = PAGE;
         for (index, (name, content)) in self.sections.iter().enumerate() {
             let raw_offset = file.len();
-            let entry = 0x148 + index * 40;
+            let entry = optional + optional_bytes + index * 40;
             set(&mut file, entry, name.as_bytes());
             set(&mut file, entry + 8, &(content.len() as u32).to_le_bytes());
             set(&mut file, entry + 12, &(address as u32).to_le_bytes());

@@ -1,6 +1,6 @@
 //! Every way in which headers can be wrong, on one small file.
 
-use super::synthetic::{AMD64, Synthetic, set};
+use super::synthetic::{AMD64, ARM32, Synthetic, set};
 use super::*;
 
 fn error_of(file: &[u8]) -> PeError {
@@ -38,6 +38,36 @@ fn headers_and_sections_are_read() {
 }
 
 #[test]
+fn files_for_32_bit_processors_have_their_directories_elsewhere() {
+    let file = Synthetic {
+        machine: ARM32,
+        ..Synthetic::default()
+    }
+    .build();
+    let image = PeImage::parse(&file).unwrap();
+    assert_eq!(image.headers().machine, ARM32);
+    assert_eq!(image.fields().certificate_entry, 0x58 + 128);
+    assert_eq!(
+        image.headers().section_table_end,
+        0x58 + 224 + 3 * SECTION_HEADER_BYTES
+    );
+    let mut signed = file.clone();
+    set(
+        &mut signed,
+        0x58 + 128,
+        &[0x2000_u32.to_le_bytes(), 8_u32.to_le_bytes()].concat(),
+    );
+    let image = PeImage::parse(&signed).unwrap();
+    assert_eq!(image.headers().certificate_table, 0x2000..0x2008);
+    let mut few = file.clone();
+    set(&mut few, 0x58 + 92, &4_u32.to_le_bytes());
+    assert_eq!(error_of(&few), PeError::TooFewDirectories { count: 4 });
+    let mut short = file;
+    set(&mut short, 0x54, &135_u16.to_le_bytes());
+    assert_eq!(error_of(&short), PeError::TooFewDirectories { count: 16 });
+}
+
+#[test]
 fn files_of_another_kind_are_refused() {
     assert_eq!(error_of(b""), PeError::NotPe);
     assert_eq!(error_of(b"\x1f\x8b compressed"), PeError::NotPe);
@@ -48,8 +78,8 @@ fn files_of_another_kind_are_refused() {
         PeError::NotPe
     );
     assert_eq!(
-        error_of(&changed(0x58, &0x010b_u16.to_le_bytes())),
-        PeError::NotPe32Plus { magic: 0x010b }
+        error_of(&changed(0x58, &0x0107_u16.to_le_bytes())),
+        PeError::UnknownForm { magic: 0x0107 }
     );
     assert_eq!(
         error_of(&changed(0x58 + 108, &4_u32.to_le_bytes())),

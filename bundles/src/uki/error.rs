@@ -24,7 +24,7 @@ pub enum UkiError {
 /// Why the stub cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StubError {
-    /// Not a PE32+ file.
+    /// Not a PE file.
     #[error("the stub cannot be used: {0}")]
     Pe(PeError),
     /// Sections added behind a signature would not be covered by it.

@@ -120,7 +120,7 @@ pub fn assemble(parts: &UkiParts<'_>) -> Result<Vec<u8>, UkiError> {
 ///
 /// # Errors
 ///
-/// [`UkiError::Image`], when `image` is no PE32+ file, is truncated, or has several sections of that name.
+/// [`UkiError::Image`], when `image` is no PE file, is truncated, or has several sections of that name.
 pub fn section<'a>(image: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, UkiError> {
     let parsed = PeImage::parse(image).map_err(UkiError::Image)?;
     let found = parsed.section_named(name).map_err(UkiError::Image)?;

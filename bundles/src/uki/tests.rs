@@ -1,7 +1,7 @@
 //! A UKI of synthetic parts: what is in it, where, and which parts are refused.
 
 use super::*;
-use crate::pe::synthetic::{ARM64, NX_COMPAT, Synthetic, set};
+use crate::pe::synthetic::{ARM32, ARM64, NX_COMPAT, Synthetic, set};
 
 /// Owned parts, to be changed by a test before they are lent to [`assemble`].
 struct Parts {
@@ -150,34 +150,36 @@ fn sections_are_aligned_and_headers_agree() {
 }
 
 #[test]
-fn arm64_parts_make_an_arm64_uki() {
-    let of_arm64 = || {
-        Synthetic {
-            machine: ARM64,
-            ..Synthetic::default()
+fn parts_for_arm_make_a_uki_for_it() {
+    for machine in [ARM64, ARM32] {
+        let of_arm = || {
+            Synthetic {
+                machine,
+                ..Synthetic::default()
+            }
+            .build()
+        };
+        let uki = Parts {
+            stub: of_arm(),
+            linux: of_arm(),
+            ..Parts::default()
         }
-        .build()
-    };
-    let uki = Parts {
-        stub: of_arm64(),
-        linux: of_arm64(),
-        ..Parts::default()
-    }
-    .assemble()
-    .unwrap();
-    assert_eq!(PeImage::parse(&uki).unwrap().headers().machine, ARM64);
-    let mixed = Parts {
-        linux: of_arm64(),
-        ..Parts::default()
-    };
-    assert_eq!(
-        mixed.error(),
-        PartError::MachineMismatch {
+        .assemble()
+        .unwrap();
+        let image = PeImage::parse(&uki).unwrap();
+        assert_eq!(image.headers().machine, machine);
+        let kernel = image.section_named(".linux").unwrap().unwrap();
+        assert_eq!(image.content(kernel).unwrap(), of_arm());
+        let mixed = Parts {
+            linux: of_arm(),
+            ..Parts::default()
+        };
+        let mismatch = PartError::MachineMismatch {
             stub: 0x8664,
-            kernel: ARM64
-        }
-        .into()
-    );
+            kernel: machine,
+        };
+        assert_eq!(mixed.error(), mismatch.into());
+    }
 }
 
 #[test]

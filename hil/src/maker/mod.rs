@@ -7,8 +7,8 @@ mod overlay;
 mod recipe;
 pub mod tools;
 
-use crate::boards::uefi::UefiError;
 use crate::boards::uefi::variables::{self, Certificates};
+use crate::boards::uefi::{Processor, UefiError};
 use crate::command::{CommandError, Invocation, Output, Runner};
 use crate::scenario::{Appliance, Bundle, Kernel, Loader};
 use serde::Deserialize;
@@ -19,14 +19,15 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// systemd-boot among the inputs, as its package calls it.
-const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
-
 /// What releases are made from.
 #[derive(Clone, Debug)]
 pub struct Inputs {
+    /// The processor of the device.
+    pub processor: Processor,
     /// The folder of the inputs.
     pub folder: PathBuf,
+    /// The folder of programs that run here.
+    pub tools: PathBuf,
     /// The folder of those for the general kernel.
     pub general_folder: PathBuf,
     /// Static `twinseal` and `twinseal-minimal`.
@@ -104,20 +105,20 @@ struct Built {
 pub struct Sizes {
     /// The bundle.
     pub bundle_bytes: u64,
-    /// The UKI in it.
+    /// The UKI in it, as it is stored there.
     pub uki_bytes: u64,
 }
 
 /// What `twinseal-bundle inspect --json` says, as far as it is used here.
 #[derive(Deserialize)]
 struct Inspected {
-    payloads: Vec<Payload>,
+    blobs: Vec<Blob>,
 }
 
 #[derive(Deserialize)]
-struct Payload {
-    kind: String,
-    bytes: u64,
+struct Blob {
+    role: String,
+    stored_bytes: u64,
 }
 
 /// The disk of a new device with V1 in both sets.
@@ -188,17 +189,18 @@ impl Made {
 impl Inputs {
     /// A file that `scripts/appliance.sh` makes.
     fn appliance(&self, name: &str) -> Result<PathBuf, MakerError> {
-        there(self.folder.join(name), "scripts/appliance.sh")
+        there(self.folder.join(name), self.processor.inputs_made_by())
     }
 
     /// One that goes with a kernel.
     fn of_kernel(&self, kernel: Kernel, name: &str) -> Result<PathBuf, MakerError> {
         match kernel {
-            Kernel::Cloud => self.appliance(name),
-            Kernel::General => there(
+            // For ARM there is one kernel for all.
+            Kernel::General if self.processor == Processor::X86_64 => there(
                 self.general_folder.join(name),
                 "scripts/appliance.sh general",
             ),
+            Kernel::Cloud | Kernel::General => self.appliance(name),
         }
     }
 
@@ -206,7 +208,7 @@ impl Inputs {
     fn program(&self, name: &str) -> Result<PathBuf, MakerError> {
         there(
             self.device_programs.join(name),
-            "scripts/device-programs.sh",
+            self.processor.device_programs().1,
         )
     }
 
@@ -215,7 +217,7 @@ impl Inputs {
     /// # Errors
     /// When it is missing.
     pub fn firmware(&self) -> Result<PathBuf, MakerError> {
-        self.appliance("ovmf/OVMF_CODE_4M.secboot.fd")
+        self.appliance(self.processor.firmware().code)
     }
 }
 
@@ -361,8 +363,10 @@ impl Maker<'_> {
             exchange: certificate("exchange"),
             signer: certificate("signer"),
         };
-        let program = variables::find_program(&self.inputs.folder)?;
-        let empty = self.inputs.appliance("ovmf/OVMF_VARS_4M.fd")?;
+        let program = variables::find_program(&self.inputs.tools)?;
+        let empty = self
+            .inputs
+            .appliance(self.inputs.processor.firmware().variables)?;
         let out = self.folder.join("new-variables.fd");
         Ok(variables::make(
             self.runner,
@@ -401,11 +405,11 @@ impl Maker<'_> {
     fn sizes(&self, file: &Path) -> Result<Sizes, MakerError> {
         let inspect = self.bundler("inspect").arguments(["--json"]);
         let inspected: Inspected = self.run(inspect.argument(file))?.json()?;
-        let ukis = inspected.payloads.iter().filter(|one| one.kind == "uki");
+        let ukis = inspected.blobs.iter().filter(|one| one.role == "uki");
         let about = fs::metadata(file).map_err(MakerError::file(file, "read"))?;
         Ok(Sizes {
             bundle_bytes: about.len(),
-            uki_bytes: ukis.map(|uki| uki.bytes).sum(),
+            uki_bytes: ukis.map(|uki| uki.stored_bytes).sum(),
         })
     }
 
@@ -448,10 +452,8 @@ impl Maker<'_> {
 
     /// Debian's systemd-boot, signed by the owner.
     fn systemd_boot(&self) -> Result<PathBuf, MakerError> {
-        let (own, signed) = (
-            self.inputs.appliance(SYSTEMD_BOOT)?,
-            self.folder.join(SYSTEMD_BOOT),
-        );
+        let name = self.inputs.processor.systemd_boot();
+        let (own, signed) = (self.inputs.appliance(name)?, self.folder.join(name));
         let key = |ending: &str| self.folder.join(format!("keys/signer.{ending}"));
         tools::sign(self.runner, &own, &key("key"), &key("crt"), &signed)?;
         Ok(signed)

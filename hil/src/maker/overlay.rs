@@ -133,11 +133,14 @@ fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), MakerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boards::uefi::Processor;
 
     #[test]
     fn a_bad_release_has_what_makes_it_bad_and_a_good_one_has_not() {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs {
+            processor: Processor::X86_64,
+            tools: folder.path().to_owned(),
             folder: folder.path().to_owned(),
             general_folder: folder.path().to_owned(),
             device_programs: folder.path().to_owned(),

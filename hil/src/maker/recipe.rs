@@ -11,11 +11,6 @@ use std::path::{Path, PathBuf};
 /// The device type of scenarios.
 pub(super) const COMPATIBLE: &str = "scenario-appliance";
 
-/// The kernel's command line. What stands between the console and `init=` saves half a second of each emulated boot; it is for
-/// tests, never for a product.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1 mitigations=off nokaslr no_timer_check tsc=reliable audit=0 \
-                            cryptomgr.notests=1 initcall_blacklist=jent_mod_init,bpf_dummy_struct_ops_init";
-
 /// The release that a recovery fetches. Only scenarios that hold it have it served.
 const RECOVERED: &str = "v2";
 
@@ -91,9 +86,10 @@ pub(super) fn recipe(
         source: format!("scenario {name}"),
         builder: "twinseal-hil run",
         kernel: absolute(&inputs.of_kernel(appliance.kernel, "vmlinuz")?)?,
-        stub: absolute(&inputs.appliance("linuxx64.efi.stub")?)?,
+        stub: absolute(&inputs.appliance(inputs.processor.stub())?)?,
         cmdline: format!(
-            "{COMMAND_LINE} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={} twinseal.starts={}{}",
+            "{} twinseal.recover.url=http://{SERVER_ADDRESS}/{}{RECOVERED}.tseal twinseal.watchdog={} twinseal.starts={}{}",
+            inputs.processor.command_line(),
             appliance.folder(),
             watchdog_seconds(bundle),
             starts(bundle),
@@ -180,10 +176,13 @@ fn secure_boot(folder: &Path, bundle: Bundle) -> Option<BTreeMap<&'static str, P
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boards::uefi::Processor;
 
     fn table(bundle: Bundle) -> toml::Table {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs {
+            processor: Processor::X86_64,
+            tools: folder.path().to_owned(),
             folder: folder.path().to_owned(),
             general_folder: folder.path().to_owned(),
             device_programs: folder.path().to_owned(),

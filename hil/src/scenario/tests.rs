@@ -169,7 +169,10 @@ fn a_link_is_read_and_its_steps_need_one() {
 #[test]
 fn needs_are_compared_with_what_a_board_has() {
     let scenario = read(GOOD).unwrap();
-    assert_eq!(scenario.lacks(crate::boards::uefi::HAS), []);
+    assert_eq!(
+        scenario.lacks(crate::boards::uefi::Processor::X86_64.has()),
+        []
+    );
     let lacks = scenario.lacks(&[Need::Uefi, Need::Network]);
     assert_eq!(lacks, [Need::PowerCut, Need::Tampering]);
 }

@@ -461,6 +461,7 @@ impl<'e> Execution<'e> {
             .map_err(|error| StepError::Unexpected(error.to_string()))?;
         let (new_variables, [key, certificate]) = (self.made.variables(), self.made.stranger());
         let scene = Scene {
+            processor: self.bench.parts.processor,
             runner: &self.bench.runner,
             disk: &self.state.disk,
             variables: &self.state.variables,

@@ -20,7 +20,7 @@ mod wire;
 
 use crate::boards::mcu::McuError;
 use crate::boards::uefi::qemu;
-use crate::boards::uefi::{HAS, Parts, UefiError};
+use crate::boards::uefi::{Parts, Processor, UefiError, beside};
 use crate::command::{CommandError, Runner};
 use crate::disk::{self, DiskError};
 use crate::guard;
@@ -36,14 +36,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Memory of the board in MiB: the UKI, its initramfs and busybox fit twice.
-const MEMORY_MIB: u32 = 512;
-
 /// A board that scenarios run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Board {
     /// QEMU with UEFI firmware and Secure Boot.
     Uefi,
+    /// The same with a 64-bit ARM processor.
+    UefiAarch64,
+    /// The same with a 32-bit ARM processor, without Secure Boot and watchdog.
+    UefiArmv7,
     /// A microcontroller in QEMU: a Cortex-M4 with a network, a watchdog, and a flash that can cut the power.
     Mcu,
 }
@@ -51,18 +52,32 @@ pub enum Board {
 impl Board {
     /// Its name in reports.
     const fn name(self) -> &'static str {
+        match self.processor() {
+            Some(processor) => processor.board(),
+            None => "mcu",
+        }
+    }
+
+    /// The processor of a board with UEFI firmware.
+    const fn processor(self) -> Option<Processor> {
         match self {
-            Self::Uefi => "uefi",
-            Self::Mcu => "mcu",
+            Self::Uefi => Some(Processor::X86_64),
+            Self::UefiAarch64 => Some(Processor::Aarch64),
+            Self::UefiArmv7 => Some(Processor::Armv7),
+            Self::Mcu => None,
         }
     }
 
     /// The QEMU that runs it, when nobody names one.
     pub fn qemu(self) -> PathBuf {
-        match self {
-            Self::Uefi => "qemu-system-x86_64".into(),
-            Self::Mcu => "qemu-system-arm".into(),
-        }
+        let of_uefi = self.processor().map(Processor::qemu);
+        of_uefi.unwrap_or("qemu-system-arm").into()
+    }
+
+    /// The folder of its device's programs, when nobody names one. The microcontroller has none.
+    pub fn device_programs(self) -> PathBuf {
+        let processor = self.processor().unwrap_or(Processor::X86_64);
+        processor.device_programs().0.into()
     }
 }
 
@@ -176,9 +191,9 @@ impl SuiteError {
 pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteError> {
     remove_files(options)?;
     let begin = Instant::now();
-    let ran = match options.board {
-        Board::Uefi => run_here(options, out),
-        Board::Mcu => mcu::run(options, out),
+    let ran = match options.board.processor() {
+        Some(processor) => run_here(options, processor, out),
+        None => mcu::run(options, out),
     };
     if let Err(error) = &ran {
         // Why there is no report is told in any case; where it cannot be written, no file of an earlier run is left.
@@ -187,7 +202,11 @@ pub fn run(options: &Options, out: impl Write + Send) -> Result<Report, SuiteErr
     ran
 }
 
-fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, SuiteError> {
+fn run_here(
+    options: &Options,
+    processor: Processor,
+    mut out: impl Write + Send,
+) -> Result<Report, SuiteError> {
     let scenarios = scenario::read_all(&options.paths, options.filter.as_deref())?;
     check(options, scenarios.len())?;
     require(
@@ -207,7 +226,9 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
     let folder = fs::canonicalize(&options.out).map_err(SuiteError::file(&options.out, "found"))?;
     let runner = runner(&folder)?;
     let inputs = Inputs {
-        folder: options.inputs.clone(),
+        processor,
+        folder: processor.inputs(&options.inputs),
+        tools: options.inputs.join("tools"),
         general_folder: beside(&options.inputs, "-general"),
         device_programs: options.device_programs.clone(),
     };
@@ -239,11 +260,12 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         options.seed
     )?;
     let parts = Parts {
+        processor,
         qemu: options.qemu.clone(),
         firmware: inputs.firmware()?,
         own: options.own.clone(),
         server_port: Some(server.port),
-        memory_mib: MEMORY_MIB,
+        memory_mib: processor.memory_mib(),
         patience: options.patience,
     };
     let kept = folder.join(kept::FOLDER);
@@ -265,13 +287,6 @@ fn run_here(options: &Options, mut out: impl Write + Send) -> Result<Report, Sui
         results,
     };
     finish(options, report, out)
-}
-
-/// A folder whose name has this ending besides.
-fn beside(folder: &Path, ending: &str) -> PathBuf {
-    let mut name = folder.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 /// Writes the report's files, and says the last lines.
@@ -379,9 +394,14 @@ fn write_files(options: &Options, report: &Report) -> Result<(), SuiteError> {
 
 fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
     let begin = Instant::now();
-    let lacks = scenario.lacks(HAS);
+    let processor = bench.parts.processor;
+    let lacks = scenario.lacks(processor.has());
     if !lacks.is_empty() {
-        return ended(scenario, Outcome::Skipped(lacking(&lacks)), Duration::ZERO);
+        return ended(
+            scenario,
+            Outcome::Skipped(lacking(processor, &lacks)),
+            Duration::ZERO,
+        );
     }
     pool::caught(
         || execute::scenario(bench, scenario),
@@ -390,11 +410,11 @@ fn run_one(bench: &Bench<'_>, scenario: &Scenario) -> ScenarioResult {
 }
 
 /// Why a scenario cannot run on this board.
-fn lacking(lacks: &[Need]) -> String {
+fn lacking(processor: Processor, lacks: &[Need]) -> String {
     let names: Vec<_> = lacks.iter().map(|need| need.name()).collect();
     format!(
         "The board {} has no {}.",
-        Board::Uefi.name(),
+        processor.board(),
         names.join(", ")
     )
 }

@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 /// Room beside the bundle, for the file system itself.
 const MORE_BYTES: u64 = 16 << 20;
 
-/// Where firmware looks on a stick.
-const REMOVABLE_MEDIA: &str = "EFI/BOOT/BOOTX64.EFI";
-
 /// Bytes of a sector, in which `mformat` counts.
 const SECTOR_BYTES: u64 = 512;
 
@@ -65,7 +62,7 @@ pub(super) fn make(
             .argument("-i")
             .argument(&stick)
             .argument(&uki)
-            .argument(format!("::{REMOVABLE_MEDIA}"));
+            .argument(format!("::{}", bench.parts.processor.removable_media()));
         for made in [folders, copy] {
             bench.runner.run(&made)?.expect_success()?;
         }

@@ -56,7 +56,7 @@ fn a_report_that_cannot_be_removed_ends_the_run() {
 #[test]
 fn what_the_board_has_not_is_named() {
     assert_eq!(
-        lacking(&[Need::Watchdog, Need::Network]),
+        lacking(Processor::X86_64, &[Need::Watchdog, Need::Network]),
         "The board uefi has no watchdog, network."
     );
 }

@@ -10,6 +10,7 @@ mod fat;
 mod repository;
 mod uki;
 
+use crate::boards::uefi::Processor;
 use crate::command::Runner;
 use crate::disk::{Disk, DiskError};
 use crate::programs::Tool;
@@ -131,6 +132,8 @@ pub enum Tamper {
 /// What a change works on and with.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'s> {
+    /// The board's processor.
+    pub processor: Processor,
     /// Runs the tools.
     pub runner: &'s Runner,
     /// The disk.

@@ -64,6 +64,7 @@ impl Small {
     fn tamper_with(&self, loader: Loader, tamper: &Tamper) -> Result<(), DiskError> {
         let (disk, variables, new) = (self.at("disk.img"), self.at("vars"), self.at("new"));
         let scene = Scene {
+            processor: Processor::X86_64,
             runner: &self.runner,
             disk: &disk,
             variables: &variables,

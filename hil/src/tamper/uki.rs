@@ -7,9 +7,6 @@ use crate::scenario::Loader;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where firmware looks for a UKI on a disk without boot entries (UEFI specification, removable media), on x86-64.
-const REMOVABLE_MEDIA: &str = "/EFI/BOOT/BOOTX64.EFI";
-
 /// Where systemd-boot finds the UKIs of both sets: the names of what has been the default set, and of what has only been installed.
 const ENTRIES: [[&str; 2]; 2] = [
     ["/EFI/Linux/TWINSE-A.EFI", "/EFI/Linux/TWINTRYA.EFI"],
@@ -28,10 +25,10 @@ pub(super) fn slot(set: Set) -> String {
     format!("boot-{}", set.name())
 }
 
-fn names(loader: Loader, set: Set) -> Vec<&'static str> {
+fn names(scene: &Scene<'_>, set: Set) -> Vec<&'static str> {
     let [a, b] = ENTRIES;
-    match (loader, set) {
-        (Loader::Uefi, _) => vec![REMOVABLE_MEDIA],
+    match (scene.loader, set) {
+        (Loader::Uefi, _) => vec![scene.processor.removable_media()],
         (Loader::SystemdBoot, Set::A) => a.to_vec(),
         (Loader::SystemdBoot, Set::B) => b.to_vec(),
     }
@@ -48,7 +45,7 @@ pub(super) struct Copy {
 pub(super) fn copy_out(scene: &Scene<'_>, set: Set) -> Result<Copy, DiskError> {
     let file = scene.scratch.join(format!("uki-{}.efi", set.name()));
     let mut last = unfit(set, "it is not there");
-    for name in names(scene.loader, set) {
+    for name in names(scene, set) {
         match disk(scene).copy_out(&slot(set), name, &file) {
             Ok(()) => return Ok(Copy { name, file }),
             Err(error) => last = error,

@@ -2,7 +2,7 @@ use super::*;
 use twinseal_core::error::{StorageFault, StorageObject, StorageOperation};
 
 const OPTIONAL: usize = 0x58;
-const ENTRY: usize = OPTIONAL + CERTIFICATE_ENTRY as usize;
+const ENTRY: usize = OPTIONAL + 144;
 const SECTIONS: usize = OPTIONAL + 240;
 const HEADERS: usize = 0x400;
 
@@ -19,13 +19,22 @@ fn unsigned() -> Vec<u8> {
     file[0x40..0x44].copy_from_slice(b"PE\0\0");
     file[0x46] = 2;
     file[0x54] = 240;
-    file[OPTIONAL..OPTIONAL + 2].copy_from_slice(&PE32_PLUS_MAGIC.to_le_bytes());
+    file[OPTIONAL..OPTIONAL + 2].copy_from_slice(&PE32_PLUS.0.to_le_bytes());
     put(&mut file, OPTIONAL + 60, HEADERS as u32);
     put(&mut file, OPTIONAL + 108, 16);
     for (number, bytes, start) in [(0, 0x200, HEADERS + 0x400), (1, 0x400, HEADERS)] {
         put(&mut file, SECTIONS + number * 40 + 16, bytes);
         put(&mut file, SECTIONS + number * 40 + 20, start as u32);
     }
+    file
+}
+
+/// The same in the form for 32-bit processors: the optional header has 16 bytes less before its directories.
+fn unsigned_narrow() -> Vec<u8> {
+    let mut file = unsigned();
+    file.copy_within(OPTIONAL + 108..HEADERS, OPTIONAL + 92);
+    file[0x54] = 224;
+    file[OPTIONAL..OPTIONAL + 2].copy_from_slice(&PE32.0.to_le_bytes());
     file
 }
 
@@ -76,6 +85,33 @@ fn a_signature_changes_nothing_of_the_digest_and_everything_else_does() {
         }
     }
     assert!(covered > plain.len() - 40, "{covered} bytes were tried");
+}
+
+#[test]
+fn a_uki_of_a_32_bit_processor_is_read_as_well() {
+    let plain = unsigned_narrow();
+    let entry_place = OPTIONAL + 128;
+    let covered: Vec<u8> = [
+        &plain[..OPTIONAL + 64],
+        &plain[OPTIONAL + 68..entry_place],
+        &plain[entry_place + 8..],
+    ]
+    .concat();
+    assert_eq!(
+        read(&plain).unwrap().digest,
+        <[u8; 32]>::from(Sha256::digest(covered))
+    );
+    let mut signed = plain.clone();
+    let table = entry(PKCS_SIGNED_DATA, b"signature");
+    put(&mut signed, entry_place, plain.len() as u32);
+    put(&mut signed, entry_place + 4, table.len() as u32);
+    signed.extend_from_slice(&table);
+    let image = read(&signed).unwrap();
+    assert_eq!(image.digest, read(&plain).unwrap().digest);
+    assert_eq!(image.signatures, [b"signature".to_vec()]);
+    // The same bytes under the other magic number are another file, with its entry elsewhere.
+    signed[OPTIONAL..OPTIONAL + 2].copy_from_slice(&PE32_PLUS.0.to_le_bytes());
+    assert!(read(&signed).map_or(true, |image| image.signatures.is_empty()));
 }
 
 #[test]

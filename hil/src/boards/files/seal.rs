@@ -7,9 +7,13 @@ use crate::board::BoardError;
 use crate::command::{Invocation, Runner};
 use std::path::{Path, PathBuf};
 
-/// Where firmware looks for a UKI on a disk without boot entries (UEFI specification, removable media), on x86-64 and on 64-bit
-/// ARM: an agent writes the name of the processor that it was built for, which may be one that this machine emulates.
-const UKIS: [&str; 2] = ["EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/BOOTAA64.EFI"];
+/// Where firmware looks for a UKI on a disk without boot entries (UEFI specification, removable media), on x86-64 and on ARM: an agent
+/// writes the name of the processor that it was built for, which may be one that this machine emulates.
+const UKIS: [&str; 3] = [
+    "EFI/BOOT/BOOTX64.EFI",
+    "EFI/BOOT/BOOTAA64.EFI",
+    "EFI/BOOT/BOOTARM.EFI",
+];
 
 /// The kernel parameter that states the seal.
 const PARAMETER: &str = "composefs=";
@@ -33,8 +37,8 @@ pub(super) fn check(
     boot: &Path,
     root: &Path,
 ) -> Result<Seal, BoardError> {
-    let [uki, emulated] = UKIS.map(|name| boot.join(name));
-    let uki = if emulated.exists() { emulated } else { uki };
+    let [uki, emulated @ ..] = UKIS.map(|name| boot.join(name));
+    let uki = emulated.into_iter().find(|uki| uki.exists()).unwrap_or(uki);
     let signature = Invocation::new("sbverify")
         .argument("--cert")
         .argument(certificate)

@@ -14,10 +14,13 @@
 mod control;
 pub mod machine;
 mod monitor;
+mod processor;
 pub mod qemu;
 pub mod variables;
 
 pub use control::{Answer, END};
+pub(crate) use processor::beside;
+pub use processor::{FirmwareFiles, Processor};
 
 use crate::command::CommandError;
 use crate::guard::Guarded;
@@ -38,22 +41,14 @@ use std::time::{Duration, Instant};
 /// What an initramfs says at each start: words of an earlier start are old.
 pub const START_WORDS: &str = "twinseal: init: set ";
 
-/// What the board has, with a web server.
-pub const HAS: &[Need] = &[
-    Need::Uefi,
-    Need::SecureBoot,
-    Need::Watchdog,
-    Need::Network,
-    Need::PowerCut,
-    Need::Tampering,
-];
-
 /// Longest time that QEMU may take to be there.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the board is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
+    /// The processor.
+    pub processor: Processor,
     /// QEMU.
     pub qemu: PathBuf,
     /// The firmware's code.

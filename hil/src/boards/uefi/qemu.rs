@@ -17,9 +17,6 @@ pub const VERSION_LEAST: (u32, u32) = (10, 0);
 /// Where the guest finds the web server of the run.
 pub const SERVER_ADDRESS: &str = "10.0.2.100";
 
-/// The processor: QEMU's plainest one, and instructions for SHA-256, which the emulator does in one step.
-const PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+sha-ni";
-
 /// The network card. Without an option ROM: nothing boots from it.
 const NETWORK_CARD: &str = "virtio-net-pci,netdev=network,romfile=";
 
@@ -117,15 +114,12 @@ pub fn by_hand(parts: &Parts, disk: &Path, variables: &Path) -> String {
 fn machine(parts: &Parts, disk: &Path, variables: &Path) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
     let mut add = |more: &[&str]| words.extend(more.iter().map(OsString::from));
-    add(&["-accel", "tcg,thread=single", "-cpu", PROCESSOR]);
-    add(&["-smp", "1", "-m"]);
+    add(&["-accel", "tcg,thread=single", "-smp", "1", "-m"]);
     add(&[&parts.memory_mib.to_string()]);
-    // Secure Boot needs the firmware that keeps its variables behind system management mode.
-    add(&["-M", "q35,smm=on"]);
-    add(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    add(parts.processor.machine());
     add(&["-nodefaults", "-display", "none", "-monitor", "none"]);
     add(&["-device", "virtio-blk-pci,drive=disk"]);
-    add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
+    add(&["-action", "watchdog=reset"]);
     for (option, file) in [
         (
             "if=pflash,unit=0,format=raw,readonly=on,file=",
@@ -194,10 +188,12 @@ fn version(line: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Processor;
     use super::*;
 
     fn parts() -> Parts {
         Parts {
+            processor: Processor::X86_64,
             qemu: "qemu-system-x86_64".into(),
             firmware: "/fw/code,1.fd".into(),
             own: "/bin/hil".into(),

@@ -26,13 +26,13 @@ pub struct Certificates {
 ///
 /// # Errors
 /// [`UefiError::NoVariablesProgram`].
-pub fn find_program(inputs: &Path) -> Result<PathBuf, UefiError> {
+pub fn find_program(tools: &Path) -> Result<PathBuf, UefiError> {
     if let Some(program) = env::var_os(PROGRAM_VARIABLE) {
         return Ok(program.into());
     }
     let near = [
-        inputs.join("tools/virt-fw-vars"),
-        inputs.join("../venv/bin/virt-fw-vars"),
+        tools.join("virt-fw-vars"),
+        tools.join("../../venv/bin/virt-fw-vars"),
     ];
     near.into_iter()
         .find(|file| file.is_file())

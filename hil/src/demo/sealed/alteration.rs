@@ -3,6 +3,7 @@
 
 use super::super::error::DemoError;
 use super::factory::Device;
+use crate::boards::uefi::Processor;
 use crate::command::Runner;
 use crate::disk::DiskError;
 use crate::maker::tools;
@@ -33,6 +34,7 @@ impl Alteration<'_> {
         let scratch = tempfile::tempdir().map_err(DemoError::file(disk, "altered"))?;
         let digest = tools::digest_in_tar(self.runner, self.root, ALTERED_FILE, scratch.path())?;
         let scene = Scene {
+            processor: Processor::X86_64,
             runner: self.runner,
             disk,
             variables: &self.device.variables,

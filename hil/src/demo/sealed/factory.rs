@@ -63,7 +63,7 @@ impl Factory<'_> {
             ))
         })?;
         step(story, "the firmware's variables", || {
-            let program = variables::find_program(self.inputs_folder)?;
+            let program = variables::find_program(&self.inputs_folder.join("tools"))?;
             let (empty, out) = (&self.firmware.variables, &device.variables);
             variables::make(self.runner, &program, empty, &certificates, out)?;
             Ok((

@@ -19,7 +19,7 @@ use super::inputs::{Firmware, Inputs};
 use super::maker::Maker;
 use super::{Options, begin, introduce};
 use crate::board::Description;
-use crate::boards::uefi::{Parts, Uefi, qemu};
+use crate::boards::uefi::{Parts, Processor, Uefi, qemu};
 use crate::command::Runner;
 use crate::maker::tools::{CERTIFICATE_TOOLS, DIGEST_TOOLS};
 use crate::programs::{self, BUNDLER, require};
@@ -83,6 +83,7 @@ pub(super) fn run(options: &Options, out: impl Write) -> Result<(), DemoError> {
     let nginx = options.inputs.join("tools/nginx");
     let server = WebServer::start(&folder.at("bundles"), &folder.at("web"), Some(&nginx))?;
     let parts = Parts {
+        processor: Processor::X86_64,
         qemu: options.qemu.clone(),
         firmware: firmware.code.clone(),
         own: options.own.clone(),

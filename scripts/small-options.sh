@@ -1,0 +1,18 @@
+# Compiler options that keep twinseal-minimal small; sourced, never run. Why each: docs/decisions/0051-compiler-options-for-size.md.
+
+# small_options ARCHITECTURE: prints the RUSTFLAGS of a twinseal-minimal for x86_64, aarch64 or armv7. They need RUSTC_BOOTSTRAP=1:
+# the toolchain is pinned, so options that are not stable are those of one compiler.
+small_options() {
+    local option options
+    # Its code stands at a fixed address, and nothing in it is ever unwound.
+    options="-C relocation-model=static -C force-unwind-tables=no -Z location-detail=none -Z fmt-debug=none"
+    for option in max-store-memcpy=1 max-store-memset=1 enable-machine-outliner=always hot-cold-split \
+        inline-max-stacksize=320 inline-threshold=50 inline-instr-cost=12 jump-threading-threshold=12 min-jump-table-entries=8 \
+        enable-load-pre=0 disable-machine-licm disable-machine-cse x86-cmov-converter=0 tail-merge-size=2 disable-block-placement \
+        split-spill-mode=size greedy-reverse-local-assignment; do
+        options+=" -C llvm-args=-$option"
+    done
+    options+=" -Z mir-opt-level=1 -C link-arg=-Wl,--icf=all"
+    options+=' --cfg sha2_backend_soft="compact"'
+    printf '%s' "$options"
+}
