@@ -45,6 +45,22 @@ fn what_is_needed_is_asked_for_at_once() {
     assert!(http.ends_at(700_000).unwrap() && !http.ends_at(1).unwrap());
 }
 
+/// As over a satellite: the link is fast, and each request waits.
+#[test]
+fn a_server_that_is_far_away_is_asked_for_more_at_once() {
+    let bytes = content(6, 6_000_000);
+    let server = Server::new(bytes.clone());
+    server.set(|plan| plan.delay = Duration::from_millis(600));
+    let mut http = server.open();
+    expect(&mut http, 0, 6_000_000);
+    for (number, piece) in bytes.chunks(100_000).enumerate() {
+        let read = read(&mut http, number as u64 * 100_000, piece.len());
+        assert!(read.unwrap() == piece);
+    }
+    let requests = server.requests();
+    assert!(requests.len() <= 10, "windows double: {requests:?}");
+}
+
 #[test]
 fn a_small_gap_is_read_and_a_large_one_is_jumped() {
     let bytes = content(2, 20_000_000);

@@ -29,6 +29,8 @@ pub struct Plan {
     pub length: bool,
     /// For each connection, bytes of content after which it is cut; none left: never.
     pub cuts: Vec<usize>,
+    /// How far away it is: every answer comes so much later.
+    pub delay: Duration,
     /// Never answers a connection any more.
     pub silent: bool,
     pub status: u16,
@@ -58,6 +60,7 @@ impl Server {
             generous: false,
             length: true,
             cuts: Vec::new(),
+            delay: Duration::ZERO,
             silent: false,
             status: 206,
             field: "",
@@ -115,6 +118,8 @@ impl Server {
                     break;
                 }
             }
+            let delay = self.plan.lock().unwrap().delay;
+            std::thread::sleep(delay);
             let (head, mut body) = self.answer(number, range, is_head);
             if is_head {
                 body.clear();

@@ -49,10 +49,11 @@ const FIRST_BYTES: u64 = 4096;
 /// again then, it stays below 64 KiB, what a link of 64 kbit/s carries in eight seconds.
 const WINDOW_BYTES: u64 = 48 * 1024;
 
-/// Largest window, where nobody counts bytes, nothing has gone wrong, and each window takes less than [`WINDOW_TIME`].
-const WINDOW_MAX_BYTES: u64 = 256 * 1024;
+/// Largest window, where nobody counts bytes, nothing has gone wrong, and each window takes less than [`WINDOW_TIME`]: on a link that is
+/// fast and far away most of the time of a small one is waiting for its first byte.
+const WINDOW_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A link that takes longer for a window is slow: what is lost with one counts there.
+/// A link that takes longer for a window is slow: what is lost with one counts there. One that takes half as long gets no larger ones.
 const WINDOW_TIME: Duration = Duration::from_secs(1);
 
 /// An answer of which no more is left is read to its end, so that its connection serves the next request.
@@ -90,8 +91,8 @@ pub struct Http {
     index_from: Option<u64>,
     window_bytes: u64,
     window_max_bytes: u64,
-    /// When the last request was sent.
-    asked: Instant,
+    /// When the last answer began: how far away a server is says nothing about the link.
+    answered: Instant,
     /// What a request and its answer take in headers, at most.
     heads_bytes: u64,
     /// What making a connection takes, at most.
@@ -142,7 +143,7 @@ impl Http {
             index_bytes: 0,
             index_from: None,
             window_bytes: WINDOW_BYTES,
-            asked: Instant::now(),
+            answered: Instant::now(),
             window_max_bytes: if is_metered {
                 WINDOW_BYTES
             } else {
@@ -366,11 +367,12 @@ impl Http {
                     0
                 };
                 let wanted = known.max(wanted_bytes);
-                if self.asked.elapsed() >= WINDOW_TIME {
+                let took = self.answered.elapsed();
+                if took >= WINDOW_TIME {
                     self.window_bytes = WINDOW_BYTES;
                 }
                 let window = wanted.min(self.window_bytes);
-                if window < wanted {
+                if window < wanted && took < WINDOW_TIME / 2 {
                     self.window_bytes = (self.window_bytes * 2).min(self.window_max_bytes);
                 }
                 self.request(position, window)
@@ -411,7 +413,6 @@ impl Http {
                 body_bytes = about.bytes.unwrap_or(0);
             }
         }
-        self.asked = Instant::now();
         let (answer, sent) = self.ask(body_bytes, |route| {
             let range = format!("bytes={position}-{last}");
             let request = route.get().header(header::RANGE, range);
@@ -420,6 +421,7 @@ impl Http {
                 None => request,
             }
         })?;
+        self.answered = Instant::now();
         if self.about.is_none() {
             let validator = validator(answer.headers());
             self.learn_heads(sent, answer.headers(), validator.as_ref());
