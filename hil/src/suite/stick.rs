@@ -66,8 +66,25 @@ pub(super) fn make(
         for made in [folders, copy] {
             bench.runner.run(&made)?.expect_success()?;
         }
+        if bench.parts.processor.firmware_has_a_shell() {
+            start_from_shell(bench, &stick, folder)?;
+        }
     }
     Ok(Some(stick))
+}
+
+/// Firmware with a shell starts that before a disk that it has not seen; the shell runs this.
+fn start_from_shell(bench: &Bench<'_>, stick: &Path, folder: &Path) -> Result<(), SuiteError> {
+    let script = folder.join("startup.nsh");
+    let uki = bench.parts.processor.removable_media().replace('/', "\\");
+    fs::write(&script, format!("FS0:{uki}\r\n")).map_err(SuiteError::file(&script, "written"))?;
+    let copy = Invocation::new("mcopy")
+        .argument("-i")
+        .argument(stick)
+        .argument(&script)
+        .argument(OsString::from("::"));
+    bench.runner.run(&copy)?.expect_success()?;
+    Ok(())
 }
 
 /// The UKI that starts a recovery, out of its bundle.

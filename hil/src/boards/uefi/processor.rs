@@ -148,6 +148,12 @@ impl Processor {
         }
     }
 
+    /// Whether that firmware starts a shell of its own before it looks at a disk that it has no boot entry for. One with Secure Boot
+    /// has none.
+    pub const fn firmware_has_a_shell(self) -> bool {
+        matches!(self, Self::Armv7)
+    }
+
     /// systemd's boot stub, among the inputs.
     pub const fn stub(self) -> &'static str {
         match self {

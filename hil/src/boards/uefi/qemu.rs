@@ -188,7 +188,7 @@ fn version(line: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Processor;
+    use super::super::{Need, Processor};
     use super::*;
 
     fn parts() -> Parts {
@@ -248,6 +248,20 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("kvm"), "{text}");
+    }
+
+    #[test]
+    fn a_board_with_another_processor_is_another_machine() {
+        for (processor, watchdog) in [(Processor::Aarch64, true), (Processor::Armv7, false)] {
+            let text = line(&Parts {
+                processor,
+                ..parts()
+            });
+            assert!(text.contains("-M virt"), "{text}");
+            assert!(!text.contains("smm") && !text.contains("q35"), "{text}");
+            assert_eq!(text.contains("i6300esb"), watchdog, "{text}");
+            assert_eq!(processor.has().contains(&Need::Watchdog), watchdog);
+        }
     }
 
     #[test]
