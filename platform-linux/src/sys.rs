@@ -121,6 +121,15 @@ struct AddressRequest {
 /// The union of `struct ifreq`: `struct ifmap` has two `unsigned long`, a `short` and four `char`, and is as aligned as the first.
 const REQUEST_UNION_BYTES: usize = if size_of::<usize>() == 8 { 24 } else { 16 };
 
+// What differs by the width of a `long`, compared with the kernel's for whatever machine this is built for.
+const _: () = {
+    let is_wide = size_of::<usize>() == 8;
+    let request_bytes = if is_wide { 40 } else { 32 };
+    assert!(BLOCK_DEVICE_BYTES == if is_wide { 0x8008_1272 } else { 0x8004_1272 });
+    assert!(size_of::<FlagsRequest>() == request_bytes);
+    assert!(size_of::<AddressRequest>() == request_bytes);
+};
+
 /// `struct sockaddr_ll` of `linux/if_packet.h`: all packets of one interface.
 #[repr(C)]
 pub(crate) struct PacketAddress {
@@ -348,12 +357,6 @@ mod tests {
             [0x8028_5700, 0x8004_5705, 0xc004_5706]
         );
         assert_eq!(REREAD_PARTITIONS, 0x125f);
-        #[cfg(target_pointer_width = "64")]
-        {
-            assert_eq!(BLOCK_DEVICE_BYTES, 0x8008_1272);
-            assert_eq!(size_of::<FlagsRequest>(), 40);
-            assert_eq!(size_of::<AddressRequest>(), 40);
-        }
         assert_eq!(size_of::<PacketAddress>(), 20);
         assert_eq!(core::mem::offset_of!(PacketAddress, address), 12);
     }

@@ -5,17 +5,17 @@
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// Finds the proxy, whatever address is asked for.
 #[derive(Debug)]
-pub(super) struct ToProxy {
+pub(super) struct ToProxy<R> {
     pub proxy: Uri,
-    pub resolver: DefaultResolver,
+    pub resolver: R,
 }
 
-impl Resolver for ToProxy {
+impl<R: Resolver> Resolver for ToProxy<R> {
     fn resolve(
         &self,
         _uri: &Uri,

@@ -16,6 +16,7 @@
 mod answer;
 mod cost;
 mod forward;
+mod names;
 mod problem;
 mod proxy;
 mod redirect;

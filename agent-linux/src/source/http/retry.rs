@@ -106,6 +106,7 @@ impl Http {
     /// rest of the answer may have been on its way.
     fn break_off(&mut self, error: &io::Error) {
         self.running = None;
+        self.route.forget_addresses();
         // A server that counts requests is not helped by more of them.
         if !is_refusal(error) {
             self.window_bytes = WINDOW_BYTES;

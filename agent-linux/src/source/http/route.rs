@@ -4,6 +4,7 @@
 //! - The device's own certificate is shown to the server alone that the address named, never to one that a redirect leads to.
 
 use super::forward::{Forwarding, ToProxy};
+use super::names::{Known, Once};
 use super::problem::HttpProblem;
 use super::proxy::{Environment, choose};
 use super::{Patience, setup};
@@ -44,6 +45,7 @@ impl Ways {
 pub(super) struct Route {
     pub uri: Uri,
     agent: Agent,
+    known: Known,
     has_handshake: bool,
     /// What the proxy wants to know, where it reads the requests.
     proxy_authorization: Option<String>,
@@ -79,13 +81,19 @@ impl Route {
             config = config.tls_config(tls.map_err(setup)?);
         }
         let forwards = proxy.as_ref().filter(|_| !is_tls);
+        let known = Known::default();
+        let resolver = Once {
+            resolver: DefaultResolver::default(),
+            known: known.clone(),
+        };
         Ok(Self {
             has_handshake: is_tls,
             proxy_authorization: forwards.and_then(authorization),
             agent: match forwards {
-                Some(proxy) => forwarding(config.build(), proxy, &uri, line),
-                None => straight(config.proxy(proxy).build(), line),
+                Some(proxy) => forwarding(config.build(), resolver, proxy, &uri, line),
+                None => straight(config.proxy(proxy).build(), resolver, line),
             },
+            known,
             uri,
         })
     }
@@ -107,6 +115,11 @@ impl Route {
         } else {
             0
         }
+    }
+
+    /// Lets the next connection look anew where the server is.
+    pub fn forget_addresses(&self) {
+        self.known.forget();
     }
 
     pub fn get(&self) -> RequestBuilder<WithoutBody> {
@@ -146,25 +159,34 @@ pub(super) fn is_same_server(one: &Uri, two: &Uri) -> bool {
     one.scheme() == two.scheme() && host(one) == host(two) && port(one) == port(two)
 }
 
+/// What finds the addresses of a server or a proxy.
+type Finder = Once<DefaultResolver>;
+
 /// To the server, through a tunnel of the proxy when there is one.
-fn straight(config: Config, line: &Arc<Line>) -> Agent {
+fn straight(config: Config, resolver: Finder, line: &Arc<Line>) -> Agent {
     let connector =
         ().chain(ConnectProxyConnector::default())
             .chain(Counting::new(line.clone()))
             .chain(RustlsConnector::default())
             .chain(Connected(line.clone()));
-    Agent::with_parts(config, connector, DefaultResolver::default())
+    Agent::with_parts(config, connector, resolver)
 }
 
 /// To the proxy, which is told the server with every request.
-fn forwarding(config: Config, proxy: &Proxy, uri: &Uri, line: &Arc<Line>) -> Agent {
+fn forwarding(
+    config: Config,
+    resolver: Finder,
+    proxy: &Proxy,
+    uri: &Uri,
+    line: &Arc<Line>,
+) -> Agent {
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().map(|port| format!(":{port}"));
     let server = format!("http://{host}{}", port.unwrap_or_default());
     let connector = ().chain(Counting::new(line.clone())).chain(Forwarding { server });
     let resolver = ToProxy {
         proxy: proxy.uri().clone(),
-        resolver: DefaultResolver::default(),
+        resolver,
     };
     Agent::with_parts(config, connector, resolver)
 }
