@@ -6,9 +6,6 @@
 use super::Need;
 use std::path::{Path, PathBuf};
 
-/// What makes the inputs of the board's first processor.
-const MADE_BY: &str = "scripts/appliance.sh";
-
 /// The processor of a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processor {
@@ -119,7 +116,7 @@ impl Processor {
     /// What makes those inputs.
     pub const fn inputs_made_by(self) -> &'static str {
         match self {
-            Self::X86_64 => MADE_BY,
+            Self::X86_64 => "scripts/appliance.sh",
             Self::Aarch64 => "scripts/appliance.sh aarch64",
             Self::Armv7 => "scripts/appliance.sh armv7",
         }
