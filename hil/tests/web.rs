@@ -285,10 +285,14 @@ fn a_proxy_of_the_description_or_of_the_environment_is_used() {
         let before = wire.bytes();
         let ran = device.run(&["--json", "plan", &url]);
         assert_eq!(traffic(&ran), wire.bytes() - before, "{}", ran.err);
-        let budget = event(&ran, "plan")["network"]["install_bytes"].to_string();
+        let planned = event(&ran, "plan")["network"]["install_bytes"].as_u64();
+        // This proxy closes a connection after each answer and does not say so: the first request that meets that is sent twice.
+        let budget = planned.unwrap() + if url.starts_with("https") { 0 } else { 512 };
         let before = wire.bytes();
-        let ran = updated(&device, &["--budget", &budget, &url]);
+        let ran = updated(&device, &["--budget", &budget.to_string(), &url]);
         assert_eq!(traffic(&ran), wire.bytes() - before);
+        let tries = event(&ran, "traffic")["tries"].as_u64();
+        assert_eq!(tries, Some(0), "{}", ran.err);
     }
     let log = proxy.log().join("\n");
     let connect = format!("CONNECT 127.0.0.1:{}", server.port);

@@ -31,6 +31,8 @@ pub struct Line {
     handshakes_sent: AtomicU64,
     /// What the last of them took.
     last_handshake: AtomicU64,
+    /// Connections that were begun.
+    connections: AtomicU64,
     /// What had gone over it, and been sent, when the last connection began.
     begun: Mutex<(u64, u64)>,
     /// Where it stops.
@@ -98,6 +100,7 @@ impl Line {
             handshakes: AtomicU64::new(0),
             handshakes_sent: AtomicU64::new(0),
             last_handshake: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             begun: Mutex::new((0, 0)),
             most: AtomicU64::new(u64::MAX),
             pace,
@@ -129,6 +132,11 @@ impl Line {
     /// The same by the last connection; one that takes nothing does not count.
     pub fn last_handshake_bytes(&self) -> u64 {
         self.last_handshake.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were begun.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Sent by requests.
@@ -254,6 +262,7 @@ impl<In: Transport> Connector<In> for Counting {
             return Ok(Some(Either::A(connection)));
         }
         self.line.begin();
+        self.line.connections.fetch_add(1, Ordering::Relaxed);
         let opened = self.connector.connect(details, None::<()>)?;
         Ok(opened.map(|connection| {
             Either::B(Counted {

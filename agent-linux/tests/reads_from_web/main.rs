@@ -110,6 +110,28 @@ fn a_cut_connection_goes_on_where_it_stopped() {
     );
 }
 
+/// As some proxies do: each request after the first would meet the end of its connection.
+#[test]
+fn a_connection_that_was_closed_unseen_is_no_failure() {
+    let bytes = content(3, 700_000);
+    let server = Server::new(bytes.clone());
+    server.set(|plan| plan.closes = true);
+    let mut http = server.open();
+    expect(&mut http, 0, 700_000);
+    let mut whole = Vec::new();
+    for offset in (0..700_000).step_by(70_000) {
+        whole.extend(read(&mut http, offset as u64, 70_000).unwrap());
+    }
+    assert!(whole == bytes);
+    let (traffic, requests) = (http.traffic(), server.requests());
+    assert_eq!(traffic.tries, 0);
+    // One was sent twice; after it each has a connection of its own.
+    assert_eq!(traffic.requests as usize, requests.len() + 1);
+    assert!(requests.len() <= 7, "windows double: {requests:?}");
+    let connections = requests.iter().map(|(connection, _)| *connection);
+    assert!(connections.eq(0..requests.len()), "{requests:?}");
+}
+
 #[test]
 fn a_server_that_stays_away_ends_the_read() {
     let server = Server::new(content(4, 300_000));

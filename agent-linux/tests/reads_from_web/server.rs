@@ -31,6 +31,8 @@ pub struct Plan {
     pub cuts: Vec<usize>,
     /// How far away it is: every answer comes so much later.
     pub delay: Duration,
+    /// Closes each connection after one answer, and does not say so.
+    pub closes: bool,
     /// Never answers a connection any more.
     pub silent: bool,
     pub status: u16,
@@ -61,6 +63,7 @@ impl Server {
             length: true,
             cuts: Vec::new(),
             delay: Duration::ZERO,
+            closes: false,
             silent: false,
             status: 206,
             field: "",
@@ -103,7 +106,7 @@ impl Server {
         };
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut stream = stream;
-        loop {
+        for answers in 0.. {
             let (mut range, mut is_head) = (None, false);
             loop {
                 let mut line = String::new();
@@ -117,6 +120,10 @@ impl Server {
                 if line.trim().is_empty() {
                     break;
                 }
+            }
+            // As if the word of it had come after the next request was sent.
+            if answers > 0 && self.plan.lock().unwrap().closes {
+                break;
             }
             let delay = self.plan.lock().unwrap().delay;
             std::thread::sleep(delay);
@@ -140,6 +147,7 @@ impl Server {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     fn answer(&self, number: usize, range: Option<String>, is_head: bool) -> (String, Vec<u8>) {

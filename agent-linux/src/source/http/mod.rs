@@ -74,6 +74,8 @@ pub struct Http {
     /// Where it is asked for.
     route: Route,
     patience: Patience,
+    /// Whether a connection serves more than one request.
+    reuses: bool,
     account: Account,
     spool: Option<Spool>,
     requests: u32,
@@ -124,7 +126,14 @@ impl Http {
         account: Account,
     ) -> io::Result<Self> {
         let given: Uri = url.parse().map_err(|_| HttpProblem::Address)?;
-        let route = Route::new(given.clone(), &given, &ways, &patience, account.line())?;
+        let route = Route::new(
+            given.clone(),
+            &given,
+            &ways,
+            &patience,
+            true,
+            account.line(),
+        )?;
         let is_metered = is_metered || account.limit().is_some() || account.line().is_paced();
         let mut http = Self {
             handshake_bytes: route.handshake_bytes(),
@@ -132,6 +141,7 @@ impl Http {
             ways,
             route,
             patience,
+            reuses: true,
             account,
             spool: None,
             requests: 0,

@@ -17,6 +17,15 @@ use ureq::{Body, RequestBuilder};
 /// Redirects in a row. Servers send from one name to another and then to where files are; a circle has no end.
 const REDIRECTS_MAX: u32 = 5;
 
+/// Whether the other side closed the connection.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
+
 impl Http {
     /// Sends what `make` makes, and goes where the answers send it; gives the answer and what the last request took. Where it was
     /// sent is asked at once the next time; when that place does not serve any more, the address that was given is asked again.
@@ -27,12 +36,8 @@ impl Http {
     ) -> io::Result<(Response<Body>, u64)> {
         let mut was_sent = self.route.uri != self.given;
         for _ in 0..=REDIRECTS_MAX {
-            self.reserve(body_bytes)?;
-            self.requests += 1;
             let sent_before = self.account.line().request_bytes();
-            let answer = make(&self.route)
-                .call()
-                .map_err(|error| named(error.into_io()))?;
+            let answer = self.send(body_bytes, &make)?;
             let sent_bytes = self.account.line().request_bytes() - sent_before;
             let next = match answer.status() {
                 StatusCode::MOVED_PERMANENTLY
@@ -58,10 +63,41 @@ impl Http {
         Err(HttpProblem::TooManyRedirects.into())
     }
 
+    /// Sends one request. One that met the end of a connection that had served others is sent again at once, on a new one (RFC 9112,
+    /// section 9.3.1): the other side had closed it, and the word of that was still on its way.
+    fn send(
+        &mut self,
+        body_bytes: u64,
+        make: impl Fn(&Route) -> RequestBuilder<WithoutBody>,
+    ) -> io::Result<Response<Body>> {
+        for is_again in [false, true] {
+            self.reserve(body_bytes)?;
+            self.requests += 1;
+            let line = self.account.line();
+            let before = (line.connections(), line.received_bytes());
+            let error = match make(&self.route).call() {
+                Ok(answer) => return Ok(answer),
+                Err(error) => named(error.into_io()),
+            };
+            let line = self.account.line();
+            let was_open = before == (line.connections(), line.received_bytes());
+            if is_again || !was_open || !is_closed(&error) {
+                return Err(error);
+            }
+            // A proxy that does so without saying it does it each time. With TLS every new connection costs a handshake.
+            if !self.route.is_tls() {
+                self.reuses = false;
+                self.go_by(self.route.uri.clone())?;
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
     /// The next request goes to `uri`.
     fn go_by(&mut self, uri: Uri) -> io::Result<()> {
         let line = self.account.line();
-        self.route = Route::new(uri, &self.given, &self.ways, &self.patience, line)?;
+        let (ways, patience) = (&self.ways, &self.patience);
+        self.route = Route::new(uri, &self.given, ways, patience, self.reuses, line)?;
         self.handshake_bytes = self.route.handshake_bytes();
         Ok(())
     }

@@ -52,12 +52,13 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The way to `uri`; `given` is the address that somebody gave.
+    /// The way to `uri`; `given` is the address that somebody gave. A connection `reuses` says whether it serves more than one request.
     pub fn new(
         uri: Uri,
         given: &Uri,
         ways: &Ways,
         patience: &Patience,
+        reuses: bool,
         line: &Arc<Line>,
     ) -> io::Result<Self> {
         let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
@@ -76,6 +77,9 @@ impl Route {
             .accept("")
             // No server compresses what nobody offered to decode; one that did is noticed.
             .accept_encoding("");
+        if !reuses {
+            config = config.max_idle_connections(0);
+        }
         if is_tls {
             let tls = setup::tls(&ways.network, is_same_server(&uri, given));
             config = config.tls_config(tls.map_err(setup)?);
