@@ -16,7 +16,7 @@ use std::{fs, io};
 /// Bad bundles that the kit must have, so that agreeing says something.
 const BAD_MIN: usize = 60;
 
-/// A folder whose agents are taken, instead of those built for this machine: scripts/aarch64.sh makes one.
+/// A folder whose agents are taken, instead of those built for this machine: scripts/cross.sh makes one.
 const AGENTS: &str = "TWINSEAL_AGENTS";
 
 /// Of those, one bundle in so many is tried, by its place in the kit: an emulator takes ten times as long.

@@ -2,7 +2,8 @@
 
 use super::answer::{About, accepts_ranges, head_bytes, length, validator};
 use super::route::Route;
-use super::{Http, HttpProblem, SLACK_BYTES, WINDOW_BYTES};
+use super::window::WINDOW_BYTES;
+use super::{Http, HttpProblem, SLACK_BYTES};
 use std::io;
 use ureq::http::{HeaderMap, StatusCode};
 

@@ -23,6 +23,7 @@ mod redirect;
 mod retry;
 mod route;
 mod setup;
+mod window;
 
 pub use cost::Traffic;
 pub use problem::{HttpProblem, budget_problem_of, closed_of, problem_of};
@@ -42,20 +43,10 @@ use twinseal_core::source::SourceError;
 use twinseal_core::wire::digest::Sha256Digest;
 use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::{Body, BodyReader};
+use window::Window;
 
 /// The first range: front matter is mostly shorter.
 const FIRST_BYTES: u64 = 4096;
-
-/// Window of a link that costs: what is on its way is lost when the agent is killed, and with the front matter, which is read
-/// again then, it stays below 64 KiB, what a link of 64 kbit/s carries in eight seconds.
-const WINDOW_BYTES: u64 = 48 * 1024;
-
-/// Largest window, where nobody counts bytes, nothing has gone wrong, and each window takes less than [`WINDOW_TIME`]: on a link that is
-/// fast and far away most of the time of a small one is waiting for its first byte.
-const WINDOW_MAX_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A link that takes longer for a window is slow: what is lost with one counts there. One that takes half as long gets no larger ones.
-const WINDOW_TIME: Duration = Duration::from_secs(1);
 
 /// An answer of which no more is left is read to its end, so that its connection serves the next request.
 const REST_MAX_BYTES: u64 = 8 * 1024;
@@ -92,8 +83,7 @@ pub struct Http {
     index_bytes: u64,
     /// What had been spent before the running request for the index.
     index_from: Option<u64>,
-    window_bytes: u64,
-    window_max_bytes: u64,
+    window: Window,
     /// When the last answer began: how far away a server is says nothing about the link.
     answered: Instant,
     /// What a request and its answer take in headers, at most.
@@ -153,13 +143,8 @@ impl Http {
             is_index: false,
             index_bytes: 0,
             index_from: None,
-            window_bytes: WINDOW_BYTES,
+            window: Window::new(is_metered),
             answered: Instant::now(),
-            window_max_bytes: if is_metered {
-                WINDOW_BYTES
-            } else {
-                WINDOW_MAX_BYTES
-            },
             heads_bytes: HEADS_BYTES,
             retry_after: None,
             ended: false,
@@ -378,15 +363,8 @@ impl Http {
                     0
                 };
                 let wanted = known.max(wanted_bytes);
-                let took = self.answered.elapsed();
-                if took >= WINDOW_TIME {
-                    self.window_bytes = WINDOW_BYTES;
-                }
-                let window = wanted.min(self.window_bytes);
-                if window < wanted && took < WINDOW_TIME / 2 {
-                    self.window_bytes = (self.window_bytes * 2).min(self.window_max_bytes);
-                }
-                self.request(position, window)
+                let window_bytes = self.window.of(wanted, self.answered.elapsed());
+                self.request(position, window_bytes)
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use super::answer::retry_after;
 use super::problem::{HttpProblem, is_unsent, may_pass, problem_of};
-use super::{HEADS_BYTES, Http, WINDOW_BYTES};
+use super::window::Window;
+use super::{HEADS_BYTES, Http};
 use crate::report::warn;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -109,8 +110,7 @@ impl Http {
         self.route.forget_addresses();
         // A server that counts requests is not helped by more of them.
         if !is_refusal(error) {
-            self.window_bytes = WINDOW_BYTES;
-            self.window_max_bytes = WINDOW_BYTES;
+            self.window = Window::new(true);
         }
         let is_cut = error.kind() == io::ErrorKind::UnexpectedEof;
         if !is_cut && problem_of(error).is_none() && !is_unsent(error) {
