@@ -182,13 +182,30 @@ fn a_bundle_that_is_replaced_meanwhile_is_noticed() {
     let server = Server::new(content(5, 300_000));
     let mut http = server.open();
     read(&mut http, 0, 10).unwrap();
-    server.set(|plan| plan.tag = "\"two\"");
+    server.set(|plan| (plan.tag, plan.bytes) = ("\"two\"", content(5, 299_999)));
     let mut buffer = [0; 10];
     let Err(SourceError::Source(error)) = http.read_at(200_000, &mut buffer) else {
         panic!("it was not noticed");
     };
     assert_eq!(problem_of(&error), Some(&HttpProblem::Changed));
     assert_eq!(http.traffic().tries, 0, "trying again does not help");
+}
+
+/// As behind a proxy: each second request comes to another server, where the file has another date.
+#[test]
+fn two_servers_may_name_a_bundle_differently() {
+    let bytes = content(7, 2_000_000);
+    let server = Server::new(bytes.clone());
+    server.set(|plan| plan.second_tag = "\"two\"");
+    let mut http = server.open();
+    expect(&mut http, 0, 2_000_000);
+    for (number, piece) in bytes.chunks(50_000).enumerate() {
+        let read = read(&mut http, number as u64 * 50_000, piece.len());
+        assert!(read.unwrap() == piece);
+    }
+    assert_eq!(http.traffic().tries, 0, "nothing failed");
+    let connections = server.requests().iter().map(|(number, _)| *number).max();
+    assert_eq!(connections, Some(1), "one answer was left");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub const QUICK: Patience = Patience {
 pub struct Plan {
     pub bytes: Vec<u8>,
     pub tag: &'static str,
+    /// The tag of each second answer, where two servers are behind the address; what names the other's is given everything.
+    pub second_tag: &'static str,
     pub ranges: bool,
     /// Answers for ranges carry nothing, and say so.
     pub empty: bool,
@@ -57,6 +59,7 @@ impl Server {
         let plan = Plan {
             bytes,
             tag: "\"one\"",
+            second_tag: "",
             ranges: true,
             empty: false,
             generous: false,
@@ -107,7 +110,7 @@ impl Server {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut stream = stream;
         for answers in 0.. {
-            let (mut range, mut is_head) = (None, false);
+            let (mut range, mut meant, mut is_head) = (None, None, false);
             loop {
                 let mut line = String::new();
                 if reader.read_line(&mut line)? == 0 {
@@ -116,6 +119,9 @@ impl Server {
                 is_head |= line.starts_with("HEAD ");
                 if let Some(value) = line.to_lowercase().strip_prefix("range: bytes=") {
                     range = Some(value.trim().to_owned());
+                }
+                if let Some(tag) = line.strip_prefix("if-range: ") {
+                    meant = Some(tag.trim().to_owned());
                 }
                 if line.trim().is_empty() {
                     break;
@@ -127,7 +133,7 @@ impl Server {
             }
             let delay = self.plan.lock().unwrap().delay;
             std::thread::sleep(delay);
-            let (head, mut body) = self.answer(number, range, is_head);
+            let (head, mut body) = self.answer(number, range, meant, is_head);
             if is_head {
                 body.clear();
             }
@@ -150,7 +156,13 @@ impl Server {
         Ok(())
     }
 
-    fn answer(&self, number: usize, range: Option<String>, is_head: bool) -> (String, Vec<u8>) {
+    fn answer(
+        &self,
+        number: usize,
+        range: Option<String>,
+        meant: Option<String>,
+        is_head: bool,
+    ) -> (String, Vec<u8>) {
         let mut plan = self.plan.lock().unwrap();
         plan.requests
             .push((number, range.clone().unwrap_or_default()));
@@ -176,7 +188,15 @@ impl Server {
             return (head, Vec::new());
         }
         let size = plan.bytes.len();
-        let range = range.filter(|_| plan.ranges).map(|range| {
+        let is_second = plan.requests.len().is_multiple_of(2);
+        let (tag, is_known) = match plan.second_tag {
+            "" => (plan.tag, true),
+            second => {
+                let tag = if is_second { second } else { plan.tag };
+                (tag, meant.is_none_or(|meant| meant == tag))
+            }
+        };
+        let range = range.filter(|_| plan.ranges && is_known).map(|range| {
             let (first, last) = range.split_once('-').unwrap();
             let more = if plan.generous { 1 } else { 0 };
             let last = last.parse::<usize>().unwrap() + more;
@@ -201,10 +221,7 @@ impl Server {
         } else {
             "Connection: close\r\n".to_owned()
         };
-        let head = format!(
-            "HTTP/1.1 {line}\r\nETag: {}\r\n{accepts}{length}\r\n",
-            plan.tag
-        );
+        let head = format!("HTTP/1.1 {line}\r\nETag: {tag}\r\n{accepts}{length}\r\n");
         (head, body)
     }
 }

@@ -4,8 +4,10 @@
 //! jumping ahead wastes no more than was read before; a small gap is read and dropped, and so is any gap of a server without ranges.
 //!
 //! # Invariants
-//! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another validator
-//!   ends the read. This saves bytes only: what is installed is authenticated anyway.
+//! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length ends the read. This
+//!   saves bytes only: what is installed is authenticated anyway.
+//! - Several servers behind one address may name the same file differently. Where another name comes with the same length, names
+//!   count no more, and the bundle's digests alone decide.
 //! - A read that failed goes on where it stood, in the middle of a range too.
 
 use super::clock::Moment;
@@ -270,9 +272,20 @@ impl<'t> Web<'t> {
                     leads += 1;
                     self.follow(&head, leads)?;
                 }
+                200 if self.is_other_name(&head) => self.is_connected = false,
                 _ => return self.take(position, last, head),
             }
         }
+    }
+
+    /// Whether the server gives everything only since it knows the bundle by another name, as it seems. Names count no more then.
+    fn is_other_name(&mut self, head: &Head) -> bool {
+        let about = self.about.as_mut();
+        about.is_some_and(|about| {
+            let is_as_long = about.bytes.is_some() && about.bytes == head.length;
+            let is_other = about.ranges && is_as_long && about.validator != head.validator;
+            is_other && about.validator.take().is_some()
+        })
     }
 
     /// Goes where the server sends to.
@@ -376,11 +389,17 @@ impl<'t> Web<'t> {
 
     /// Compares what an answer says about the bundle with what is known.
     fn know(&mut self, about: About) -> Result<(), NetProblem> {
-        match &self.about {
-            None => self.about = Some(about),
-            Some(before) if before.ranges && !about.ranges => return Err(NetProblem::Changed),
-            Some(before) if before.differs(&about) => return Err(NetProblem::Changed),
-            Some(_) => {}
+        let Some(before) = &mut self.about else {
+            self.about = Some(about);
+            return Ok(());
+        };
+        let bytes = before.bytes.zip(about.bytes);
+        let is_longer_or_shorter = bytes.is_some_and(|(one, two)| one != two);
+        if is_longer_or_shorter || (before.ranges && !about.ranges) {
+            return Err(NetProblem::Changed);
+        }
+        if before.validator != about.validator {
+            before.validator = None;
         }
         Ok(())
     }
@@ -407,18 +426,6 @@ impl Source for Web<'_> {
             Err(SourceError::Ended) => Ok(true),
             Err(error) => Err(error),
         }
-    }
-}
-
-impl About {
-    /// Whether it is another bundle; what only one of them says does not count, nor a tag beside a date.
-    fn differs(&self, other: &Self) -> bool {
-        let bytes = self.bytes.zip(other.bytes);
-        let validator = self.validator.as_ref().zip(other.validator.as_ref());
-        bytes.is_some_and(|(one, two)| one != two)
-            || validator.is_some_and(|(one, two)| {
-                one.starts_with('"') == two.starts_with('"') && one != two
-            })
     }
 }
 

@@ -14,14 +14,10 @@ pub(super) struct About {
 }
 
 impl About {
-    /// Whether it is another bundle; what only one of them says does not count.
+    /// Whether it is another bundle: one of another length. What only one of them says does not count.
     pub fn differs(&self, other: &Self) -> bool {
-        let bytes = self
-            .bytes
-            .zip(other.bytes)
-            .is_some_and(|(one, two)| one != two);
-        let validator = self.validator.as_ref().zip(other.validator.as_ref());
-        bytes || validator.is_some_and(|(one, two)| one != two)
+        let bytes = self.bytes.zip(other.bytes);
+        bytes.is_some_and(|(one, two)| one != two)
     }
 }
 

@@ -5,8 +5,10 @@
 //! that is smaller than a request is read and dropped.
 //!
 //! # Invariants
-//! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length or another
-//!   validator ends the read. This saves bytes only: what is installed is authenticated anyway.
+//! - All bytes are of one bundle: every later request says which one is meant (`If-Range`), and another length
+//!   ends the read. This saves bytes only: what is installed is authenticated anyway.
+//! - Several servers behind one address may name the same file differently. Where another name comes with the same length, names
+//!   count no more, and the bundle's digests alone decide.
 //! - Nothing is asked for that was not said to be needed, apart from the first `FIRST_BYTES`.
 //! - What was read is never asked for again, except of a server without ranges, which gives no second chance. Of a range that takes
 //!   several requests each answer is kept in the spool, so this holds for later runs, too.
@@ -392,30 +394,55 @@ impl Http {
         }
         let mut last = position.saturating_add(window_bytes).saturating_sub(1);
         let mut body_bytes = window_bytes;
-        let mut meant = None;
         if let Some(about) = &self.about {
             last = about
                 .bytes
                 .map_or(last, |bytes| last.min(bytes.saturating_sub(1)));
-            meant.clone_from(&about.validator);
             if !about.ranges {
                 body_bytes = about.bytes.unwrap_or(0);
             }
         }
-        let (answer, sent) = self.ask(body_bytes, |route| {
-            let range = format!("bytes={position}-{last}");
-            let request = route.get().header(header::RANGE, range);
-            match &meant {
-                Some(validator) => request.header(header::IF_RANGE, validator),
-                None => request,
-            }
-        })?;
+        let (mut answer, mut sent) = self.ask_range(position, last, body_bytes)?;
+        if self.is_other_name(&answer) {
+            drop(answer);
+            self.account.lose();
+            (answer, sent) = self.ask_range(position, last, body_bytes)?;
+        }
         self.answered = Instant::now();
         if self.about.is_none() {
             let validator = validator(answer.headers());
             self.learn_heads(sent, answer.headers(), validator.as_ref());
         }
         self.take(position, last, answer)
+    }
+
+    fn ask_range(
+        &mut self,
+        position: u64,
+        last: u64,
+        body_bytes: u64,
+    ) -> io::Result<(Response<Body>, u64)> {
+        let about = self.about.as_ref();
+        let meant = about.and_then(|about| about.validator.clone());
+        self.ask(body_bytes, |route| {
+            let range = format!("bytes={position}-{last}");
+            let request = route.get().header(header::RANGE, range);
+            match &meant {
+                Some(validator) => request.header(header::IF_RANGE, validator),
+                None => request,
+            }
+        })
+    }
+
+    /// Whether the server gives everything only since it knows the bundle by another name, as it seems. Names count no more then.
+    fn is_other_name(&mut self, answer: &Response<Body>) -> bool {
+        let about = self.about.as_mut().filter(|about| about.ranges);
+        about.is_some_and(|about| {
+            let headers = answer.headers();
+            let is_as_long = about.bytes.is_some() && about.bytes == length(headers);
+            let is_other = is_as_long && about.validator != validator(headers);
+            answer.status() == StatusCode::OK && is_other && about.validator.take().is_some()
+        })
     }
 
     /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it, and
@@ -466,13 +493,17 @@ impl Http {
             validator: validator(headers),
             ranges,
         };
-        match &self.about {
+        match &mut self.about {
             Some(before) if before.differs(&about) => return Err(HttpProblem::Changed.into()),
             // What the first range shows counts for more than what the server said.
             Some(before) if before.ranges && !ranges && self.has_answered => {
                 return Err(HttpProblem::Changed.into());
             }
-            Some(before) if before.ranges == ranges => {}
+            Some(before) if before.ranges == ranges => {
+                if before.validator != about.validator {
+                    before.validator = None;
+                }
+            }
             Some(_) | None => self.about = Some(about),
         }
         if start != position {
