@@ -53,8 +53,13 @@ impl Transport for Stack<'_> {
     fn connect(&mut self, address: Ipv4Addr, port: u16) -> Result<(), NetProblem> {
         let end = Moment::now().after(self.patience.connect);
         self.disconnect()?;
+        if self.interface.ip_addrs().is_empty() {
+            return Err(NetProblem::NoAddress);
+        }
         let own = self.port();
         let connection = self.sockets.get_mut::<Socket<'_>>(self.tcp);
+        // With its clock the other end sees what it sent twice in vain. A server without one would have switched it off for all others.
+        connection.set_tsval_generator(Some(|| Moment::now().since_start().as_millis() as u32));
         connection
             .connect(self.interface.context(), (address, port), own)
             .map_err(|_| NetProblem::NotReached)?;

@@ -132,9 +132,16 @@ impl Query<'_> {
             }
             rest = behind;
         }
+        // By their order, since many servers turn the list from one answer to the next.
         let which = self.turn.checked_rem(addresses.len() as u32);
-        let address = which.and_then(|which| addresses.get(which as usize));
-        Some(address.map_or(nothing, |one| Answer::Address(*one)))
+        let below = |one: u32| addresses.iter().filter(move |other| other.to_bits() < one);
+        let numbers = addresses.iter().map(|one| one.to_bits());
+        let address = numbers.filter(|one| Some(below(*one).count() as u32) <= which);
+        Some(
+            address
+                .max()
+                .map_or(nothing, |one| Answer::Address(Ipv4Addr::from_bits(one))),
+        )
     }
 }
 
@@ -220,10 +227,15 @@ mod tests {
         let found = message(0, &[(5, b"\x01b\xc0\x0e"), (1, &[10, 0, 0, 7])]);
         assert_eq!(address(&found), Some([10, 0, 0, 7].into()));
         let several = message(0, &[(1, &[10, 0, 0, 7]), (1, &[10, 0, 0, 8])]);
+        let turned = message(0, &[(1, &[10, 0, 0, 8]), (1, &[10, 0, 0, 7])]);
         for (turn, last) in [(0, 7), (1, 8), (2, 7)] {
-            let found = address_in_turn(&several, turn);
-            assert_eq!(found, Some([10, 0, 0, last].into()));
+            for answer in [&several, &turned] {
+                let found = address_in_turn(answer, turn);
+                assert_eq!(found, Some([10, 0, 0, last].into()));
+            }
         }
+        let twice = message(0, &[(1, &[10, 0, 0, 9]), (1, &[10, 0, 0, 9])]);
+        assert_eq!(address_in_turn(&twice, 1), Some([10, 0, 0, 9].into()));
         assert_eq!(address(&message(0, &[])), Some([0; 4].into()));
         assert_eq!(address(&message(3, &[])), Some([0; 4].into()));
         assert_eq!(address(&message(2, &[])), Some([255; 4].into()));

@@ -17,9 +17,9 @@ use twinseal_platform_linux::network::PacketSocket;
 /// A frame on the cable: the Ethernet header and 1,500 bytes. What is sent is no longer.
 pub const SEND_MAX_BYTES: usize = 14 + 1500;
 
-/// The same with 644 bytes, which nearly every way carries: with less, the DHCP client would ask for shorter answers than there may be
-/// (RFC 2132, section 9.10).
-pub const SEND_SHORT_BYTES: usize = 14 + 644;
+/// The same with the 576 bytes that every host must take (RFC 791). The DHCP client then asks for answers of 508 bytes, which is less
+/// than it may (RFC 2132, section 9.10); servers send theirs all the same.
+pub const SEND_SHORT_BYTES: usize = 14 + 576;
 
 /// Longest frame that comes in: the Ethernet header, a VLAN tag, and the longest IP packet.
 pub const RECEIVE_MAX_BYTES: usize = 14 + 4 + 65_535;

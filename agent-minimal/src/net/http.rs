@@ -15,6 +15,7 @@ use super::head::{Head, HeadBytes, Validator, take_head};
 use super::{NetProblem, Pace, Transport, Url};
 use crate::clock::sleep;
 use core::fmt::Write;
+use core::net::Ipv4Addr;
 use core::time::Duration;
 use heapless::String;
 use twinseal_core::source::{Source, SourceError};
@@ -22,8 +23,11 @@ use twinseal_core::source::{Source, SourceError};
 /// Longest request: the longest address and the longest validator fit in.
 pub const REQUEST_MAX_BYTES: usize = 2304;
 
-/// First window of a row of reads.
-const WINDOW_MIN_BYTES: u64 = 64 * 1024;
+/// First window of a row of reads. What an answer still carries when a read goes elsewhere is paid for, and its connection is lost.
+const WINDOW_MIN_BYTES: u64 = 512;
+
+/// What is asked for at first: the front matter of most bundles.
+const FIRST_BYTES: u64 = 4096;
 
 /// Largest window.
 const WINDOW_MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -46,6 +50,10 @@ pub struct Web<'t> {
     about: Option<About>,
     running: Option<Running>,
     is_connected: bool,
+    /// The server's address that took the last connection.
+    reached: Option<Ipv4Addr>,
+    /// Behind the last byte that was read.
+    at: u64,
     window_bytes: u64,
     pace: Pace,
     retry: Retry,
@@ -92,11 +100,13 @@ impl<'t> Web<'t> {
             about: None,
             running: None,
             is_connected: false,
+            reached: None,
+            at: 0,
             window_bytes: WINDOW_MIN_BYTES,
             pace: Pace::default(),
             ended: false,
         };
-        web.persist(0, |web, _| web.request(0, WINDOW_MIN_BYTES))?;
+        web.persist(0, |web, _| web.request(0, FIRST_BYTES))?;
         Ok(web)
     }
 
@@ -142,7 +152,10 @@ impl<'t> Web<'t> {
             self.wait(time);
             self.retry.pause = (time * 2).min(self.transport.patience().pause_max);
             // An address that a server sent to need not be good for ever.
-            self.target.clone_from(&self.url);
+            if self.target != self.url {
+                self.target.clone_from(&self.url);
+                self.reached = None;
+            }
         }
     }
 
@@ -190,6 +203,7 @@ impl<'t> Web<'t> {
             false => self.transport.receive(room, &mut self.pace)?,
         };
         running.position = running.position.saturating_add(taken as u64);
+        self.at = running.position;
         if taken == 0 {
             self.end_of_answer()?;
         }
@@ -221,17 +235,15 @@ impl<'t> Web<'t> {
         if self.bytes().is_some_and(|bytes| position >= bytes) {
             return self.past_the_end();
         }
-        let gap = self.running.and_then(|running| {
-            let gap = position.checked_sub(running.position)?;
-            let is_inside = running.end.is_none_or(|end| position < end);
-            Some((gap, is_inside))
+        let gap = position.checked_sub(self.at);
+        let in_a_row = gap.is_some_and(|gap| gap <= GAP_MAX_BYTES);
+        let reaches = self.running.is_some_and(|running| {
+            running.position <= position && running.end.is_none_or(|end| position < end)
         });
-        match gap {
-            Some((gap, true)) if gap <= GAP_MAX_BYTES || !self.has_ranges() => {
-                self.drop_bytes(position)
-            }
-            gap => {
-                let in_a_row = gap.is_some_and(|(gap, _)| gap <= GAP_MAX_BYTES);
+        match reaches && (in_a_row || !self.has_ranges()) {
+            true => self.drop_bytes(position),
+            false => {
+                // Also after a read that failed.
                 self.window_bytes = match in_a_row {
                     true => (self.window_bytes * 2).min(WINDOW_MAX_BYTES),
                     false => WINDOW_MIN_BYTES,
@@ -300,6 +312,9 @@ impl<'t> Web<'t> {
         // The body of this answer is not read, so the connection serves no other one.
         self.is_connected =
             head.stays_open && head.length == Some(0) && target.is_beside(&self.target);
+        if self.target.host() != target.host() {
+            self.reached = None;
+        }
         self.target = target;
         Ok(())
     }
@@ -308,10 +323,15 @@ impl<'t> Web<'t> {
     fn ask(&mut self, first: u64, last: u64) -> Result<Head, NetProblem> {
         let request = self.text(first, last)?;
         if !self.is_connected {
-            // Where a name has several addresses, one of them may be dead: the next try asks another one.
+            // Where a name has several addresses, one of them may be dead: the next try asks another one, and what was reached is
+            // asked again before that.
             let turn = self.retry.tried;
-            let address = self.transport.address_of(self.target.host(), turn)?;
+            let address = match self.reached.take().filter(|_| turn < 2) {
+                Some(address) => address,
+                None => self.transport.address_of(self.target.host(), turn)?,
+            };
             self.transport.connect(address, self.target.port())?;
+            self.reached = Some(address);
             self.is_connected = true;
         }
         self.transport.send_all(request.as_bytes())?;

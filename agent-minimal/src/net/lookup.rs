@@ -12,6 +12,7 @@ use crate::files;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use heapless::Vec;
 use rustix::event::PollFlags;
+use rustix::fd::OwnedFd;
 use rustix::net::{RecvFlags, SendFlags, SocketType, connect, recv, send};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -43,25 +44,38 @@ pub fn address_of(
     if servers.is_empty() {
         return Err(NetProblem::NoNameServer);
     }
-    for (asked, server) in servers.iter().cycle().enumerate() {
+    // One number and one socket for all that a server is asked: an answer that comes late is there at the next turn.
+    let number = number();
+    let mut sockets = Vec::<OwnedFd, SERVERS_MAX>::new();
+    for server in &servers {
+        let socket = socket(SocketType::DGRAM)?;
+        // Without a way there nothing can be sent either.
+        let _ = connect(&socket, &SocketAddrV4::new(*server, PORT));
+        // There is room for all.
+        let _ = sockets.push(socket);
+    }
+    let mut problem = NetProblem::NameSilent;
+    for (asked, socket) in sockets.iter().cycle().enumerate() {
         let query = Query {
-            number: number(),
+            number,
             name: &name,
             turn,
-            is_plain: asked / servers.len() % 2 == 1,
+            is_plain: asked / sockets.len() % 2 == 1,
         };
         let late = Moment::now().after(TURN).min(end);
-        match ask(*server, &query, late, attendant) {
+        match ask(socket, &query, late, attendant) {
             Ok(Answer::Address(address)) => return Ok(address),
             Ok(Answer::NoSuchName) => return Err(NetProblem::NameUnknown),
-            Ok(Answer::Nothing) | Err(_) if Moment::now() < end => {
-                attendant.alive();
-                sleep(ASK_AGAIN);
-            }
-            Ok(Answer::Nothing) | Err(_) => break,
+            Ok(Answer::Nothing) => problem = NetProblem::NameFailed,
+            Err(_) => {}
         }
+        if Moment::now() >= end {
+            break;
+        }
+        attendant.alive();
+        sleep(ASK_AGAIN);
     }
-    Err(NetProblem::NameSilent)
+    Err(problem)
 }
 
 /// A file of text, as far as it is one; a file that is not there is empty.
@@ -109,20 +123,18 @@ fn servers_in(text: &str) -> Vec<Ipv4Addr, SERVERS_MAX> {
 
 /// Asks one server once.
 fn ask(
-    server: Ipv4Addr,
+    socket: &OwnedFd,
     query: &Query<'_>,
     end: Moment,
     attendant: &dyn Attendant,
 ) -> Result<Answer, NetProblem> {
-    let socket = socket(SocketType::DGRAM)?;
     let mut message = [0; MESSAGE_MAX_BYTES];
     let question = query.message(&mut message).ok_or(NetProblem::NameUnknown)?;
-    connect(&socket, &SocketAddrV4::new(server, PORT)).map_err(|_| NetProblem::NameSilent)?;
-    send(&socket, question, SendFlags::NOSIGNAL).map_err(|_| NetProblem::NameSilent)?;
+    send(socket, question, SendFlags::NOSIGNAL).map_err(|_| NetProblem::NameSilent)?;
     loop {
         let late = NetProblem::NameSilent;
-        wait(&socket, PollFlags::IN, end, late, attendant)?;
-        let came = recv(&socket, &mut message[..], RecvFlags::empty());
+        wait(socket, PollFlags::IN, end, late, attendant)?;
+        let came = recv(socket, &mut message[..], RecvFlags::empty());
         let (bytes, _) = came.map_err(|_| NetProblem::NameSilent)?;
         if let Some(answer) = query.answer(message.get(..bytes).unwrap_or_default()) {
             return Ok(answer);

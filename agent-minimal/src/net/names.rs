@@ -23,13 +23,19 @@ impl Stack<'_> {
         let end = Moment::now().after(self.patience.name);
         let mut problem = NetProblem::NameSilent;
         let mut asked = 0;
+        // One number and one port for all that is asked: an answer that comes late counts as well.
+        let (number, port) = (random() as u16, self.port());
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
+        // What was asked before, and what came for it, is forgotten.
+        socket.close();
+        socket.bind(port).map_err(|_| NetProblem::NameSilent)?;
         loop {
             // A lease that is renewed meanwhile may name other servers, or none.
             let servers = self.name_servers.len();
             let server = self.name_servers.first().copied();
             let server = server.ok_or(NetProblem::NoNameServer)?;
             let query = Query {
-                number: random() as u16,
+                number,
                 name: &name,
                 turn,
                 is_plain: asked / servers % 2 == 1,
@@ -59,17 +65,16 @@ impl Stack<'_> {
         query: &Query<'_>,
         end: Moment,
     ) -> Result<Option<Answer>, NetProblem> {
-        let port = self.port();
         let mut message = [0; QUESTION_MAX_BYTES];
         let question = query.message(&mut message).ok_or(NetProblem::NameUnknown)?;
         let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
-        // What was asked before, and what came for it, is forgotten.
-        socket.close();
-        let sent = socket.bind(port).is_ok() && socket.send_slice(question, (server, PORT)).is_ok();
-        while sent && self.waits(end)? {
+        // While nobody knows the way to a server, the question before still waits.
+        let _ = socket.send_slice(question, (server, PORT));
+        while self.waits(end)? {
             let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
             while let Ok((bytes, from)) = socket.recv() {
-                let is_asked = from.endpoint.addr == server && from.endpoint.port == PORT;
+                let is_server = self.name_servers.contains(&from.endpoint.addr);
+                let is_asked = is_server && from.endpoint.port == PORT;
                 if let Some(answer) = query.answer(bytes).filter(|_| is_asked) {
                     return Ok(Some(answer));
                 }

@@ -50,7 +50,7 @@ impl Default for Patience {
             pause: Duration::from_secs(1),
             pause_max: Duration::from_secs(30),
             tries: 8,
-            progress_bytes: 64 * 1024,
+            progress_bytes: 16 * 1024,
         }
     }
 }

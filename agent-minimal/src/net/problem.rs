@@ -1,6 +1,7 @@
 //! What goes wrong between a device and a web server.
 
 use core::fmt;
+use rustix::io::Errno;
 
 /// Why there is no network, or why a server gives no bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,11 @@ impl NetProblem {
     #[must_use]
     pub const fn may_pass(self) -> bool {
         match self {
-            Self::Link(_)
-            | Self::NoAddress
+            // An interface that went away comes back as another one, if at all.
+            Self::Link(code) => {
+                !matches!(Errno::from_raw_os_error(code), Errno::NXIO | Errno::NODEV)
+            }
+            Self::NoAddress
             | Self::NameSilent
             | Self::NameFailed
             | Self::NotReached

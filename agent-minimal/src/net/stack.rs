@@ -47,6 +47,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// no more.
 const ASK_AGAIN_SECONDS: [u64; 2] = [3, 10];
 
+/// After an address was taken back, before another one is asked for.
+const LEASE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Longest answer of a DHCP server that is kept, for what the library does not read of it: a frame.
 const LEASE_MAX_BYTES: usize = 1472;
 
@@ -116,7 +119,7 @@ pub struct Stack<'m> {
 
 impl<'m> Stack<'m> {
     /// Waits for an interface with a carrier and gives it an address. `round` counts such calls: of several interfaces with a
-    /// carrier each one has its turn.
+    /// carrier each one has its turn, and each of them all ways to ask.
     ///
     /// # Errors
     /// [`NetProblem`] when there is no interface, no carrier or no address within the patience.
@@ -128,7 +131,7 @@ impl<'m> Stack<'m> {
         patience: Patience,
         attendant: &'m dyn Attendant,
     ) -> Result<Self, NetProblem> {
-        let found = with_carrier(round, patience, attendant)?;
+        let (found, round) = with_carrier(round, patience, attendant)?;
         let name = found.name.as_str();
         let socket = PacketSocket::open(&found).map_err(link)?;
         let mut wire = Wire::new(socket, &mut buffers.receive, &mut buffers.send);
@@ -315,6 +318,8 @@ impl<'m> Stack<'m> {
             Some(dhcpv4::Event::Deconfigured) => {
                 self.interface.update_ip_addrs(Vec::clear);
                 self.interface.routes_mut().remove_default_ipv4_route();
+                // A server may take each address back at once.
+                sleep(LEASE_PAUSE);
             }
         }
     }
@@ -346,12 +351,12 @@ const fn reach(
     }
 }
 
-/// Brings all Ethernet interfaces up and waits until one has a carrier.
+/// Brings all Ethernet interfaces up and waits until one has a carrier; gives how often it had its turn before, too.
 fn with_carrier(
     round: usize,
     patience: Patience,
     attendant: &dyn Attendant,
-) -> Result<network::Interface, NetProblem> {
+) -> Result<(network::Interface, usize), NetProblem> {
     let interfaces = Interfaces::open().map_err(link)?;
     let end = Moment::now().after(patience.carrier);
     loop {
@@ -365,10 +370,11 @@ fn with_carrier(
             };
         }
         let ready = || interfaces.ethernet().filter(|one| one.has_carrier);
-        if let Some(turn) = round.checked_rem(ready().count())
+        let count = ready().count();
+        if let Some(turn) = round.checked_rem(count)
             && let Some(interface) = ready().nth(turn)
         {
-            return Ok(interface);
+            return Ok((interface, round / count));
         }
         if Moment::now() >= end {
             return Err(late);

@@ -39,9 +39,10 @@ impl Url {
     fn of_server(rest: &str) -> Option<Self> {
         let start_of_path = rest.find(['/', '?']).unwrap_or(rest.len());
         let (server, path) = rest.split_at_checked(start_of_path)?;
-        let (host, port) = match server.split_once(':') {
-            Some((host, port)) => (host, port_of(port)?),
-            None => (server, 80),
+        let (host, port) = server.split_once(':').unwrap_or((server, ""));
+        let port = match port {
+            "" => 80,
+            port => port_of(port)?,
         };
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         (!host.is_empty() && host.bytes().all(is_host)).then_some(())?;
@@ -186,6 +187,7 @@ mod tests {
             ("10.0.2.2", 80, "/")
         );
         assert_eq!(url("http://a?b").path(), "/?b");
+        assert_eq!(url("http://a:/b").port(), 80);
         assert_eq!(full.authority().to_string(), "updates.example:8080");
         let usual = url("http://my_host:80/x");
         assert_eq!(usual.authority().to_string(), "my_host");

@@ -48,9 +48,13 @@ fn in_round<T>(
     Ok(work(&mut stack))
 }
 
-/// A known address, so that a test is about its server alone.
+/// Known addresses, so that a test is about its server alone.
 fn fixed() -> Setting {
     Setting::parse("10.77.0.9/24").unwrap()
+}
+
+fn with_names() -> Setting {
+    Setting::parse(&format!("10.77.0.9/24,,{SERVER}")).unwrap()
 }
 
 #[test]
@@ -200,8 +204,8 @@ fn a_router_outside_of_the_network_and_a_way_that_loses_long_frames_are_coped_wi
         }
         assert_eq!(listener.heard("the address on client is 10.99.9.9"), 2);
         assert_eq!(listener.heard("try"), 0);
-        // Frames of more than 700 bytes are lost, and nobody is told.
-        lab::lose_frames_beyond("700");
+        // Packets of more than 576 bytes are lost, and nobody is told.
+        lab::lose_frames_beyond("576");
         let url = Url::parse(&format!("http://{SERVER}/b.tseal")).unwrap();
         let hasty = Patience {
             tries: 1,
@@ -349,6 +353,22 @@ fn names_and_ranges_of_the_servers_of_others_through_the_kernel() {
         );
         // Nobody is on the way there: said at once by the kernel.
         assert_eq!(get("192.0.2.1", ""), Ok(Some(NetProblem::NotReached)));
+    });
+}
+
+/// The answer to a question comes when the next one was asked.
+#[test]
+fn a_name_server_that_is_far_away_is_heard() {
+    in_network("a_name_server_that_is_far_away_is_heard", || {
+        servers::answer_names_after(Duration::from_secs(4));
+        let folder = tempfile::tempdir().unwrap();
+        let servers = format!("nameserver {SERVER}\n");
+        lab::put("/etc/resolv.conf", &servers, folder.path());
+        let listener = Listener::default();
+        let found = |network: &mut dyn Transport| network.address_of("far.example", 0);
+        let own = with_stack(with_names(), patience(), &listener, |stack| found(stack));
+        let kernel = Client::Kernel.with(patience(), &listener, found);
+        assert_eq!([own, kernel], [Ok(Ok([10, 0, 0, 7].into())); 2]);
     });
 }
 

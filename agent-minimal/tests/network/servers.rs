@@ -5,8 +5,10 @@ use crate::lab::{self, Listener, SERVER, patience};
 use crate::{fixed, with_stack};
 use std::io::{Read, Write};
 use std::iter;
-use std::net::TcpStream;
-use std::time::Instant;
+use std::net::{TcpStream, UdpSocket};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 use twinseal_core::source::{Source, SourceError};
 use twinseal_minimal::net::{KernelNet, NetProblem, Patience, Transport, Url, Web};
 
@@ -66,6 +68,32 @@ pub fn read_all(
     }
     assert_eq!(web.ends_at(offset), Ok(true));
     Ok(all)
+}
+
+/// Starts a name server that gives each name one address, so much later.
+pub fn answer_names_after(time: Duration) {
+    let (ready, is_ready) = mpsc::channel();
+    thread::spawn(move || {
+        lab::move_to_server();
+        let socket = Arc::new(UdpSocket::bind((SERVER, 53)).unwrap());
+        ready.send(()).unwrap();
+        loop {
+            let mut message = vec![0; 512];
+            let (bytes, from) = socket.recv_from(&mut message).unwrap();
+            // One answer, and nothing behind it but the question and that.
+            message.truncate(bytes);
+            let question = 12 + message[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+            message.truncate(question);
+            message[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 7]);
+            let socket = Arc::clone(&socket);
+            thread::spawn(move || {
+                thread::sleep(time);
+                socket.send_to(&message, from).unwrap();
+            });
+        }
+    });
+    is_ready.recv().unwrap();
 }
 
 pub fn a_link_that_is_cut_every_100_kb_is_followed_to_the_end(client: Client) {
@@ -339,7 +367,7 @@ fn misbehave(
         ),
         "/body-stops" => {
             stream.write_all(head.as_bytes())?;
-            stream.write_all(&body[..10_000])?;
+            stream.write_all(&body[..body.len() / 2])?;
             wait_for_the_end(stream)
         }
         "/body-drips" => {
