@@ -30,6 +30,8 @@ pub struct Attempt<'a> {
     /// Whether this is a recovery. A journal that takes nothing does not stop it: the boot record keeps its old anchor then, so the
     /// damage stays visible.
     pub recovers: bool,
+    /// Whether the journal is only in memory, since the device's own cannot be opened: the record keeps the anchor of that one.
+    pub forgets: bool,
     /// Whether the set goes on with its own changes to `/etc`: one that is rebuilt after it was in use. All others start with the other
     /// set's.
     pub keeps_etc: bool,
@@ -73,9 +75,14 @@ impl Attempt<'_> {
             damaged_bases: tally.damaged_bases,
         })?;
         self.tell(Event::TrialArmed { set, attempts })?;
-        match installed.manifest().value().seal {
-            Some(seal) if self.keeps_etc => self.device.keep_etc(set, &seal)?,
-            _ => self.device.renew_etc(set)?,
+        let kept = match installed.manifest().value().seal {
+            Some(seal) if self.keeps_etc => self.device.keep_etc(set, &seal),
+            _ => self.device.renew_etc(set),
+        };
+        match kept {
+            // The set starts without changes to `/etc` rather than not at all: the data may be full.
+            Err(_) if self.recovers => {}
+            kept => kept?,
         }
         let armed = self.store(&trial::arm(record, installed, set, attempts))?;
         if self.device.description.loader == Loader::Record {
@@ -108,7 +115,11 @@ impl Attempt<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn store(&mut self, record: &BootRecord) -> Result<BootRecord, AgentError> {
-        let noted = record.with_notes(self.device.now(), self.journal.anchor(record.journal()));
+        let anchor = match self.forgets {
+            true => record.journal(),
+            false => self.journal.anchor(record.journal()),
+        };
+        let noted = record.with_notes(self.device.now(), anchor);
         Ok(record::store(self.store, &noted)?)
     }
 }

@@ -113,18 +113,25 @@ impl fmt::Display for Words {
         let StorageFault::Code(code) = self.0 else {
             return self.0.fmt(f);
         };
-        let meaning = MEANINGS
-            .iter()
-            .find(|(errno, _)| errno.raw_os_error() == code);
-        match meaning {
-            Some((_, meaning)) => write!(f, "{meaning} (os error {code})"),
+        match meaning_of(self.0) {
+            Some(meaning) => write!(f, "{meaning} (os error {code})"),
             None => write!(f, "os error {code}"),
         }
     }
 }
 
+/// What an error number means, where that is known.
+pub fn meaning_of(fault: StorageFault) -> Option<&'static str> {
+    let StorageFault::Code(code) = fault else {
+        return None;
+    };
+    let mut meanings = MEANINGS.iter();
+    let meaning = meanings.find(|(errno, _)| errno.raw_os_error() == code)?;
+    Some(meaning.1)
+}
+
 /// What a boot meets, in the words of strerror(3). The others are told by their number.
-const MEANINGS: [(Errno, &str); 16] = [
+const MEANINGS: [(Errno, &str); 18] = [
     (Errno::PERM, "Operation not permitted"),
     (Errno::NOENT, "No such file or directory"),
     (Errno::IO, "Input/output error"),
@@ -139,7 +146,9 @@ const MEANINGS: [(Errno, &str); 16] = [
     (Errno::NOSPC, "No space left on device"),
     (Errno::ROFS, "Read-only file system"),
     (Errno::NAMETOOLONG, "File name too long"),
+    (Errno::BADMSG, "Bad message"),
     (Errno::OPNOTSUPP, "Operation not supported"),
+    (Errno::UCLEAN, "Structure needs cleaning"),
     (Errno::KEYREJECTED, "Key was rejected by service"),
 ];
 

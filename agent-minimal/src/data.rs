@@ -74,7 +74,7 @@ pub fn mount_data_late(devices: &Devices<'_>) -> bool {
 }
 
 /// Memory stands for data that take no writes, from now on: a file system that the kernel keeps read-only after an error of the
-/// medium. Gives whether that was so.
+/// medium, or one that is damaged where the state lies. One that is only full is not replaced. Gives whether that was so.
 #[cfg(feature = "net")]
 pub fn stand_in_for_read_only() -> bool {
     // What cannot be made shows in the probe.
@@ -84,11 +84,11 @@ pub fn stand_in_for_read_only() -> bool {
         files::make_durably(&probe, STATE)?;
         unlink(probe.as_str())
     });
-    let is_read_only = matches!(written, Err(Errno::ROFS | Errno::IO));
-    if is_read_only {
+    let takes_none = written.is_err_and(|errno| !matches!(errno, Errno::NOSPC | Errno::DQUOT));
+    if takes_none {
         stand_in();
     }
-    is_read_only
+    takes_none
 }
 
 /// Fills the device's `/var` where it is not yet, and shows it in the new root. Memory stands for data that have no `/var` and

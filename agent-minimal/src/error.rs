@@ -1,7 +1,7 @@
 //! Why a command of the agent stops, as a sentence, and the exit code for it.
 
 use crate::bundle::SourceProblem;
-use crate::console::words_of;
+use crate::console::{meaning_of, words_of};
 use crate::description::DescriptionFault;
 use crate::files::OwnPath;
 #[cfg(feature = "web")]
@@ -18,7 +18,7 @@ use twinseal_platform_linux::journal::{Damage, JournalError};
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AgentError {
     /// Core refused, or the device failed.
-    #[error("{0}")]
+    #[error("{}{}", .0, in_words(.0))]
     Core(CoreError),
     /// The device description is wrong.
     #[error("{file}: {fault}")]
@@ -128,7 +128,9 @@ pub enum AgentError {
     )]
     NoMedium,
     /// A slot's partition is missing, and no copy of the partition table has it.
-    #[error("There is no partition with the label {label}.")]
+    #[error(
+        "There is no partition with the label {label}, or there are several. Take away a second disk that is a copy of this device's."
+    )]
     SlotMissing {
         /// The label.
         label: &'static str,
@@ -182,6 +184,18 @@ impl AgentError {
             Self::Source { .. } | Self::NoMedium => exit::SOURCE,
         }
     }
+}
+
+/// What the number of a fault of the device's means, behind the sentence that has it.
+fn in_words(error: &CoreError) -> impl core::fmt::Display {
+    let meaning = match error {
+        CoreError::Storage(error) => meaning_of(error.fault),
+        _ => None,
+    };
+    core::fmt::from_fn(move |f| match meaning {
+        Some(meaning) => write!(f, " ({meaning})"),
+        None => Ok(()),
+    })
 }
 
 fn no_address(name: &OwnPath) -> impl core::fmt::Display + '_ {

@@ -93,7 +93,8 @@ pub fn make_directories(path: &str) -> Result<(), Errno> {
 /// # Errors
 /// What the kernel says.
 pub fn read<'b>(path: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    // A FIFO without another end is an empty file.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(CWD, path, flags, Mode::empty())?;
     let length = read_up_to(file, 0, buffer)?;
     Ok(buffer.get(..length).unwrap_or(&[]))

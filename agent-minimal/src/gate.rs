@@ -50,12 +50,19 @@ impl Gate {
 /// Reads the boot record in the agent's state; `None` when there is no file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or takes no writes: then a set that is on trial cannot pay, and starts as from a lost record.
 pub fn read_record(state: &str) -> Result<Option<Loaded>, StorageError> {
     match open_record(state)? {
         Some(mut store) => record::load(&mut store).map(Some),
         None => Ok(None),
     }
+}
+
+/// The same of a record that need not take writes; `None` as well when it cannot be read.
+#[cfg(feature = "net")]
+pub fn look_at_record(state: &str) -> Option<Loaded> {
+    let store = FileRecordStore::open_to_read(&record_path(state).ok()?);
+    record::load(&mut store.ok()??).ok()
 }
 
 /// The set that the record calls the default, for when nobody says which one is meant.
@@ -119,10 +126,15 @@ fn spend(state: &str, record: &BootRecord, set: Set) -> Result<Gate, Refusal> {
 
 /// Opens the record's file, and never makes one: that would be a record of nothing.
 fn open_record(state: &str) -> Result<Option<FileRecordStore>, StorageError> {
-    let unreadable = |errno: Errno| unreadable(StorageFault::Code(errno.raw_os_error()));
-    let path: OwnPath = join(&[state, "/boot-record"]).map_err(unreadable)?;
-    let there = files::exists(&path).map_err(unreadable)?;
+    let path = record_path(state)?;
+    let there = files::exists(&path)
+        .map_err(|errno| unreadable(StorageFault::Code(errno.raw_os_error())))?;
     there.then(|| FileRecordStore::open(&path)).transpose()
+}
+
+fn record_path(state: &str) -> Result<OwnPath, StorageError> {
+    let path = join(&[state, "/boot-record"]);
+    path.map_err(|errno| unreadable(StorageFault::Code(errno.raw_os_error())))
 }
 
 const fn unreadable(fault: StorageFault) -> StorageError {

@@ -10,12 +10,16 @@ use crate::bundle::SourceProblem;
 use crate::error::AgentError;
 use core::fmt;
 use rustix::fd::OwnedFd;
+use rustix::fs::fstat;
 use rustix::io::Errno;
-use twinseal_core::error::{Error, StorageError, StorageFault, StorageObject, StorageOperation};
+use twinseal_core::error::{
+    BundleInvalid, Error, StorageError, StorageFault, StorageObject, StorageOperation,
+};
 use twinseal_core::verify::policy::Policy;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::verify::verify_manifest;
 use twinseal_core::wire::FRONT_MAX_BYTES;
+use twinseal_core::wire::layout::Layout;
 use twinseal_platform_linux::file::read_up_to;
 use twinseal_platform_linux::front_entries;
 use twinseal_platform_linux::media::{BundleName, Medium, Newness, newest_bundle};
@@ -41,6 +45,8 @@ pub struct Search<'s> {
     pub folder: &'s str,
     /// Takes a line for people.
     pub say: &'s dyn Fn(fmt::Arguments<'_>),
+    /// Called before each medium and each bundle that is looked at: a bad disk may take long.
+    pub alive: &'s dyn Fn(),
 }
 
 impl Search<'_> {
@@ -53,6 +59,7 @@ impl Search<'_> {
         let mut last: Option<DeviceName> = None;
         while let Some(medium) = next_medium(last.as_deref(), devices)? {
             last = Some(medium.name.clone());
+            (self.alive)();
             let found = match self.newest_on(&medium) {
                 // This system has it mounted for writing: what is on it is no stick's.
                 Err(error) if error.fault == BUSY => None,
@@ -74,7 +81,12 @@ impl Search<'_> {
     /// The newest bundle of one medium.
     fn newest_on(&self, medium: &Medium) -> Result<Option<(BundleName, Newness)>, StorageError> {
         let mounted = medium.mount(self.folder)?;
-        let found = newest_bundle(mounted.directory(), |name, file| self.prove(name, file))?;
+        let prove = |name: &str, file: &OwnedFd| self.prove(name, file);
+        let found = newest_bundle(mounted.directory(), prove, &|name| {
+            (self.say)(format_args!(
+                "{name} is passed over: a bundle is a file NAME.tseal, with letters, digits, `.`, `-` and `_` in its name"
+            ));
+        })?;
         // The open file goes first, or the medium stays mounted.
         let found = found.map(|found| (found.name, found.newness));
         mounted.unmount()?;
@@ -82,6 +94,7 @@ impl Search<'_> {
     }
 
     fn prove(&self, name: &str, file: &OwnedFd) -> Option<Newness> {
+        (self.alive)();
         self.told(name, newness(file, self.keys, &self.policy))
     }
 
@@ -120,7 +133,15 @@ fn newness(
     let (manifest, signatures) = front_entries(front).map_err(Error::from)?;
     let proved = verify_manifest(manifest, signatures, keys, policy)?;
     let release = proved.value();
-    Ok((release.anti_rollback, release.sequence))
+    let layout = Layout::new(release, manifest.len() as u64, signatures.len() as u64);
+    let expected = layout.bundle_bytes();
+    // As of a stick that was pulled out too early.
+    match fstat(file).map(|about| about.st_size as u64) {
+        Ok(found) if found != expected => {
+            Err(Error::from(BundleInvalid::Length { expected, found }).into())
+        }
+        _ => Ok((release.anti_rollback, release.sequence)),
+    }
 }
 
 #[cfg(test)]
@@ -192,14 +213,17 @@ mod tests {
         fs::write(folder.path().join("good.tseal"), BUNDLE).unwrap();
         fs::write(folder.path().join("z-cut.tseal"), &BUNDLE[..700]).unwrap();
         fs::write(folder.path().join("a-noise.tseal"), [7; 4096]).unwrap();
+        let short = &BUNDLE[..BUNDLE.len() - 1];
+        fs::write(folder.path().join("a-short.tseal"), short).unwrap();
         let search = Search {
             keys: &keys(),
             policy: policy(0),
             folder: "",
             say: &|_| (),
+            alive: &|| (),
         };
         let prove = |name: &str, file: &OwnedFd| search.prove(name, file);
-        let found = newest_bundle(folder.path().to_str().unwrap(), prove).unwrap();
+        let found = newest_bundle(folder.path().to_str().unwrap(), prove, &|_| ()).unwrap();
         assert_eq!(found.unwrap().name, "good.tseal");
     }
 }

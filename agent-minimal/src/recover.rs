@@ -35,6 +35,7 @@ pub fn recover(device: &Device, memory: &mut Memory) -> Result<(), AgentError> {
             highest_time_seen: record.highest_time(),
         },
         folder: &folder,
+        alive: &|| (),
         say: &|line| Stream::Error.say(line),
     };
     let choice = search

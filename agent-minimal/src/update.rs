@@ -79,6 +79,7 @@ pub fn install(device: &Device, source: &str, memory: &mut Memory) -> Result<(),
         store: &mut store,
         journal: &mut journal,
         recovers: false,
+        forgets: false,
         keeps_etc: false,
     };
     let target = running.other();

@@ -153,13 +153,21 @@ impl Disk<'_> {
         Ok(listing.partitiontable)
     }
 
+    /// A partition as the programs of e2fsprogs are told of it.
+    ///
+    /// # Errors
+    /// When there is none of this label.
+    pub fn place(&self, label: &str) -> Result<String, DiskError> {
+        let offset = self.partition(label)?.offset_bytes;
+        Ok(format!("{}?offset={offset}", self.file.display()))
+    }
+
     /// Asks debugfs, which may write, about an ext4 partition; gives what it prints.
     ///
     /// # Errors
     /// [`DiskError::Debugfs`] when it complains.
     pub fn debugfs(&self, label: &str, request: &str) -> Result<String, DiskError> {
-        let offset = self.partition(label)?.offset_bytes;
-        let place = format!("{}?offset={offset}", self.file.display());
+        let place = self.place(label)?;
         let ask = Invocation::new("debugfs").arguments(["-w", "-R", request, &place]);
         let output = self.runner.run(&ask)?.expect_success()?;
         // The first line of its errors is always its name and version.

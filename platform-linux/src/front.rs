@@ -29,8 +29,8 @@ const NEW_FRONT: &str = "manifest.tar.new";
 /// There while a set is incomplete whose UKI boots all the same.
 const INCOMPLETE: &str = "incomplete";
 
-/// What errors say it is: it lies in the agent's state directory, as the scratch file does.
-const OBJECT: StorageObject = StorageObject::Scratch;
+/// What errors say it is: it lies in the set's root slot.
+const OBJECT: StorageObject = StorageObject::RootSlot;
 
 /// Reads the front matter kept in `directory` into `buffer` and gives its length; `None` when there is none.
 /// [`twinseal_core::wire::FRONT_MAX_BYTES`] takes any.

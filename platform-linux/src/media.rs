@@ -142,11 +142,17 @@ pub struct FoundBundle {
 }
 
 /// The newest bundle in a folder; `None` when there is none. Of two that are equally new the first by name. `prove` is asked for each
-/// file whose name is that of a bundle: it proves the front matter and says how new it is, or `None` for one that is refused.
+/// file whose name is that of a bundle: it proves the front matter and says how new it is, or `None` for one that is refused. `no_bundle`
+/// hears of what is only nearly one, by a name in plain letters: another name that ends alike, or no file. Hidden ones are meant for
+/// nobody.
 ///
 /// # Errors
 /// When the folder cannot be read. A file that cannot be opened is none.
-pub fn newest_bundle<P>(directory: &str, mut prove: P) -> Result<Option<FoundBundle>, StorageError>
+pub fn newest_bundle<P>(
+    directory: &str,
+    mut prove: P,
+    no_bundle: &dyn Fn(&str),
+) -> Result<Option<FoundBundle>, StorageError>
 where
     P: FnMut(&str, &OwnedFd) -> Option<Newness>,
 {
@@ -154,10 +160,15 @@ where
     let directory = open_directory_path(directory).during(StorageOperation::Open, OBJECT)?;
     let mut newest: Option<FoundBundle> = None;
     for_each_entry(&directory, |name| {
-        let Some(name) = bundle_name(name) else {
-            return Ok(());
-        };
-        let Some(file) = open_bundle(&directory, &name) else {
+        let Some((name, file)) = bundle_name(name)
+            .and_then(|name| open_bundle(&directory, &name).map(|file| (name, file)))
+        else {
+            let letters = name.to_bytes();
+            let end = letters.len().saturating_sub(SUFFIX.len());
+            let end = letters.get(end..).unwrap_or_default();
+            if end.eq_ignore_ascii_case(SUFFIX.as_bytes()) && !letters.starts_with(b".") {
+                no_bundle(&shown(letters));
+            }
             return Ok(());
         };
         let Some(newness) = prove(&name, &file) else {
@@ -181,6 +192,16 @@ fn open_bundle(directory: &OwnedFd, name: &str) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | NO_LINKS;
     let file = openat(directory, name, flags, Mode::empty()).ok()?;
     regular_length(&file).ok().map(|_| file)
+}
+
+/// A name for people, cut off where it is too long: a console takes orders in letters that are none.
+fn shown(name: &[u8]) -> BundleName {
+    let letters = name.iter().take(BUNDLE_NAME_MAX_BYTES);
+    let letter = |byte: &u8| match byte {
+        b' '..=b'~' => char::from(*byte),
+        _ => '?',
+    };
+    letters.map(letter).collect()
 }
 
 fn bundle_name(name: &CStr) -> Option<BundleName> {

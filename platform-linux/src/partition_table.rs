@@ -9,6 +9,8 @@
 //! - A copy counts when both of its checksums fit, it stands where it says, and everything that it names lies on this disk. A
 //!   spare counts only when primary and backup do not: it may be older than they are.
 //! - Only copies that do not count are written, and only from one that does.
+//! - Nothing is written on a disk that holds a file system as a whole, nor from a table without a slot of ours: an old backup at a
+//!   disk's end outlives most that is done to the disk.
 //! - Where a partition lies, no spare is written.
 //!
 //! # Power loss
@@ -18,6 +20,7 @@
 use crate::fault::fault_of;
 use crate::file::{read_exact, write_all};
 use crate::image_slot::{open_size_bytes, open_to_write};
+use crate::media::recognise;
 use crate::partition::{u32_at, u64_at};
 use crate::sys;
 use crc::{Crc, NoTable};
@@ -48,6 +51,12 @@ const ENTRIES_MAX_BYTES: u64 = 64 * 1024;
 const ENTRY_MIN_BYTES: u64 = 128;
 const ENTRY_FIRST: usize = 32;
 const ENTRY_LAST: usize = 40;
+
+/// Where its name begins, in UTF-16.
+const ENTRY_NAME: usize = 56;
+
+/// Partitions of which every device has one.
+const SLOTS: [&str; 4] = ["boot-a", "boot-b", "root-a", "root-b"];
 
 /// Offsets in a header.
 const HEADER_CHECKSUM: usize = 16;
@@ -80,7 +89,7 @@ pub enum Repaired {
     Nothing,
     /// What was lost is there again.
     From(TableCopy),
-    /// No copy of it counts: this is not a disk of twinseal, or it must be made anew.
+    /// No copy of it counts, or this is not a disk of twinseal.
     Lost,
 }
 
@@ -94,25 +103,33 @@ pub fn repair(path: &str) -> Result<Repaired, StorageFault> {
     let primary = disk.table(PRIMARY_BLOCK, 0)?;
     let backup_block = primary.as_ref().map(|table| table.header.at(OTHER_BLOCK));
     let backup = disk.table(backup_block.unwrap_or(disk.blocks.saturating_sub(1)), 0)?;
+    let lacks_backup = backup.is_none();
     let (from, table) = match (primary, backup) {
-        (Some(_), Some(_)) => return Ok(Repaired::Nothing),
-        (Some(primary), None) => (TableCopy::Primary, primary),
+        (Some(primary), _) => (TableCopy::Primary, primary),
         (None, Some(backup)) => (TableCopy::Backup, backup),
         (None, None) => match disk.spare()? {
             Some(spare) => (TableCopy::Spare, spare),
             None => return Ok(Repaired::Lost),
         },
     };
+    if !disk.is_ours(&table)? || !matches!(recognise(path), Ok(None)) {
+        return Ok(Repaired::Lost);
+    }
     if from != TableCopy::Primary {
         disk.write_primary(&table)?;
     }
-    if from != TableCopy::Backup {
+    if lacks_backup {
         disk.write_backup(&table)?;
     }
-    if from != TableCopy::Primary {
+    // Without it the kernel takes no notice of the table.
+    let is_new = disk.write_protective_mbr()? || from != TableCopy::Primary;
+    if is_new {
         disk.have_it_read()?;
     }
-    Ok(Repaired::From(from))
+    Ok(match is_new || lacks_backup {
+        true => Repaired::From(from),
+        false => Repaired::Nothing,
+    })
 }
 
 /// Writes the spares of the table of the disk (or the image of one) at `path`, when they are not there yet; gives how many there are
@@ -309,6 +326,20 @@ impl Disk {
         Ok(same)
     }
 
+    /// Whether one of its partitions is a slot of twinseal.
+    fn is_ours(&self, table: &Table) -> Result<bool, StorageFault> {
+        let mut is_ours = false;
+        self.for_each_entry(table, &mut |_, entry| {
+            is_ours |= SLOTS.iter().any(|slot| {
+                let name = entry.iter().skip(ENTRY_NAME);
+                let letters = slot.encode_utf16().chain([0]).flat_map(u16::to_le_bytes);
+                name.zip(letters).all(|(one, other)| *one == other)
+            });
+            Ok(())
+        })?;
+        Ok(is_ours)
+    }
+
     /// Whether so many bytes at `offset` belong to no partition and to no copy of the table.
     fn is_free(&self, table: &Table, offset: u64, bytes: u64) -> Result<bool, StorageFault> {
         let (first, last) = (
@@ -316,32 +347,45 @@ impl Disk {
             (offset + bytes - 1) / self.block_bytes,
         );
         let header = &table.header;
-        let entry_bytes = u64::from(u32_at(&header.bytes, 84));
         // Behind the primary's entries, which end `bytes` from the beginning, and before the backup's.
         let entries = table.entries_bytes.div_ceil(self.block_bytes);
         let mut free = offset >= bytes && last + entries < header.at(OTHER_BLOCK);
-        for entry in 0..u64::from(u32_at(&header.bytes, 80)) {
-            let mut bytes = [0; ENTRY_MIN_BYTES as usize];
-            read_exact(
-                &self.device,
-                table.entries_at + entry * entry_bytes,
-                &mut bytes,
-            )?;
+        self.for_each_entry(table, &mut |_, entry| {
             // An entry without a type is not in use.
-            let is_used = bytes.iter().take(16).any(|byte| *byte != 0);
-            let ends_before = u64_at(&bytes, ENTRY_LAST) < first;
-            free &= !is_used || ends_before || u64_at(&bytes, ENTRY_FIRST) > last;
-        }
+            let is_used = entry.iter().take(16).any(|byte| *byte != 0);
+            let ends_before = u64_at(entry, ENTRY_LAST) < first;
+            free &= !is_used || ends_before || u64_at(entry, ENTRY_FIRST) > last;
+            Ok(())
+        })?;
         Ok(free)
+    }
+
+    /// Gives `visit` the beginning of each entry, which has all that is defined.
+    fn for_each_entry(&self, table: &Table, visit: Visit<'_>) -> Result<(), StorageFault> {
+        let entry_bytes = u64::from(u32_at(&table.header.bytes, 84));
+        for entry in 0..u64::from(u32_at(&table.header.bytes, 80)) {
+            let at = table.entries_at + entry * entry_bytes;
+            let mut bytes = [0; ENTRY_MIN_BYTES as usize];
+            read_exact(&self.device, at, &mut bytes)?;
+            visit(at, &bytes)?;
+        }
+        Ok(())
     }
 
     fn write_primary(&self, table: &Table) -> Result<(), StorageFault> {
         let other = self.backup_block(table);
-        let header = table
-            .header
-            .moved(PRIMARY_BLOCK, other, PRIMARY_ENTRIES_BLOCK);
-        self.write_copy(table, &header)?;
-        self.write_protective_mbr()
+        // Some boards keep a boot loader where entries usually stand; a spare, which is a primary, knows.
+        let spare = match table.header.at(OWN_BLOCK) {
+            PRIMARY_BLOCK => None,
+            _ => self.spare()?,
+        };
+        let known = &spare.as_ref().unwrap_or(table).header;
+        let entries = match known.at(OWN_BLOCK) {
+            PRIMARY_BLOCK => known.at(ENTRIES_BLOCK),
+            _ => PRIMARY_ENTRIES_BLOCK,
+        };
+        let header = table.header.moved(PRIMARY_BLOCK, other, entries);
+        self.write_copy(table, &header)
     }
 
     fn write_backup(&self, table: &Table) -> Result<(), StorageFault> {
@@ -372,14 +416,14 @@ impl Disk {
         self.sync()
     }
 
-    /// Makes the first sector say that the disk belongs to a GPT (section 5.2.3), unless it does.
-    fn write_protective_mbr(&self) -> Result<(), StorageFault> {
+    /// Makes the first sector say that the disk belongs to a GPT (section 5.2.3), unless it does; gives whether it did not.
+    fn write_protective_mbr(&self) -> Result<bool, StorageFault> {
         let mut sector = [0; SECTOR_BYTES as usize];
         read_exact(&self.device, 0, &mut sector)?;
         let is_one = |entry: &[u8]| entry.get(4) == Some(&0xee);
         let entries = sector.get(446..510).unwrap_or(&[]);
         if sector.ends_with(&[0x55, 0xaa]) && entries.chunks(16).any(is_one) {
-            return Ok(());
+            return Ok(false);
         }
         let blocks = u32::try_from(self.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
         let [a, b, c, d] = blocks.to_le_bytes();
@@ -391,7 +435,8 @@ impl Disk {
         let place = protective.iter_mut().skip(510);
         place.zip([0x55, 0xaa]).for_each(|(to, from)| *to = from);
         write_all(&self.device, 0, &protective).map_err(fault_of)?;
-        self.sync()
+        self.sync()?;
+        Ok(true)
     }
 
     fn sync(&self) -> Result<(), StorageFault> {

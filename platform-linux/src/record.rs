@@ -9,10 +9,11 @@
 //! a cut while one is being written leaves the other alone. A new file is filled with zeros first, so that later
 //! writes change no metadata.
 
+use crate::calls::openat;
 use crate::fault::During;
-use crate::file::{open_or_make, read_or_zeros, write_all};
+use crate::file::{if_there, open_or_make, read_or_zeros, write_all};
 use rustix::fd::OwnedFd;
-use rustix::fs::{fdatasync, fsync};
+use rustix::fs::{CWD, Mode, OFlags, fdatasync, fsync};
 use rustix::io::{Errno, retry_on_intr};
 use twinseal_core::boot::record::COPY_BYTES;
 use twinseal_core::error::{StorageError, StorageObject, StorageOperation};
@@ -46,6 +47,17 @@ impl FileRecordStore {
             fsync(&file).during(StorageOperation::Sync, OBJECT)?;
         }
         Ok(Self { file })
+    }
+
+    /// Opens the file or block device only to be read: also where it takes no writes. `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_to_read(path: &str) -> Result<Option<Self>, StorageError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = if_there(openat(CWD, path, flags, Mode::empty()));
+        let file = opened.during(StorageOperation::Open, OBJECT)?;
+        Ok(file.map(|file| Self { file }))
     }
 }
 

@@ -370,7 +370,7 @@ fn a_medium_is_found_and_not_written() {
     };
     assert_eq!(found.file_system, FileSystem::Ext4);
     let mounted = found.mount(at.to_str().unwrap()).unwrap();
-    let bundle = newest_bundle(at.to_str().unwrap(), |_, _| Some((1, 1))).unwrap();
+    let bundle = newest_bundle(at.to_str().unwrap(), |_, _| Some((1, 1)), &|_| ()).unwrap();
     assert_eq!(bundle.unwrap().name.as_str(), "v1.tseal");
     assert!(std::fs::write(at.join("v2.tseal"), "2").is_err());
     mounted.unmount().unwrap();

@@ -1,7 +1,9 @@
 //! Bundles on a medium, and what tells a file system.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use tempfile::TempDir;
@@ -9,12 +11,12 @@ use twinseal_platform_linux::media::{
     BUNDLE_NAME_MAX_BYTES, FileSystem, FoundBundle, newest_bundle, recognise,
 };
 
-/// A folder of files that say how new they are; what says nothing is refused.
-struct Folder(TempDir);
+/// A folder of files that say how new they are; what says nothing is refused. And the names that nearly were bundles.
+struct Folder(TempDir, RefCell<Vec<String>>);
 
 impl Folder {
     fn new() -> Self {
-        Self(TempDir::new().unwrap())
+        Self(TempDir::new().unwrap(), RefCell::default())
     }
 
     fn add(&self, name: &str, content: &str) {
@@ -24,15 +26,18 @@ impl Folder {
     /// The newest, and the names that were asked for.
     fn newest(&self) -> (Option<FoundBundle>, Vec<String>) {
         let mut asked = Vec::new();
-        let newest = newest_bundle(self.0.path().to_str().unwrap(), |name, file| {
+        let prove = |name: &str, file: &OwnedFd| {
             asked.push(name.to_owned());
             let mut text = String::new();
             let mut file = File::from(file.try_clone().unwrap());
             file.read_to_string(&mut text).unwrap();
             let (major, minor) = text.split_once('.')?;
             Some((major.parse().ok()?, minor.parse().ok()?))
-        });
+        };
+        let passed_over = |name: &str| self.1.borrow_mut().push(name.to_owned());
+        let newest = newest_bundle(self.0.path().to_str().unwrap(), prove, &passed_over);
         asked.sort();
+        self.1.borrow_mut().sort();
         (newest.unwrap(), asked)
     }
 }
@@ -80,6 +85,17 @@ fn only_regular_files_with_a_bundles_name_are_looked_at() {
     let (newest, asked) = folder.newest();
     assert_eq!(asked, [longest.as_str()]);
     assert_eq!(newest.unwrap().name.as_str(), longest);
+    let nearly = [
+        "fifo.tseal",
+        "folder.tseal",
+        "link.tseal",
+        "v1 (copy).tseal",
+        "v1.TSEAL",
+        "v1?.tseal",
+        "v??.tseal",
+        &format!("x{longest}")[..BUNDLE_NAME_MAX_BYTES],
+    ];
+    assert!(folder.1.borrow().iter().eq(nearly), "{:?}", folder.1);
 }
 
 #[test]

@@ -171,6 +171,60 @@ fn every_flipped_byte_is_found_and_mended() {
     assert!(disk.bytes() == whole);
 }
 
+/// The kernel takes no notice of a table without it.
+#[test]
+fn the_first_sector_alone_comes_back() {
+    let disk = Disk::new();
+    let before = disk.verified();
+    disk.lose(0, 512);
+    assert_eq!(disk.repair(), Repaired::From(TableCopy::Primary));
+    assert_eq!(disk.repair(), Repaired::Nothing);
+    assert_eq!(disk.verified(), before);
+}
+
+/// The backup of an old table is still at the end of each of them.
+#[test]
+fn what_is_no_disk_of_ours_is_left_alone() {
+    let table = |name| format!("label: gpt\nstart=2048, size=8192, name={name}\n");
+    let photos = Disk::with(BYTES, &table("Photos"));
+    photos.lose(0, HEAD);
+    let pool = Disk::with(BYTES, &table("boot-abc"));
+    pool.lose(0, HEAD);
+    let stick = Disk::with(BYTES, &table("boot-a"));
+    let mkfs = Command::new("mkfs.vfat")
+        .args(["-I", stick.path()])
+        .output()
+        .unwrap();
+    assert!(mkfs.status.success());
+    for disk in [photos, pool, stick] {
+        let before = disk.bytes();
+        assert_eq!(disk.repair(), Repaired::Lost);
+        assert!(disk.bytes() == before);
+    }
+}
+
+/// As on boards whose boot loader begins at 8 KiB.
+#[test]
+fn entries_that_were_moved_stay_where_they_are() {
+    let disk = Disk::new();
+    let moved = Command::new("sgdisk")
+        .args(["-j", "64", disk.path()])
+        .output()
+        .unwrap();
+    assert!(moved.status.success(), "{moved:?}");
+    assert_eq!(keep_spares(disk.path()), Ok(2));
+    let loader = [0x42; 8192];
+    disk.write(8192, &loader);
+    let before = disk.verified();
+    for lost in [vec![(512, 512)], vec![(512, 512), BACKUP]] {
+        lost.into_iter()
+            .for_each(|(at, bytes)| disk.lose(at, bytes));
+        assert!(matches!(disk.repair(), Repaired::From(_)));
+        assert_eq!(disk.verified(), before);
+        assert!(disk.bytes()[8192..].starts_with(&loader));
+    }
+}
+
 #[test]
 fn one_dd_brings_a_table_back() {
     let disk = Disk::new();

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - The watchdog is fed at most once a second, and only from where something has happened or a wait with an end goes on: a program
 //!   or a driver that hangs is reset.
-//! - Only disks that came or went since media were looked at last end a wait early.
+//! - Only disks that came or went since media were looked at last end a wait early, and not in each round: one that comes and goes
+//!   leaves the network its turn.
 
 use crate::clock::{Moment, sleep};
 use crate::console;
@@ -17,6 +18,9 @@ use twinseal_platform_linux::watchdog::{Fed, WATCHDOG_DEVICE};
 /// Time between two feeds, and longest part of a pause.
 const BETWEEN: Duration = Duration::from_secs(1);
 
+/// Of so many rounds in a row that other disks would end, one is not ended by them.
+const ROUNDS_CALLED: u32 = 4;
+
 /// Who speaks for the recovery.
 pub struct Attendance {
     /// `None` without a watchdog.
@@ -25,6 +29,9 @@ pub struct Attendance {
     /// Which disks there were when media were looked at last, if ever, and when they were counted since.
     disks: Cell<Option<u64>>,
     counted: Cell<Moment>,
+    /// Rounds in a row that other disks ended or would have, and whether this one is one of them.
+    called: Cell<u32>,
+    is_called: Cell<bool>,
 }
 
 impl Attendance {
@@ -35,6 +42,8 @@ impl Attendance {
             fed: Cell::new(Moment::now()),
             disks: Cell::new(None),
             counted: Cell::new(Moment::now()),
+            called: Cell::new(0),
+            is_called: Cell::new(false),
         }
     }
 
@@ -58,6 +67,11 @@ impl Attendance {
     /// Media are looked at now: these disks are known.
     pub fn looks_at_media(&self) {
         self.disks.set(disks());
+        let called = match self.is_called.take() {
+            true => self.called.get().wrapping_add(1),
+            false => 0,
+        };
+        self.called.set(called);
     }
 
     /// Whether other disks are there than when media were looked at: somebody plugged in a stick, or the kernel took a while to find it.
@@ -69,7 +83,11 @@ impl Attendance {
             return false;
         }
         self.counted.set(Moment::now());
-        disks().is_some_and(|disks| disks != known)
+        let has_others = disks().is_some_and(|disks| disks != known);
+        if has_others {
+            self.is_called.set(true);
+        }
+        has_others && self.called.get() % ROUNDS_CALLED != ROUNDS_CALLED - 1
     }
 
     /// Waits, and no longer than until other disks are there.

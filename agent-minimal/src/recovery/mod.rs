@@ -81,16 +81,6 @@ pub struct Order<'o> {
     pub refused: Option<Set>,
 }
 
-impl Order<'_> {
-    /// The set to rebuild, as far as the boot record can be read now.
-    fn target(&self) -> Set {
-        self.refused.unwrap_or_else(|| {
-            let loaded = gate::read_record(STATE).unwrap_or(None);
-            gate::default_set(loaded.as_ref()).other()
-        })
-    }
-}
-
 /// Where a round looks for a bundle.
 #[derive(Clone, Copy)]
 enum Way {
@@ -111,13 +101,15 @@ pub fn run(order: &Order<'_>, memory: &mut Memory) {
     slots::release();
     let mut kept = Kept {
         floor: facts.anti_rollback(),
+        record: None,
         data_are_read_only: false,
         failures_of_target: 0,
     };
     for round in 0..ROUNDS_MAX {
         attendance.feed();
         match one_round(order, &facts, &mut kept, round, &attendance, memory) {
-            Ok(()) => return,
+            Ok(true) => return,
+            Ok(false) => {}
             Err(problem) => attendance.say(format_args!("{problem}")),
         }
         let pause = PAUSE_FIRST * (1 << round.min(5));
@@ -134,8 +126,10 @@ fn facts() -> Option<Recovery> {
 
 /// What is known from one round to the next.
 struct Kept {
-    /// The highest floor that was seen.
+    /// The floor of the release.
     floor: u64,
+    /// The boot record of data that can be read and take no writes.
+    record: Option<Loaded>,
     /// Memory stands for data that can be read and take no writes.
     data_are_read_only: bool,
     /// How often the slots of the target failed.
@@ -143,25 +137,42 @@ struct Kept {
 }
 
 impl Kept {
-    /// Memory stands for data that take no writes; their floor counts all the same.
+    /// Memory stands for data that take no writes; what their boot record says counts all the same.
     fn look_at_data(&mut self, attendance: &Attendance) {
         if self.data_are_read_only {
             return;
         }
-        let loaded = gate::read_record(STATE).unwrap_or(None);
+        let loaded = gate::look_at_record(STATE);
         if data::stand_in_for_read_only() {
             attendance.say(format_args!(
                 "the data partition takes no writes, so memory stands for it"
             ));
             self.data_are_read_only = true;
-            if let Some(Loaded::Record(record)) = loaded {
-                self.floor = self.floor.max(record.floor());
+            self.record = loaded;
+        }
+    }
+
+    /// The set to rebuild.
+    fn target(&self, refused: Option<Set>) -> Set {
+        let loaded = self.record.or_else(|| gate::look_at_record(STATE));
+        let target = refused.unwrap_or_else(|| gate::default_set(loaded.as_ref()).other());
+        let is_other = match loaded {
+            // No start of a trial can be paid for, so one would end here again and again.
+            Some(Loaded::Record(record)) if self.data_are_read_only => {
+                record.trial().is_some_and(|trial| trial.set == target)
             }
+            _ => false,
+        };
+        // Neither set may start: where the one does not take a release, perhaps the other does.
+        match is_other || refused.is_some() && self.failures_of_target >= FAILURES_MAX {
+            true => target.other(),
+            false => target,
         }
     }
 }
 
-/// Looks at media, then at the network. Says what fails, but for the slots, without which neither is of use.
+/// Looks at media, then at the network; gives whether a set is rebuilt. Says what fails, but for the slots, without which neither is of
+/// use.
 fn one_round(
     order: &Order<'_>,
     facts: &Recovery,
@@ -169,26 +180,23 @@ fn one_round(
     round: usize,
     attendance: &Attendance,
     memory: &mut Memory,
-) -> Result<(), AgentError> {
+) -> Result<bool, AgentError> {
     let sets = slots::find(order.devices, attendance)?;
     if !kept.data_are_read_only && data::mount_data_late(order.devices) {
         attendance.say(format_args!("the data partition is back"));
     }
     kept.look_at_data(attendance);
-    let target = match order.refused {
-        // Neither set may start: where the one does not take a release, perhaps the other does.
-        Some(refused) if kept.failures_of_target >= FAILURES_MAX => refused.other(),
-        _ => order.target(),
-    };
+    let target = kept.target(order.refused);
+    let device = device(facts, sets, order.devices.image_slots());
+    let mut rebuild = Rebuild::new(&device, target, kept, attendance)?;
     attendance.say(format_args!(
         "set {target} is rebuilt; only releases for {} with anti-rollback {} or above count",
         facts.compatible(),
-        kept.floor
+        rebuild.policy().floor
     ));
-    let device = device(facts, sets, order.devices.image_slots());
-    let mut rebuild = Rebuild::new(&device, target, kept.floor, attendance)?;
     let started = order.devices.started_set();
     slots::prepare(&device.description, target, started, attendance)?;
+    let mut was_found = false;
     for way in [Way::Medium, Way::Network] {
         let ended = match way {
             Way::Medium => from_medium(&mut rebuild, attendance, memory),
@@ -199,19 +207,25 @@ fn one_round(
                 if !firmware::try_next(order.devices, target) {
                     attendance.say(format_args!("the firmware chooses what starts next"));
                 }
-                return Ok(());
+                return Ok(true);
             }
             Ok(false) => {}
             Err(error) => {
+                was_found = true;
                 attendance.say(format_args!("{error}"));
                 if let Some(slot) = slots::to_blame(&error) {
                     kept.failures_of_target += 1;
                     slots::renew(&device.description, target, slot, started, attendance)?;
+                    // The same bundle may go in now, and the network may be long in coming to nothing.
+                    return Ok(false);
                 }
             }
         }
     }
-    Err(AgentError::NoMedium)
+    match was_found {
+        true => Ok(false),
+        false => Err(AgentError::NoMedium),
+    }
 }
 
 /// Installs the newest bundle of all media; `false` when there is none.
@@ -228,6 +242,7 @@ fn from_medium(
         policy: rebuild.policy(),
         folder: MEDIUM,
         say: &|line| attendance.say(line),
+        alive: &|| attendance.feed(),
     };
     let Some(choice) = search.newest(&BlockDevices::SYSTEM)? else {
         return Ok(false);
@@ -312,4 +327,51 @@ fn device(
         limits_network: false,
     };
     Device { description, keys }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::tests::record_with_trial_of_b;
+    use twinseal_core::boot::record::BootRecord;
+
+    fn kept(record: Option<Loaded>, failures_of_target: u32) -> Kept {
+        Kept {
+            floor: 0,
+            data_are_read_only: record.is_some(),
+            record,
+            failures_of_target,
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_rebuilt_until_it_failed_too_often() {
+        for failures in 0..=FAILURES_MAX {
+            let expected = if failures < FAILURES_MAX {
+                Set::B
+            } else {
+                Set::A
+            };
+            assert_eq!(kept(None, failures).target(Some(Set::B)), expected);
+        }
+        assert_eq!(kept(None, 0).target(None), Set::B, "nothing is known");
+    }
+
+    #[test]
+    fn data_without_writes_still_say_which_set_is_the_default() {
+        let record = Loaded::Record(record_with_trial_of_b());
+        let kept = kept(Some(record), 0);
+        for refused in [None, Some(Set::A), Some(Set::B)] {
+            assert_eq!(kept.target(refused), Set::A, "b is on trial");
+        }
+        let settled = kept_settled();
+        assert_eq!(settled.target(None), Set::A);
+        assert_eq!(settled.target(Some(Set::B)), Set::B);
+    }
+
+    /// Set b is the default, and nothing is on trial.
+    fn kept_settled() -> Kept {
+        let record = BootRecord::provisioned(Set::B, 3, [1; 32]);
+        kept(Some(Loaded::Record(record)), 0)
+    }
 }

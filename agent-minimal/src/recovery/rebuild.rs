@@ -7,6 +7,7 @@
 //! - A refused bundle leaves the boot record as it is.
 //! - No release in a slot is believed to be a base: both sets are what is doubted here. Objects are taken over by their digests.
 
+use super::Kept;
 use super::attendance::Attendance;
 use crate::attempt::Attempt;
 use crate::bundle::Bundle;
@@ -44,6 +45,8 @@ pub struct Rebuild<'r> {
     target: Set,
     loaded: Loaded,
     journal: Journal,
+    /// The journal is gone with the power.
+    forgets: bool,
     floor: u64,
     attendance: &'r Attendance,
 }
@@ -56,20 +59,22 @@ impl<'r> Rebuild<'r> {
     pub fn new(
         device: &'r Device,
         target: Set,
-        release_floor: u64,
+        kept: &Kept,
         attendance: &'r Attendance,
     ) -> Result<Self, AgentError> {
-        let loaded = device.load_record().unwrap_or_else(|error| {
+        let loaded = kept.record.map_or_else(|| device.load_record(), Ok);
+        let loaded = loaded.unwrap_or_else(|error| {
             attendance.say(format_args!("{error}"));
             Loaded::Corrupt
         });
         // What cannot be made shows in the record.
         let _ = files::make_directories(&device.description.state);
-        let journal = match device.journal(&loaded) {
-            Ok(journal) => journal,
+        let (journal, forgets) = match device.journal(&loaded) {
+            Ok(journal) => (journal, false),
             Err(error) => {
                 attendance.say(format_args!("{error}"));
-                Journal::open(JOURNAL_IN_MEMORY, None, &mut |_, _| ())?
+                let journal = Journal::open(JOURNAL_IN_MEMORY, None, &mut |_, _| ())?;
+                (journal, true)
             }
         };
         let record_floor = match &loaded {
@@ -77,11 +82,12 @@ impl<'r> Rebuild<'r> {
             Loaded::Blank | Loaded::Corrupt => 0,
         };
         Ok(Self {
-            floor: release_floor.max(record_floor).max(journal.past().floor),
+            floor: kept.floor.max(record_floor).max(journal.past().floor),
             device,
             target,
             loaded,
             journal,
+            forgets,
             attendance,
         })
     }
@@ -133,6 +139,7 @@ impl<'r> Rebuild<'r> {
             store: &mut store,
             journal: &mut self.journal,
             recovers: true,
+            forgets: self.forgets,
             keeps_etc,
         };
         let mut rebuilt = Rebuilding {

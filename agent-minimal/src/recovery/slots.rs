@@ -3,7 +3,8 @@
 //! # Invariants
 //! - A file system is made anew where the kernel does not take the one that is there, or an install failed for it. In the other set, one
 //!   is made only where nothing is recognised. The boot slot that the firmware started this recovery from is never made anew.
-//! - A partition table is only brought back from a copy of it that counts, and only on a disk that shows no partition.
+//! - A partition table is only brought back from a copy of it that counts and names a slot, and only on a disk that shows no partition
+//!   and holds no file system.
 //!
 //! # Power loss
 //! That of `twinseal_platform_linux::format` and `partition_table`: who finds none makes it again.
@@ -13,6 +14,7 @@ use crate::description::{Description, SetSlots};
 use crate::devices::Devices;
 use crate::error::AgentError;
 use crate::files::{self, OwnPath};
+use crate::firmware::{self, Chooser};
 use crate::init::MOUNTS;
 use crate::slots::{BOOT_TYPES, ROOT_TYPES};
 use rustix::io::Errno;
@@ -180,6 +182,8 @@ pub fn to_blame(error: &AgentError) -> Option<StorageObject> {
         StorageObject::RootSlot | StorageObject::Object | StorageObject::ComposefsImage => {
             Some(StorageObject::RootSlot)
         }
+        // It has no file system, and counts as a failure of the set all the same.
+        StorageObject::ImageSlot => Some(StorageObject::ImageSlot),
         _ => None,
     }
 }
@@ -210,9 +214,12 @@ impl<'s> Slot<'s> {
         ]
     }
 
-    /// Whether the firmware started this very recovery from it: then it is left, whatever it says. Without it, perhaps nothing starts.
+    /// Whether the firmware started this very recovery from it, or by the boot loader in it: then it is left, whatever it says.
+    /// Without it, perhaps nothing starts.
     fn is_needed(&self, started: Option<Set>, attendance: &Attendance) -> bool {
-        let is_needed = self.object == StorageObject::BootSlot && started == Some(self.set);
+        let has_loader = self.set == Set::A && firmware::chooser() == Chooser::SystemdBoot;
+        let is_needed =
+            self.object == StorageObject::BootSlot && (started == Some(self.set) || has_loader);
         if is_needed {
             attendance.say(format_args!(
                 "{} is left as it is, for this recovery was started from it",

@@ -100,6 +100,7 @@ fn a_loader_that_cannot_be_opened_costs_no_attempt() {
         store: &mut store,
         journal: &mut journal,
         recovers: false,
+        forgets: false,
         keeps_etc: false,
     };
     let ended = complete(&mut attempt, &installed, &record);

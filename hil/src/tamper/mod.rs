@@ -6,6 +6,7 @@
 //! # Power loss
 //! Only copies of a run are changed.
 
+mod ext4;
 mod fat;
 mod repository;
 mod uki;
@@ -32,6 +33,14 @@ pub const TOOLS: &[Tool] = &[
     Tool {
         program: "mshowfat",
         package: "mtools",
+    },
+    Tool {
+        program: "e2fsck",
+        package: "e2fsprogs",
+    },
+    Tool {
+        program: "tune2fs",
+        package: "e2fsprogs",
     },
 ];
 
@@ -127,6 +136,12 @@ pub enum Tamper {
     WipePartition { label: Label },
     /// Both copies of the partition table hold zeros, as some partitioning programs leave a disk.
     WipePartitionTable {},
+    /// The first sector of the disk holds zeros: without it nobody takes notice of the partition table, which is whole.
+    WipeFirstSector {},
+    /// The first block of a folder of an ext4 partition is unreadable.
+    RotFolder { label: Label, folder: String },
+    /// An ext4 partition takes no writes.
+    RefuseWrites { label: Label },
 }
 
 /// What a change works on and with.
@@ -194,6 +209,9 @@ pub fn apply<E: From<DiskError>>(
         }
         Tamper::WipePartition { label } => wipe(&disk, label.name())?,
         Tamper::WipePartitionTable {} => wipe_table(&disk)?,
+        Tamper::WipeFirstSector {} => punch(&disk, 0, SECTOR_BYTES)?,
+        Tamper::RotFolder { label, folder } => ext4::rot(scene, &disk, label.name(), folder)?,
+        Tamper::RefuseWrites { label } => ext4::refuse_writes(scene, &disk, label.name())?,
     }
     Ok(())
 }
@@ -220,11 +238,13 @@ fn wipe_table(disk: &Disk<'_>) -> Result<(), DiskError> {
     punch(disk, about.len() - BACKUP_BYTES, BACKUP_BYTES)
 }
 
-/// Protective MBR, header and 128 entries, in sectors of 512 bytes.
-const TABLE_BYTES: u64 = 34 * 512;
+const SECTOR_BYTES: u64 = 512;
+
+/// Protective MBR, header and 128 entries.
+const TABLE_BYTES: u64 = 34 * SECTOR_BYTES;
 
 /// Entries and header.
-const BACKUP_BYTES: u64 = 33 * 512;
+const BACKUP_BYTES: u64 = 33 * SECTOR_BYTES;
 
 fn punch(disk: &Disk<'_>, offset_bytes: u64, size_bytes: u64) -> Result<(), DiskError> {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

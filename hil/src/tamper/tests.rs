@@ -283,3 +283,23 @@ fn a_disk_gets_other_guids_and_keeps_its_labels() {
         assert_ne!(before, after);
     }
 }
+
+#[test]
+fn media_go_bad() {
+    let small = Small::new();
+    let label = Label::RootB;
+    assert!(small.ask("ls /composefs/objects").unwrap().contains("11"));
+    let folder = "/composefs/objects".to_owned();
+    small.tamper(&Tamper::RotFolder { label, folder }).unwrap();
+    let listed = small.ask("ls /composefs/objects");
+    assert!(listed.is_err() || !listed.unwrap().contains("11"));
+    let folder = "/nowhere".to_owned();
+    assert!(small.tamper(&Tamper::RotFolder { label, folder }).is_err());
+    let label = Label::RootA;
+    small.tamper(&Tamper::RefuseWrites { label }).unwrap();
+    let about = small.shell("dumpe2fs -h 'disk.img?offset=17825792' 2>/dev/null");
+    assert!(about.contains("read-only"), "{about}");
+    small.tamper(&Tamper::WipeFirstSector {}).unwrap();
+    let head = fs::read(small.at("disk.img")).unwrap();
+    assert!(head[..512] == [0; 512] && head[512..].starts_with(b"EFI PART"));
+}
