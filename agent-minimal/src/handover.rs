@@ -9,17 +9,43 @@ use crate::process::Process;
 use crate::refusal::Refusal;
 use crate::tree::DEPTH_MAX;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fstatfs};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{chdir, chroot};
-use twinseal_platform_linux::calls::{mount_move, openat, statat, unlinkat};
-use twinseal_platform_linux::file::{for_each_entry, join, open_directory_path};
+use twinseal_platform_linux::calls::{mount_move, openat, openat2, statat, unlinkat};
+use twinseal_platform_linux::file::{for_each_entry, join, open_directory_path, read_up_to};
 
 /// What goes along, with all that is mounted below.
 const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 
+/// A program is read in pieces of this size.
+const READ_BYTES: usize = 16 * 1024;
+
 /// `RAMFS_MAGIC` and `TMPFS_MAGIC` of `linux/magic.h`: what a kernel unpacks an initramfs into.
 const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
+
+/// Reads the first program of `root` to its end: what cannot be read is refused while there still is a way to another set.
+///
+/// # Errors
+/// [`Refusal::Program`].
+pub fn look(root: &str, init: &str) -> Result<(), Refusal> {
+    read_whole(root, init).map_err(|errno| Refusal::Program { errno })
+}
+
+fn read_whole(root: &str, init: &str) -> Result<(), Errno> {
+    let root = open_directory_path(root)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // Links lead where they will lead when `root` is the root.
+    let program = openat2(root, init, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    let mut buffer = [0; READ_BYTES];
+    let mut offset = 0;
+    loop {
+        match read_up_to(&program, offset, &mut buffer)? {
+            0 => return Ok(()),
+            bytes => offset += bytes as u64,
+        }
+    }
+}
 
 /// Moves the mounts, makes `root` the root, and starts the system's first program with the arguments that the kernel gave us.
 /// Comes back only when that fails.
@@ -120,6 +146,26 @@ mod tests {
         assert_eq!(check(root.path().to_str().unwrap()), Err(refused));
         fs::create_dir(root.path().join("run")).unwrap();
         assert_eq!(check(root.path().to_str().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn a_program_is_read_where_it_will_be() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("usr/lib")).unwrap();
+        fs::create_dir(root.path().join("sbin")).unwrap();
+        let path = root.path().to_str().unwrap();
+        let link = root.path().join("sbin/init");
+        std::os::unix::fs::symlink("/usr/lib/program", &link).unwrap();
+        let missing = Refusal::Program {
+            errno: Errno::NOENT,
+        };
+        assert_eq!(look(path, "/sbin/init"), Err(missing));
+        fs::write(root.path().join("usr/lib/program"), [7; 40_000]).unwrap();
+        assert_eq!(look(path, "/sbin/init"), Ok(()));
+        let folder = Refusal::Program {
+            errno: Errno::ISDIR,
+        };
+        assert_eq!(look(path, "/usr"), Err(folder));
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn prepare_root(start: Moment, line: &CommandLine<'_>, known: &mut Known) -> Res
     ));
     data::show_var(ROOT)?;
     prepare_etc(set, &seal);
+    handover::look(ROOT, line.init)?;
     if fallback::was_refused(STATE, set.other()) {
         data::mark(OTHER_REFUSED);
     }

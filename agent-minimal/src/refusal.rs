@@ -1,5 +1,6 @@
 //! Why a set is not started.
 
+use crate::console::words_of;
 use rustix::io::Errno;
 use thiserror::Error;
 use twinseal_core::boot::Set;
@@ -74,6 +75,12 @@ pub enum Refusal {
     Directory {
         /// Which.
         directory: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The first program of the system cannot be read to its end: it is missing, or the medium went bad.
+    #[error("The first program of the sealed root cannot be read: {}.", words_of(*.errno))]
+    Program {
         /// What the kernel said.
         errno: Errno,
     },

@@ -9,7 +9,7 @@
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MountFlags, MoveMountFlags, UnmountFlags};
 
@@ -87,6 +87,8 @@ macro_rules! calls {
 calls! {
     /// openat(2).
     openat at openat_in (path; flags: OFlags, mode: Mode) -> OwnedFd = rustix::fs::openat;
+    /// openat2(2).
+    openat2 at openat2_in (path; flags: OFlags, mode: Mode, resolve: ResolveFlags) -> OwnedFd = rustix::fs::openat2;
     /// fstatat(2).
     statat at statat_in (path; flags: AtFlags) -> Stat = rustix::fs::statat;
     /// unlinkat(2).
