@@ -4,6 +4,7 @@
 //! The journal is told first, the record is stored second. A cut in between leaves a set that is complete and not on trial: the same
 //! install again finds it there and arms it.
 
+use crate::console::say;
 use crate::description::Loader;
 use crate::device::Device;
 use crate::error::AgentError;
@@ -80,8 +81,8 @@ impl Attempt<'_> {
             _ => self.device.renew_etc(set),
         };
         match kept {
-            // The set starts without changes to `/etc` rather than not at all: the data may be full.
-            Err(_) if self.recovers => {}
+            // The set starts without its changes to `/etc` rather than not at all.
+            Err(error) if self.recovers => say(format_args!("recovery: {error}")),
             kept => kept?,
         }
         let armed = self.store(&trial::arm(record, installed, set, attempts))?;

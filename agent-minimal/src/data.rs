@@ -26,6 +26,18 @@ pub const DATA: &str = "/run/twinseal/data";
 /// The agent's state, in the device's `/var`.
 pub const STATE: &str = "/run/twinseal/data/var/lib/twinseal";
 
+/// What a file system says that takes no writes, or is damaged.
+#[cfg(feature = "net")]
+const DAMAGED: [Errno; 7] = [
+    Errno::ROFS,
+    Errno::IO,
+    Errno::BADMSG,
+    Errno::UCLEAN,
+    Errno::ACCESS,
+    Errno::NOTDIR,
+    Errno::ISDIR,
+];
+
 /// There, and empty, when memory stands for the data partition.
 const VOLATILE: &str = "/run/twinseal/data-volatile";
 
@@ -77,14 +89,13 @@ pub fn mount_data_late(devices: &Devices<'_>) -> bool {
 /// medium, or one that is damaged where the state lies. One that is only full is not replaced. Gives whether that was so.
 #[cfg(feature = "net")]
 pub fn stand_in_for_read_only() -> bool {
-    // What cannot be made shows in the probe.
-    let _ = files::make_directories(STATE);
     let probe = join::<OWN_PATH_MAX_BYTES>(&[STATE, "/probe"]);
     let written = probe.and_then(|probe| {
+        files::make_directories(STATE)?;
         files::make_durably(&probe, STATE)?;
         unlink(probe.as_str())
     });
-    let takes_none = written.is_err_and(|errno| !matches!(errno, Errno::NOSPC | Errno::DQUOT));
+    let takes_none = written.is_err_and(|errno| DAMAGED.contains(&errno));
     if takes_none {
         stand_in();
     }

@@ -176,13 +176,7 @@ impl Devices<'_> {
 pub fn mount_ext4(node: &str, directory: &str, flags: MountFlags) -> Result<(), Errno> {
     // What cannot be made shows in the mount.
     let _ = files::make_directories(directory);
-    match mount(node, directory, "ext4", flags, None) {
-        // A medium whose lock is set can still be read.
-        Err(Errno::ACCESS | Errno::ROFS) => {
-            mount(node, directory, "ext4", flags | MountFlags::RDONLY, None)
-        }
-        other => other,
-    }
+    mount(node, directory, "ext4", flags, None)
 }
 
 /// The GUID of the partition that the UKI was loaded from, as its stub left it.

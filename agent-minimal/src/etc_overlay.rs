@@ -76,7 +76,14 @@ pub fn keep(etc: &str, set: Set, seal: &BlobDigest) -> Result<(), Errno> {
     }
     let [new, seen]: [OwnPath; 2] = [join(&[&own, "/seal.new"])?, join(&[&own, "/seal"])?];
     let mark: String<MARK_MAX_BYTES> = join(&[&seal.to_hex(), "\n"])?;
-    files::write(&new, mark.as_bytes())?;
+    if is_marked(&own, &mark)? {
+        return Ok(());
+    }
+    match files::write(&new, mark.as_bytes()) {
+        // The mark that is there has a block, which takes another one.
+        Err(Errno::NOSPC | Errno::DQUOT) => return files::overwrite(&seen, mark.as_bytes()),
+        written => written?,
+    }
     sync(etc)?;
     rename(new.as_str(), seen.as_str())?;
     sync(etc)

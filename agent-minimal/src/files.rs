@@ -111,6 +111,18 @@ pub fn write(path: &str, bytes: &[u8]) -> Result<(), Errno> {
     write_all(&file, 0, bytes)
 }
 
+/// Writes over the beginning of a file that is there, which ends behind it then, and brings it to the medium: where there is no room for
+/// another file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn overwrite(path: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    write_all(&file, 0, bytes)?;
+    ftruncate(&file, bytes.len() as u64)?;
+    fsync(file)
+}
+
 /// Makes an empty file, and brings it to the medium with its name in `directory`.
 ///
 /// # Errors

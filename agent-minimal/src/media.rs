@@ -84,7 +84,7 @@ impl Search<'_> {
         let prove = |name: &str, file: &OwnedFd| self.prove(name, file);
         let found = newest_bundle(mounted.directory(), prove, &|name| {
             (self.say)(format_args!(
-                "{name} is passed over: a bundle is a file NAME.tseal, with letters, digits, `.`, `-` and `_` in its name"
+                "{name} is passed over: a bundle is a file that can be opened, with letters, digits, `.`, `-` and `_` in its name, which ends in .tseal"
             ));
         })?;
         // The open file goes first, or the medium stays mounted.

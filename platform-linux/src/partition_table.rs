@@ -18,7 +18,7 @@
 //! and is written again; the one that it was written from is as it was.
 
 use crate::fault::fault_of;
-use crate::file::{read_exact, write_all};
+use crate::file::{read_exact, read_or_zeros, write_all};
 use crate::image_slot::{open_size_bytes, open_to_write};
 use crate::media::recognise;
 use crate::partition::{u32_at, u64_at};
@@ -54,6 +54,20 @@ const ENTRY_LAST: usize = 40;
 
 /// Where its name begins, in UTF-16.
 const ENTRY_NAME: usize = 56;
+
+/// What begins where the primary of a table would be, by whom the whole disk was given to since: LUKS, XFS, NTFS, exFAT, LVM (in one of
+/// four sectors), memory that is swapped out.
+const OTHERS: [(usize, &[u8]); 9] = [
+    (0, b"LUKS\xba\xbe"),
+    (0, b"XFSB"),
+    (3, b"NTFS    "),
+    (3, b"EXFAT   "),
+    (0, b"LABELONE"),
+    (512, b"LABELONE"),
+    (1024, b"LABELONE"),
+    (1536, b"LABELONE"),
+    (4086, b"SWAPSPACE2"),
+];
 
 /// Partitions of which every device has one.
 const SLOTS: [&str; 4] = ["boot-a", "boot-b", "root-a", "root-b"];
@@ -112,7 +126,8 @@ pub fn repair(path: &str) -> Result<Repaired, StorageFault> {
             None => return Ok(Repaired::Lost),
         },
     };
-    if !disk.is_ours(&table)? || !matches!(recognise(path), Ok(None)) {
+    let is_taken = from != TableCopy::Primary && disk.is_taken()?;
+    if is_taken || !disk.is_ours(&table)? || !matches!(recognise(path), Ok(None)) {
         return Ok(Repaired::Lost);
     }
     if from != TableCopy::Primary {
@@ -326,6 +341,14 @@ impl Disk {
         Ok(same)
     }
 
+    /// Whether the disk as a whole was given to somebody else.
+    fn is_taken(&self) -> Result<bool, StorageFault> {
+        let mut head = [0; PART_BYTES];
+        read_or_zeros(&self.device, 0, &mut head).map_err(fault_of)?;
+        let is = |at: usize, magic| head.get(at..).is_some_and(|head| head.starts_with(magic));
+        Ok(OTHERS.iter().any(|(at, magic)| is(*at, magic)))
+    }
+
     /// Whether one of its partitions is a slot of twinseal.
     fn is_ours(&self, table: &Table) -> Result<bool, StorageFault> {
         let mut is_ours = false;
@@ -429,7 +452,10 @@ impl Disk {
         let [a, b, c, d] = blocks.to_le_bytes();
         // Not bootable; from the second sector; to the last, or as far as the field can say.
         let entry = [0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, a, b, c, d];
-        let mut protective = [0; SECTOR_BYTES as usize];
+        // The code of a boot loader may stand before the entries.
+        let mut protective = sector;
+        let place = protective.iter_mut().skip(446);
+        place.take(64).for_each(|byte| *byte = 0);
         let place = protective.iter_mut().skip(446);
         place.zip(entry).for_each(|(to, from)| *to = from);
         let place = protective.iter_mut().skip(510);

@@ -196,7 +196,18 @@ fn what_is_no_disk_of_ours_is_left_alone() {
         .output()
         .unwrap();
     assert!(mkfs.status.success());
-    for disk in [photos, pool, stick] {
+    let taken = |offset, magic: &[u8]| {
+        let disk = Disk::with(BYTES, &table("boot-a"));
+        disk.lose(0, HEAD);
+        disk.write(offset, magic);
+        disk
+    };
+    let luks = taken(0, b"LUKS\xba\xbe\0\x02");
+    let volumes = taken(512, b"LABELONE");
+    let swap = Disk::with(BYTES, &table("boot-a"));
+    let mkswap = Command::new("mkswap").arg(swap.path()).output().unwrap();
+    assert!(mkswap.status.success());
+    for disk in [photos, pool, stick, luks, volumes, swap] {
         let before = disk.bytes();
         assert_eq!(disk.repair(), Repaired::Lost);
         assert!(disk.bytes() == before);

@@ -46,8 +46,8 @@ impl Transport for Stack<'_> {
         self.turn_in_vain(end, NetProblem::Silent)
     }
 
-    fn address_of(&mut self, host: &str, turn: u32) -> Result<Ipv4Addr, NetProblem> {
-        self.resolve(host, turn)
+    fn address_of(&mut self, host: &str, avoid: &[Ipv4Addr]) -> Result<Ipv4Addr, NetProblem> {
+        self.resolve(host, avoid)
     }
 
     fn connect(&mut self, address: Ipv4Addr, port: u16) -> Result<(), NetProblem> {

@@ -37,7 +37,7 @@ const LABEL_MAX_BYTES: usize = 63;
 pub const QUESTION_MAX_BYTES: usize = 12 + NAME_MAX_BYTES + 4 + EXTENSION.len();
 
 /// Addresses of a name that are tried.
-const ADDRESSES_MAX: usize = 4;
+pub const ADDRESSES_MAX: usize = 4;
 
 /// A name as it stands in a message.
 pub type Name = Vec<u8, NAME_MAX_BYTES>;
@@ -72,8 +72,8 @@ pub struct Query<'n> {
     pub number: u16,
     /// Of which server an address is wanted.
     pub name: &'n Name,
-    /// Which one, where there are several.
-    pub turn: u32,
+    /// Addresses that were tried: another one is wanted, where there is one.
+    pub avoid: &'n [Ipv4Addr],
     /// Without the record that asks for a long answer, for a server that does not know it (RFC 6891, section 7).
     pub is_plain: bool,
 }
@@ -132,16 +132,9 @@ impl Query<'_> {
             }
             rest = behind;
         }
-        // By their order, since many servers turn the list from one answer to the next.
-        let which = self.turn.checked_rem(addresses.len() as u32);
-        let below = |one: u32| addresses.iter().filter(move |other| other.to_bits() < one);
-        let numbers = addresses.iter().map(|one| one.to_bits());
-        let address = numbers.filter(|one| Some(below(*one).count() as u32) <= which);
-        Some(
-            address
-                .max()
-                .map_or(nothing, |one| Answer::Address(Ipv4Addr::from_bits(one))),
-        )
+        let untried = addresses.iter().find(|one| !self.avoid.contains(one));
+        let address = untried.or(addresses.first());
+        Some(address.map_or(nothing, |one| Answer::Address(*one)))
     }
 }
 
@@ -166,7 +159,7 @@ mod tests {
             let query = Query {
                 number: 0x1234,
                 name: &name,
-                turn: 0,
+                avoid: &[],
                 is_plain,
             };
             let mut buffer = std::vec![0; room];
@@ -204,15 +197,15 @@ mod tests {
     }
 
     fn address(message: &[u8]) -> Option<Ipv4Addr> {
-        address_in_turn(message, 0)
+        address_but(message, &[])
     }
 
-    fn address_in_turn(message: &[u8], turn: u32) -> Option<Ipv4Addr> {
+    fn address_but(message: &[u8], avoid: &[Ipv4Addr]) -> Option<Ipv4Addr> {
         let name = name_of("A.example").unwrap();
         let query = Query {
             number: 0x1234,
             name: &name,
-            turn,
+            avoid,
             is_plain: false,
         };
         match query.answer(message)? {
@@ -227,15 +220,15 @@ mod tests {
         let found = message(0, &[(5, b"\x01b\xc0\x0e"), (1, &[10, 0, 0, 7])]);
         assert_eq!(address(&found), Some([10, 0, 0, 7].into()));
         let several = message(0, &[(1, &[10, 0, 0, 7]), (1, &[10, 0, 0, 8])]);
-        let turned = message(0, &[(1, &[10, 0, 0, 8]), (1, &[10, 0, 0, 7])]);
-        for (turn, last) in [(0, 7), (1, 8), (2, 7)] {
-            for answer in [&several, &turned] {
-                let found = address_in_turn(answer, turn);
-                assert_eq!(found, Some([10, 0, 0, last].into()));
-            }
+        let of = |last| Ipv4Addr::new(10, 0, 0, last);
+        for (avoid, last) in [
+            (&[][..], 7),
+            (&[of(7)], 8),
+            (&[of(8)], 7),
+            (&[of(8), of(7)], 7),
+        ] {
+            assert_eq!(address_but(&several, avoid), Some(of(last)));
         }
-        let twice = message(0, &[(1, &[10, 0, 0, 9]), (1, &[10, 0, 0, 9])]);
-        assert_eq!(address_in_turn(&twice, 1), Some([10, 0, 0, 9].into()));
         assert_eq!(address(&message(0, &[])), Some([0; 4].into()));
         assert_eq!(address(&message(3, &[])), Some([0; 4].into()));
         assert_eq!(address(&message(2, &[])), Some([255; 4].into()));

@@ -11,13 +11,14 @@
 //! - A read that failed goes on where it stood, in the middle of a range too.
 
 use super::clock::Moment;
+use super::dns::ADDRESSES_MAX;
 use super::head::{Head, HeadBytes, Validator, take_head};
 use super::{NetProblem, Pace, Transport, Url};
 use crate::clock::sleep;
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 use core::time::Duration;
-use heapless::String;
+use heapless::{String, Vec};
 use twinseal_core::source::{Source, SourceError};
 
 /// Longest request: the longest address and the longest validator fit in.
@@ -50,8 +51,10 @@ pub struct Web<'t> {
     about: Option<About>,
     running: Option<Running>,
     is_connected: bool,
-    /// The server's address that took the last connection.
+    /// The server's address that gave bytes last.
     reached: Option<Ipv4Addr>,
+    /// Addresses of it that were tried and gave none; the last one may be on the way to.
+    tried: Vec<Ipv4Addr, ADDRESSES_MAX>,
     /// Behind the last byte that was read.
     at: u64,
     window_bytes: u64,
@@ -101,6 +104,7 @@ impl<'t> Web<'t> {
             running: None,
             is_connected: false,
             reached: None,
+            tried: Vec::new(),
             at: 0,
             window_bytes: WINDOW_MIN_BYTES,
             pace: Pace::default(),
@@ -154,7 +158,7 @@ impl<'t> Web<'t> {
             // An address that a server sent to need not be good for ever.
             if self.target != self.url {
                 self.target.clone_from(&self.url);
-                self.reached = None;
+                self.forget_addresses();
             }
         }
     }
@@ -290,6 +294,11 @@ impl<'t> Web<'t> {
         }
     }
 
+    fn forget_addresses(&mut self) {
+        self.reached = None;
+        self.tried.clear();
+    }
+
     /// Whether the server gives everything only since it knows the bundle by another name, as it seems. Names count no more then.
     fn is_other_name(&mut self, head: &Head) -> bool {
         let about = self.about.as_mut();
@@ -313,7 +322,7 @@ impl<'t> Web<'t> {
         self.is_connected =
             head.stays_open && head.length == Some(0) && target.is_beside(&self.target);
         if self.target.host() != target.host() {
-            self.reached = None;
+            self.forget_addresses();
         }
         self.target = target;
         Ok(())
@@ -323,15 +332,17 @@ impl<'t> Web<'t> {
     fn ask(&mut self, first: u64, last: u64) -> Result<Head, NetProblem> {
         let request = self.text(first, last)?;
         if !self.is_connected {
-            // Where a name has several addresses, one of them may be dead: the next try asks another one, and what was reached is
-            // asked again before that.
-            let turn = self.retry.tried;
-            let address = match self.reached.take().filter(|_| turn < 2) {
+            // Where a name has several addresses, one of them may be dead: the next try asks another one.
+            let address = match self.reached.take() {
                 Some(address) => address,
-                None => self.transport.address_of(self.target.host(), turn)?,
+                None => self.transport.address_of(self.target.host(), &self.tried)?,
             };
+            if self.tried.contains(&address) || self.tried.is_full() {
+                self.tried.clear();
+            }
+            // There is room.
+            let _ = self.tried.push(address);
             self.transport.connect(address, self.target.port())?;
-            self.reached = Some(address);
             self.is_connected = true;
         }
         self.transport.send_all(request.as_bytes())?;
@@ -398,6 +409,9 @@ impl<'t> Web<'t> {
         let is_short = end.is_some_and(|end| end <= last && Some(end) != bytes);
         if ranges && is_short && !self.retry.spend(self.transport.patience()) {
             return Err(NetProblem::Answer);
+        }
+        if self.reached.is_none() {
+            self.reached = self.tried.pop();
         }
         self.running = Some(Running {
             position: start,

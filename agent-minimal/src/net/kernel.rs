@@ -82,9 +82,9 @@ impl Transport for KernelNet<'_> {
         Ok(())
     }
 
-    fn address_of(&mut self, host: &str, turn: u32) -> Result<Ipv4Addr, NetProblem> {
+    fn address_of(&mut self, host: &str, avoid: &[Ipv4Addr]) -> Result<Ipv4Addr, NetProblem> {
         let end = Moment::now().after(self.patience.name);
-        lookup::address_of(host, turn, end, self.attendant)
+        lookup::address_of(host, avoid, end, self.attendant)
     }
 
     fn connect(&mut self, address: Ipv4Addr, port: u16) -> Result<(), NetProblem> {

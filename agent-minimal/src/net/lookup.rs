@@ -22,13 +22,14 @@ const SERVERS: &str = "/etc/resolv.conf";
 /// Most of either file that is read.
 const FILE_MAX_BYTES: usize = 8 * 1024;
 
-/// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it is.
+/// The address of a server; what is an address already is not asked for. Of a name with several addresses, the first that
+/// is not to be avoided.
 ///
 /// # Errors
 /// [`NetProblem`] when nobody knows the name, or nobody answers by `end`.
 pub fn address_of(
     host: &str,
-    turn: u32,
+    avoid: &[Ipv4Addr],
     end: Moment,
     attendant: &dyn Attendant,
 ) -> Result<Ipv4Addr, NetProblem> {
@@ -59,7 +60,7 @@ pub fn address_of(
         let query = Query {
             number,
             name: &name,
-            turn,
+            avoid,
             is_plain: asked / sockets.len() % 2 == 1,
         };
         let late = Moment::now().after(TURN).min(end);

@@ -10,12 +10,12 @@ use smoltcp::socket::udp::Socket;
 use smoltcp::wire::IpAddress;
 
 impl Stack<'_> {
-    /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it
-    /// is.
+    /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the first
+    /// that is not to be avoided.
     ///
     /// # Errors
     /// [`NetProblem`] when nobody knows the name, or nobody answers.
-    pub fn resolve(&mut self, host: &str, turn: u32) -> Result<Ipv4Addr, NetProblem> {
+    pub fn resolve(&mut self, host: &str, avoid: &[Ipv4Addr]) -> Result<Ipv4Addr, NetProblem> {
         if let Some(address) = dotted(host) {
             return Ok(address);
         }
@@ -25,10 +25,6 @@ impl Stack<'_> {
         let mut asked = 0;
         // One number and one port for all that is asked: an answer that comes late counts as well.
         let (number, port) = (random() as u16, self.port());
-        let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
-        // What was asked before, and what came for it, is forgotten.
-        socket.close();
-        socket.bind(port).map_err(|_| NetProblem::NameSilent)?;
         loop {
             // A lease that is renewed meanwhile may name other servers, or none.
             let servers = self.name_servers.len();
@@ -37,11 +33,11 @@ impl Stack<'_> {
             let query = Query {
                 number,
                 name: &name,
-                turn,
+                avoid,
                 is_plain: asked / servers % 2 == 1,
             };
             asked += 1;
-            match self.ask(server, &query, Moment::now().after(TURN).min(end))? {
+            match self.ask(server, port, &query, Moment::now().after(TURN).min(end))? {
                 Some(Answer::Address(address)) => return Ok(address),
                 Some(Answer::NoSuchName) => return Err(NetProblem::NameUnknown),
                 Some(Answer::Nothing) => {
@@ -62,13 +58,16 @@ impl Stack<'_> {
     fn ask(
         &mut self,
         server: IpAddress,
+        port: u16,
         query: &Query<'_>,
         end: Moment,
     ) -> Result<Option<Answer>, NetProblem> {
         let mut message = [0; QUESTION_MAX_BYTES];
         let question = query.message(&mut message).ok_or(NetProblem::NameUnknown)?;
         let socket = self.sockets.get_mut::<Socket<'_>>(self.names);
-        // While nobody knows the way to a server, the question before still waits.
+        // A question to a server that nobody knows the way to still waits, and is dropped.
+        socket.close();
+        let _ = socket.bind(port);
         let _ = socket.send_slice(question, (server, PORT));
         while self.waits(end)? {
             let socket = self.sockets.get_mut::<Socket<'_>>(self.names);

@@ -316,10 +316,12 @@ impl<'m> Stack<'m> {
                 self.take(address, gateway, &servers);
             }
             Some(dhcpv4::Event::Deconfigured) => {
+                // A server may take each address back at once.
+                if !self.interface.ip_addrs().is_empty() {
+                    sleep(LEASE_PAUSE);
+                }
                 self.interface.update_ip_addrs(Vec::clear);
                 self.interface.routes_mut().remove_default_ipv4_route();
-                // A server may take each address back at once.
-                sleep(LEASE_PAUSE);
             }
         }
     }

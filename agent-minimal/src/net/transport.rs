@@ -18,11 +18,12 @@ pub trait Transport {
     /// [`NetProblem::Silent`] when `end` has passed; [`NetProblem::CalledAway`]; another one when the network fails meanwhile.
     fn pause(&mut self, end: Moment) -> Result<(), NetProblem>;
 
-    /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the one whose `turn` it is.
+    /// The address of a server; what is an address already is not asked for. Of a name with several addresses, the first
+    /// that is not to be avoided.
     ///
     /// # Errors
     /// [`NetProblem`] when nobody knows the name, or nobody answers.
-    fn address_of(&mut self, host: &str, turn: u32) -> Result<Ipv4Addr, NetProblem>;
+    fn address_of(&mut self, host: &str, avoid: &[Ipv4Addr]) -> Result<Ipv4Addr, NetProblem>;
 
     /// Connects to a server; the connection before is dropped.
     ///

@@ -102,6 +102,7 @@ pub fn run(order: &Order<'_>, memory: &mut Memory) {
     let mut kept = Kept {
         floor: facts.anti_rollback(),
         record: None,
+        cannot_pay: false,
         data_are_read_only: false,
         failures_of_target: 0,
     };
@@ -130,6 +131,8 @@ struct Kept {
     floor: u64,
     /// The boot record of data that can be read and take no writes.
     record: Option<Loaded>,
+    /// Whether a start asks that record, for it seems to take writes, and none can be paid for.
+    cannot_pay: bool,
     /// Memory stands for data that can be read and take no writes.
     data_are_read_only: bool,
     /// How often the slots of the target failed.
@@ -143,11 +146,13 @@ impl Kept {
             return;
         }
         let loaded = gate::look_at_record(STATE);
+        let is_asked = gate::read_record(STATE).is_ok();
         if data::stand_in_for_read_only() {
             attendance.say(format_args!(
                 "the data partition takes no writes, so memory stands for it"
             ));
             self.data_are_read_only = true;
+            self.cannot_pay = is_asked;
             self.record = loaded;
         }
     }
@@ -158,7 +163,7 @@ impl Kept {
         let target = refused.unwrap_or_else(|| gate::default_set(loaded.as_ref()).other());
         let is_other = match loaded {
             // No start of a trial can be paid for, so one would end here again and again.
-            Some(Loaded::Record(record)) if self.data_are_read_only => {
+            Some(Loaded::Record(record)) if self.cannot_pay => {
                 record.trial().is_some_and(|trial| trial.set == target)
             }
             _ => false,
@@ -216,8 +221,10 @@ fn one_round(
                 if let Some(slot) = slots::to_blame(&error) {
                     kept.failures_of_target += 1;
                     slots::renew(&device.description, target, slot, started, attendance)?;
-                    // The same bundle may go in now, and the network may be long in coming to nothing.
-                    return Ok(false);
+                    // The same bundle may go in now, and the network may be long in coming to nothing; it has its turn after the next.
+                    if kept.failures_of_target % 2 == 1 {
+                        return Ok(false);
+                    }
                 }
             }
         }
@@ -339,6 +346,7 @@ mod tests {
         Kept {
             floor: 0,
             data_are_read_only: record.is_some(),
+            cannot_pay: false,
             record,
             failures_of_target,
         }
@@ -360,9 +368,13 @@ mod tests {
     #[test]
     fn data_without_writes_still_say_which_set_is_the_default() {
         let record = Loaded::Record(record_with_trial_of_b());
-        let kept = kept(Some(record), 0);
+        let mut kept = kept(Some(record), 0);
+        for refused in [None, Some(Set::B)] {
+            assert_eq!(kept.target(refused), Set::B, "on trial, and starts unpaid");
+        }
+        kept.cannot_pay = true;
         for refused in [None, Some(Set::A), Some(Set::B)] {
-            assert_eq!(kept.target(refused), Set::A, "b is on trial");
+            assert_eq!(kept.target(refused), Set::A, "b is on trial for ever");
         }
         let settled = kept_settled();
         assert_eq!(settled.target(None), Set::A);

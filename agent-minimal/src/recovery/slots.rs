@@ -217,9 +217,13 @@ impl<'s> Slot<'s> {
     /// Whether the firmware started this very recovery from it, or by the boot loader in it: then it is left, whatever it says.
     /// Without it, perhaps nothing starts.
     fn is_needed(&self, started: Option<Set>, attendance: &Attendance) -> bool {
-        let has_loader = self.set == Set::A && firmware::chooser() == Chooser::SystemdBoot;
+        // A stick may have a boot loader of its own.
+        let has_loader = || {
+            let is_disk = self.set == Set::A && started.is_some();
+            is_disk && firmware::chooser() == Chooser::SystemdBoot
+        };
         let is_needed =
-            self.object == StorageObject::BootSlot && (started == Some(self.set) || has_loader);
+            self.object == StorageObject::BootSlot && (started == Some(self.set) || has_loader());
         if is_needed {
             attendance.say(format_args!(
                 "{} is left as it is, for this recovery was started from it",

@@ -18,9 +18,6 @@ pub const SERVER: &str = "10.77.0.1";
 /// An address at which nobody is.
 pub const DEAD: &str = "10.77.0.77";
 
-/// Another one, before that of the server in the order of numbers.
-const DEAD_BEFORE: &str = "10.66.0.1";
-
 /// Another address of it, in a network to which only a router leads.
 pub const BEHIND_ROUTER: &str = "192.0.2.9";
 
@@ -171,12 +168,11 @@ pub fn start_dnsmasq(folder: &Path) -> Running {
     let leases = format!("--dhcp-leasefile={}", folder.join("leases").display());
     let known = format!("--address=/updates.example/{SERVER}");
     // Given in turns, once the one and once the other first.
-    let several =
-        [SERVER, DEAD_BEFORE].map(|address| format!("--address=/several.example/{address}"));
+    let several = [SERVER, DEAD].map(|address| format!("--address=/several.example/{address}"));
     let servers = [
         // Several are in the order in which they are to be used; at the other one nobody is.
         format!("--dhcp-option=option:router,{SERVER},{DEAD}"),
-        format!("--dhcp-option=option:dns-server,{SERVER}"),
+        format!("--dhcp-option=option:dns-server,{DEAD},{SERVER}"),
     ];
     start(&[
         "dnsmasq",

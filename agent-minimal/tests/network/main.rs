@@ -79,8 +79,11 @@ fn dhcp_names_and_ranges_of_the_servers_of_others() {
             assert!(read_all(stack, &far, bundle.len(), 100_000) == Ok(bundle.clone()));
             assert_eq!(listener.heard("try"), 0, "nothing had to be tried again");
             let several = Url::parse("http://several.example/b.tseal").unwrap();
-            assert_eq!(Web::open(stack, &several).err(), None);
-            assert_eq!(listener.heard("the server cannot be reached"), 1);
+            for _ in 0..2 {
+                assert_eq!(Web::open(stack, &several).err(), None);
+            }
+            let tries = listener.heard("the server cannot be reached");
+            assert!((1..=2).contains(&tries), "once each, at most: {tries}");
             let unknown = Url::parse("http://nobody.example/b.tseal").unwrap();
             assert_eq!(
                 Web::open(stack, &unknown).err(),
@@ -324,8 +327,11 @@ fn names_and_ranges_of_the_servers_of_others_through_the_kernel() {
         assert!(read == Ok(Ok(bundle)));
         assert_eq!(listener.heard("try"), 0, "nothing had to be tried again");
         assert_eq!(get("alias.example", "b.tseal"), Ok(None));
-        assert_eq!(get("several.example", "b.tseal"), Ok(None));
-        assert_eq!(listener.heard("the server cannot be reached, at byte 0"), 1);
+        for _ in 0..2 {
+            assert_eq!(get("several.example", "b.tseal"), Ok(None));
+        }
+        let tries = listener.heard("the server cannot be reached, at byte 0");
+        assert!((1..=2).contains(&tries), "once each, at most: {tries}");
         lab::put(
             "/etc/resolv.conf",
             &format!("nameserver {SERVER}\n"),
@@ -343,7 +349,8 @@ fn names_and_ranges_of_the_servers_of_others_through_the_kernel() {
             get("updates.example:9", ""),
             Ok(Some(NetProblem::NotReached))
         );
-        assert_eq!(listener.heard("the server cannot be reached, at byte 0"), 4);
+        let more = listener.heard("the server cannot be reached, at byte 0") - tries;
+        assert_eq!(more, 3);
         lab::put("/etc/resolv.conf", "nameserver 10.77.0.77\n", folder.path());
         assert_eq!(get("updates.example", ""), Ok(Some(NetProblem::NameSilent)));
         lab::put("/etc/resolv.conf", "# nobody\n", folder.path());
@@ -365,7 +372,7 @@ fn a_name_server_that_is_far_away_is_heard() {
         let servers = format!("nameserver {SERVER}\n");
         lab::put("/etc/resolv.conf", &servers, folder.path());
         let listener = Listener::default();
-        let found = |network: &mut dyn Transport| network.address_of("far.example", 0);
+        let found = |network: &mut dyn Transport| network.address_of("far.example", &[]);
         let own = with_stack(with_names(), patience(), &listener, |stack| found(stack));
         let kernel = Client::Kernel.with(patience(), &listener, found);
         assert_eq!([own, kernel], [Ok(Ok([10, 0, 0, 7].into())); 2]);
