@@ -45,6 +45,7 @@ use rebuild::Rebuild;
 use twinseal_core::boot::Set;
 use twinseal_core::boot::record::Loaded;
 use twinseal_core::boot::select::ATTEMPTS_DEFAULT;
+use twinseal_core::error::Error;
 use twinseal_core::verify::signature::TrustedKey;
 use twinseal_core::wire::PAYLOADS_MAX_COUNT;
 use twinseal_core::wire::recovery::{RECOVERY_MAX_BYTES, Recovery};
@@ -201,7 +202,7 @@ fn one_round(
     ));
     let started = order.devices.started_set();
     slots::prepare(&device.description, target, started, attendance)?;
-    let mut was_found = false;
+    let mut has_failed = false;
     for way in [Way::Medium, Way::Network] {
         let ended = match way {
             Way::Medium => from_medium(&mut rebuild, attendance, memory),
@@ -216,7 +217,8 @@ fn one_round(
             }
             Ok(false) => {}
             Err(error) => {
-                was_found = true;
+                // A bundle that is refused is none; where the device failed, another one does not help.
+                has_failed |= matches!(error, AgentError::Core(Error::Storage(_)));
                 attendance.say(format_args!("{error}"));
                 if let Some(slot) = slots::to_blame(&error) {
                     kept.failures_of_target += 1;
@@ -229,7 +231,7 @@ fn one_round(
             }
         }
     }
-    match was_found {
+    match has_failed {
         true => Ok(false),
         false => Err(AgentError::NoMedium),
     }
