@@ -1,7 +1,7 @@
 //! What a server's answer says about the bundle and about the bytes that follow.
 
 use std::time::Duration;
-use ureq::http::{HeaderMap, header};
+use ureq::http::{HeaderMap, StatusCode, header};
 
 /// What the answers so far said about the bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,13 @@ impl About {
     pub fn differs(&self, other: &Self) -> bool {
         let bytes = self.bytes.zip(other.bytes);
         bytes.is_some_and(|(one, two)| one != two)
+    }
+
+    /// Whether a server gives everything only since it knows the bundle by another name, as it seems. Names count no more then.
+    pub fn forgets_name(&mut self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let is_as_long = self.bytes.is_some() && self.bytes == length(headers);
+        let is_other = self.ranges && is_as_long && self.validator != validator(headers);
+        status == StatusCode::OK && is_other && self.validator.take().is_some()
     }
 }
 

@@ -403,7 +403,8 @@ impl Http {
             }
         }
         let (mut answer, mut sent) = self.ask_range(position, last, body_bytes)?;
-        if self.is_other_name(&answer) {
+        let about = self.about.as_mut();
+        if about.is_some_and(|about| about.forgets_name(answer.status(), answer.headers())) {
             drop(answer);
             self.account.lose();
             (answer, sent) = self.ask_range(position, last, body_bytes)?;
@@ -414,35 +415,6 @@ impl Http {
             self.learn_heads(sent, answer.headers(), validator.as_ref());
         }
         self.take(position, last, answer)
-    }
-
-    fn ask_range(
-        &mut self,
-        position: u64,
-        last: u64,
-        body_bytes: u64,
-    ) -> io::Result<(Response<Body>, u64)> {
-        let about = self.about.as_ref();
-        let meant = about.and_then(|about| about.validator.clone());
-        self.ask(body_bytes, |route| {
-            let range = format!("bytes={position}-{last}");
-            let request = route.get().header(header::RANGE, range);
-            match &meant {
-                Some(validator) => request.header(header::IF_RANGE, validator),
-                None => request,
-            }
-        })
-    }
-
-    /// Whether the server gives everything only since it knows the bundle by another name, as it seems. Names count no more then.
-    fn is_other_name(&mut self, answer: &Response<Body>) -> bool {
-        let about = self.about.as_mut().filter(|about| about.ranges);
-        about.is_some_and(|about| {
-            let headers = answer.headers();
-            let is_as_long = about.bytes.is_some() && about.bytes == length(headers);
-            let is_other = is_as_long && about.validator != validator(headers);
-            answer.status() == StatusCode::OK && is_other && about.validator.take().is_some()
-        })
     }
 
     /// A connection whose answer is read to its end serves the next request; one that still carries much is closed with it, and

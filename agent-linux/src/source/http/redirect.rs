@@ -27,6 +27,25 @@ fn is_closed(error: &io::Error) -> bool {
 }
 
 impl Http {
+    /// Asks for a range of the bundle that is known.
+    pub(super) fn ask_range(
+        &mut self,
+        position: u64,
+        last: u64,
+        body_bytes: u64,
+    ) -> io::Result<(Response<Body>, u64)> {
+        let about = self.about.as_ref();
+        let meant = about.and_then(|about| about.validator.clone());
+        self.ask(body_bytes, |route| {
+            let range = format!("bytes={position}-{last}");
+            let request = route.get().header(header::RANGE, range);
+            match &meant {
+                Some(validator) => request.header(header::IF_RANGE, validator),
+                None => request,
+            }
+        })
+    }
+
     /// Sends what `make` makes, and goes where the answers send it; gives the answer and what the last request took. Where it was
     /// sent is asked at once the next time; when that place does not serve any more, the address that was given is asked again.
     pub(super) fn ask(
